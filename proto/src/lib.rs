@@ -1,1 +1,3 @@
-//! Not written yet.
+//! What crosses a boundary between Blindferry's processes: bytes only. No I/O, no cryptography, no async.
+
+pub mod role;

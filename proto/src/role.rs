@@ -1,0 +1,37 @@
+//! Who speaks in an attested session, and the fresh value that each side sends the other.
+
+use serde::{Deserialize, Serialize};
+
+/// Which end of an attested session a peer claims to be. The byte goes into the binder, so that evidence made by one
+/// end is worthless when it is sent back as if the other end had made it (reflection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Role {
+    /// The vault.
+    Vault = 1,
+    /// A broker, which speaks for one worker host.
+    Broker = 2,
+    /// An operator's command.
+    Operator = 3,
+}
+
+impl Role {
+    /// The byte of this role in the binder.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Vault => 1,
+            Self::Broker => 2,
+            Self::Operator => 3,
+        }
+    }
+}
+
+/// Fresh random bytes from the peer that will judge the evidence: the exporter's context. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context(pub [u8; Context::LEN]);
+
+impl Context {
+    /// Its length in bytes.
+    pub const LEN: usize = 32;
+}
