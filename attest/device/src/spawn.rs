@@ -1,0 +1,1 @@
+//! Starts a device process of one's own.
