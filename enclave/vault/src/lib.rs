@@ -1,0 +1,9 @@
+//! The vault: the only process in which a master exists in the clear.
+
+pub mod audit;
+pub mod confine;
+pub mod mint;
+pub mod policy;
+pub mod sealed;
+pub mod store;
+pub mod upstream;
