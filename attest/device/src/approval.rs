@@ -38,10 +38,7 @@ impl PolicyRef {
     /// The reference of a deployment or purpose by its name.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        Self(sha256(&[
-            b"blindferry policy reference v1",
-            name.as_bytes(),
-        ]))
+        Self(sha256(&[b"blindferry policy reference v1", name.as_bytes()]))
     }
 }
 
@@ -58,11 +55,7 @@ impl Terms {
     /// Puts terms together. `version` rises with every approval of a deployment.
     #[must_use]
     pub fn new(values: PcrValues, policy_ref: PolicyRef, version: u64) -> Self {
-        Self {
-            values,
-            policy_ref,
-            version,
-        }
+        Self { values, policy_ref, version }
     }
 
     /// The 64 bytes to sign with ECDSA P-256 and SHA-256: the digest of the policy, then the policy reference. Their
@@ -131,16 +124,8 @@ struct WireTerms {
 
 impl From<Terms> for WireTerms {
     fn from(terms: Terms) -> Self {
-        let values = terms
-            .values
-            .iter()
-            .map(|(index, value)| (index, *value))
-            .collect();
-        Self {
-            values,
-            policy_ref: terms.policy_ref,
-            version: terms.version,
-        }
+        let values = terms.values.iter().map(|(index, value)| (index, *value)).collect();
+        Self { values, policy_ref: terms.policy_ref, version: terms.version }
     }
 }
 
@@ -150,11 +135,7 @@ impl TryFrom<WireTerms> for Terms {
     fn try_from(wire: WireTerms) -> Result<Self, PcrError> {
         let selection = PcrSelection::new(wire.values.iter().map(|(index, _)| *index))?;
         let values = PcrValues::new(selection, &wire.values)?;
-        Ok(Self {
-            values,
-            policy_ref: wire.policy_ref,
-            version: wire.version,
-        })
+        Ok(Self { values, policy_ref: wire.policy_ref, version: wire.version })
     }
 }
 
@@ -175,11 +156,8 @@ impl Approval {
         if bytes.len() > APPROVAL_LIMIT {
             return Err(ApprovalError::TooLong { len: bytes.len() });
         }
-        let body = bytes
-            .strip_prefix(&ENCODING)
-            .ok_or(ApprovalError::NotAnApproval)?;
-        let (approval, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| ApprovalError::NotAnApproval)?;
+        let body = bytes.strip_prefix(&ENCODING).ok_or(ApprovalError::NotAnApproval)?;
+        let (approval, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| ApprovalError::NotAnApproval)?;
         if !rest.is_empty() || approval.encode() != bytes {
             return Err(ApprovalError::NotCanonical);
         }
@@ -198,12 +176,9 @@ impl Approval {
     /// # Errors
     /// When the terms are not signed by this authority.
     pub fn verify(&self, authority: &Authority) -> Result<Approved<'_>, ApprovalError> {
-        signature::UnparsedPublicKey::new(
-            &signature::ECDSA_P256_SHA256_FIXED,
-            authority.to_point(),
-        )
-        .verify(&self.terms.to_sign(), &self.signature())
-        .map_err(|_| ApprovalError::NotSignedByAuthority)?;
+        signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, authority.to_point())
+            .verify(&self.terms.to_sign(), &self.signature())
+            .map_err(|_| ApprovalError::NotSignedByAuthority)?;
         Ok(Approved { terms: &self.terms })
     }
 
@@ -282,10 +257,8 @@ mod tests {
 
     fn key() -> EcdsaKeyPair {
         let random = SystemRandom::new();
-        let document =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random)
-            .unwrap()
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap()
     }
 
     fn authority(key: &EcdsaKeyPair) -> Authority {
@@ -307,10 +280,7 @@ mod tests {
     fn what_the_authority_signed_is_its_word() {
         let key = key();
         let approval = sign(&key, terms(5, 3));
-        assert_eq!(
-            approval.verify(&authority(&key)).unwrap().terms(),
-            &terms(5, 3)
-        );
+        assert_eq!(approval.verify(&authority(&key)).unwrap().terms(), &terms(5, 3));
     }
 
     #[test]
@@ -323,13 +293,7 @@ mod tests {
         assert!(refused(&genuine, &authority(&self::key())));
         let other_purpose = Terms::new(terms(5, 3).values, PolicyRef::of("other"), 3);
         for terms in [terms(6, 3), terms(5, 4), other_purpose] {
-            assert!(refused(
-                &Approval {
-                    terms,
-                    ..genuine.clone()
-                },
-                &authority(&key)
-            ));
+            assert!(refused(&Approval { terms, ..genuine.clone() }, &authority(&key)));
         }
     }
 
@@ -339,22 +303,10 @@ mod tests {
         let bytes = approval.encode();
         assert!(bytes.len() <= APPROVAL_LIMIT);
         assert_eq!(Approval::decode(&bytes).unwrap(), approval);
-        assert_eq!(
-            Approval::decode(&[&bytes[..], &[0]].concat()),
-            Err(ApprovalError::NotCanonical)
-        );
-        assert_eq!(
-            Approval::decode(&bytes[..bytes.len() - 1]),
-            Err(ApprovalError::NotAnApproval)
-        );
-        assert_eq!(
-            Approval::decode(&bytes[1..]),
-            Err(ApprovalError::NotAnApproval)
-        );
-        assert_eq!(
-            Approval::decode(&[0; 1025]),
-            Err(ApprovalError::TooLong { len: 1025 })
-        );
+        assert_eq!(Approval::decode(&[&bytes[..], &[0]].concat()), Err(ApprovalError::NotCanonical));
+        assert_eq!(Approval::decode(&bytes[..bytes.len() - 1]), Err(ApprovalError::NotAnApproval));
+        assert_eq!(Approval::decode(&bytes[1..]), Err(ApprovalError::NotAnApproval));
+        assert_eq!(Approval::decode(&[0; 1025]), Err(ApprovalError::TooLong { len: 1025 }));
         // A longer form of the same count, which postcard reads.
         let padded = [&bytes[..5], &[bytes[5] | 0x80, 0], &bytes[6..]].concat();
         assert_eq!(Approval::decode(&padded), Err(ApprovalError::NotCanonical));
@@ -363,22 +315,11 @@ mod tests {
     #[test]
     fn an_approval_of_no_pcrs_or_of_pcrs_out_of_order_is_not_read() {
         let approval = sign(&key(), terms(5, 3));
-        for values in [
-            vec![],
-            vec![(7, [0; 32]), (4, [0; 32])],
-            vec![(4, [0; 32]), (4, [0; 32])],
-            vec![(24, [0; 32])],
-        ] {
-            let wire = WireTerms {
-                values,
-                policy_ref: PolicyRef::of("test"),
-                version: 3,
-            };
+        for values in [vec![], vec![(7, [0; 32]), (4, [0; 32])], vec![(4, [0; 32]), (4, [0; 32])], vec![(24, [0; 32])]]
+        {
+            let wire = WireTerms { values, policy_ref: PolicyRef::of("test"), version: 3 };
             let body = postcard::to_stdvec(&(wire, approval.r, approval.s)).unwrap();
-            assert_eq!(
-                Approval::decode(&[&ENCODING[..], &body].concat()),
-                Err(ApprovalError::NotAnApproval)
-            );
+            assert_eq!(Approval::decode(&[&ENCODING[..], &body].concat()), Err(ApprovalError::NotAnApproval));
         }
     }
 

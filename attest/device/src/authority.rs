@@ -20,20 +20,13 @@ impl Authority {
     /// # Errors
     /// When it is not an uncompressed P-256 point. Whether it lies on the curve is found where a signature is verified.
     pub fn from_point(point: &[u8]) -> Result<Self, AuthorityError> {
-        let (&tag, coordinates) = point
-            .split_first()
-            .ok_or(AuthorityError::Length { found: 0 })?;
-        let (x, y) = coordinates
-            .split_at_checked(COORDINATE)
-            .ok_or(AuthorityError::Length { found: point.len() })?;
+        let (&tag, coordinates) = point.split_first().ok_or(AuthorityError::Length { found: 0 })?;
+        let (x, y) = coordinates.split_at_checked(COORDINATE).ok_or(AuthorityError::Length { found: point.len() })?;
         if tag != UNCOMPRESSED {
             return Err(AuthorityError::NotUncompressed { tag });
         }
         let length = |_| AuthorityError::Length { found: point.len() };
-        Ok(Self {
-            x: x.try_into().map_err(length)?,
-            y: y.try_into().map_err(length)?,
-        })
+        Ok(Self { x: x.try_into().map_err(length)?, y: y.try_into().map_err(length)? })
     }
 
     /// Takes a SubjectPublicKeyInfo in DER (RFC 5480), 91 bytes: id-ecPublicKey on secp256r1, uncompressed.
@@ -41,10 +34,7 @@ impl Authority {
     /// # Errors
     /// When it is any other kind of key, or encoded otherwise.
     pub fn from_spki(der: &[u8]) -> Result<Self, AuthorityError> {
-        Self::from_point(
-            der.strip_prefix(&SPKI_PREFIX)
-                .ok_or(AuthorityError::NotP256Spki)?,
-        )
+        Self::from_point(der.strip_prefix(&SPKI_PREFIX).ok_or(AuthorityError::NotP256Spki)?)
     }
 
     /// The uncompressed point, `04 ‖ x ‖ y`.
@@ -62,24 +52,13 @@ impl Authority {
     /// The TPMT_PUBLIC of the key (TPM 2.0 Part 2, section 12.2.4): an external ECDSA-SHA-256 verification key.
     #[must_use]
     pub fn to_tpm_public(&self) -> Vec<u8> {
-        [
-            &TPM_PUBLIC_PREFIX[..],
-            &COORDINATE_SIZE,
-            &self.x,
-            &COORDINATE_SIZE,
-            &self.y,
-        ]
-        .concat()
+        [&TPM_PUBLIC_PREFIX[..], &COORDINATE_SIZE, &self.x, &COORDINATE_SIZE, &self.y].concat()
     }
 
     /// The Name by which TPM2_PolicyAuthorize knows the key: 34 bytes.
     #[must_use]
     pub fn name(&self) -> Vec<u8> {
-        [
-            &SHA256_ID[..],
-            digest::digest(&digest::SHA256, &self.to_tpm_public()).as_ref(),
-        ]
-        .concat()
+        [&SHA256_ID[..], digest::digest(&digest::SHA256, &self.to_tpm_public()).as_ref()].concat()
     }
 }
 
@@ -112,8 +91,8 @@ const SHA256_ID: [u8; 2] = [0x00, 0x0b];
 
 /// SEQUENCE { SEQUENCE { id-ecPublicKey, secp256r1 }, BIT STRING of 66 bytes with no unused bits }.
 const SPKI_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// Everything of the public area before the point.
@@ -133,64 +112,33 @@ mod tests {
     use super::*;
 
     fn authority() -> Authority {
-        Authority {
-            x: [1; 32],
-            y: [2; 32],
-        }
+        Authority { x: [1; 32], y: [2; 32] }
     }
 
     #[test]
     fn point_and_spki_lead_back_to_the_same_authority() {
-        assert_eq!(
-            Authority::from_point(&authority().to_point()),
-            Ok(authority())
-        );
-        assert_eq!(
-            Authority::from_spki(&authority().to_spki()),
-            Ok(authority())
-        );
+        assert_eq!(Authority::from_point(&authority().to_point()), Ok(authority()));
+        assert_eq!(Authority::from_spki(&authority().to_spki()), Ok(authority()));
         assert_eq!(authority().to_spki().len(), 91);
     }
 
     #[test]
     fn other_lengths_and_forms_are_refused() {
         let point = authority().to_point();
-        assert_eq!(
-            Authority::from_point(&[]),
-            Err(AuthorityError::Length { found: 0 })
-        );
-        assert_eq!(
-            Authority::from_point(&point[..64]),
-            Err(AuthorityError::Length { found: 64 })
-        );
-        assert_eq!(
-            Authority::from_point(&[&point[..], &[0]].concat()),
-            Err(AuthorityError::Length { found: 66 })
-        );
+        assert_eq!(Authority::from_point(&[]), Err(AuthorityError::Length { found: 0 }));
+        assert_eq!(Authority::from_point(&point[..64]), Err(AuthorityError::Length { found: 64 }));
+        assert_eq!(Authority::from_point(&[&point[..], &[0]].concat()), Err(AuthorityError::Length { found: 66 }));
         assert_eq!(
             Authority::from_point(&[&[2], &point[1..]].concat()),
             Err(AuthorityError::NotUncompressed { tag: 2 })
         );
-        assert_eq!(
-            Authority::from_spki(&point),
-            Err(AuthorityError::NotP256Spki)
-        );
+        assert_eq!(Authority::from_spki(&point), Err(AuthorityError::NotP256Spki));
     }
 
     #[test]
     fn the_name_depends_on_both_coordinates() {
-        let names = [
-            authority(),
-            Authority {
-                x: [3; 32],
-                y: [2; 32],
-            },
-            Authority {
-                x: [1; 32],
-                y: [3; 32],
-            },
-        ]
-        .map(|a| a.name());
+        let names =
+            [authority(), Authority { x: [3; 32], y: [2; 32] }, Authority { x: [1; 32], y: [3; 32] }].map(|a| a.name());
         assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2]);
         assert_eq!(names[0].len(), 34);
     }

@@ -15,7 +15,7 @@
 
 pub mod approval;
 pub mod authority;
-pub mod client;
+// pub mod client; (with blindferry-handle)
 pub mod pcr;
 pub mod protocol;
-pub mod spawn;
+// pub mod spawn; (with blindferry-handle)

@@ -45,9 +45,9 @@ pub enum Request {
     },
     /// Decrypt a credential made for this EK and this AK (TPM2_ActivateCredential). Answered by [`Reply::Secret`].
     Activate {
-        /// The content of TPM2B_ID_OBJECT, without its length.
+        /// TPM2B_ID_OBJECT, with its length.
         credential: Vec<u8>,
-        /// The content of TPM2B_ENCRYPTED_SECRET, without its length.
+        /// TPM2B_ENCRYPTED_SECRET, with its length.
         encrypted_secret: Vec<u8>,
     },
     /// Seal the key whose secret-memory descriptor, of [`KEY_LEN`] bytes, comes with the request. Answered by
@@ -130,9 +130,7 @@ pub struct Description {
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceRefusal {
     /// There is no pin file, so nothing says which TPM is ours.
-    #[error(
-        "this TPM is not provisioned: there is no pin file {path}; run `blindferry-device provision`"
-    )]
+    #[error("this TPM is not provisioned: there is no pin file {path}; run `blindferry-device provision`")]
     NotProvisioned {
         /// Where it was looked for.
         path: String,
@@ -157,9 +155,7 @@ pub enum DeviceRefusal {
         found: String,
     },
     /// The attestation key is not the one of provisioning.
-    #[error(
-        "the TPM's attestation key is {found}, pinned is {pinned}: the TPM was cleared or exchanged"
-    )]
+    #[error("the TPM's attestation key is {found}, pinned is {pinned}: the TPM was cleared or exchanged")]
     AttestationKeyChanged {
         /// The Name of provisioning, in hexadecimal.
         pinned: String,
@@ -167,9 +163,7 @@ pub enum DeviceRefusal {
         found: String,
     },
     /// The endorsement key is not the one of provisioning.
-    #[error(
-        "the TPM's endorsement key hashes to {found}, pinned is {pinned}: the TPM was exchanged"
-    )]
+    #[error("the TPM's endorsement key hashes to {found}, pinned is {pinned}: the TPM was exchanged")]
     EndorsementKeyChanged {
         /// SHA-256 of the TPMT_PUBLIC at provisioning, in hexadecimal.
         pinned: String,
@@ -195,9 +189,7 @@ pub enum DeviceRefusal {
         reason: String,
     },
     /// The TPM defends itself against guessing and refuses authorisations for a time.
-    #[error(
-        "the TPM is in dictionary attack lockout: wait, or clear it with `tpm2_dictionarylockout`"
-    )]
+    #[error("the TPM is in dictionary attack lockout: wait, or clear it with `tpm2_dictionarylockout`")]
     Lockout,
     /// Some PCRs do not hold what the approval wants.
     #[error("{}", wrong_pcrs(differing))]
@@ -315,13 +307,9 @@ impl<T: Serialize + DeserializeOwned> Numbered<T> {
     /// # Errors
     /// When it is longer than `limit`.
     pub fn encode(&self, limit: usize) -> Result<Vec<u8>, ProtocolError> {
-        let bytes = postcard::to_extend(self, vec![VERSION])
-            .map_err(|source| ProtocolError::Encode { source })?;
+        let bytes = postcard::to_extend(self, vec![VERSION]).map_err(|source| ProtocolError::Encode { source })?;
         if bytes.len() > limit {
-            return Err(ProtocolError::TooLong {
-                len: bytes.len(),
-                limit,
-            });
+            return Err(ProtocolError::TooLong { len: bytes.len(), limit });
         }
         Ok(bytes)
     }
@@ -332,10 +320,7 @@ impl<T: Serialize + DeserializeOwned> Numbered<T> {
     /// When it is longer than `limit`, of another version, not a message, or more than a message.
     pub fn decode(bytes: &[u8], limit: usize) -> Result<Self, ProtocolError> {
         if bytes.len() > limit {
-            return Err(ProtocolError::TooLong {
-                len: bytes.len(),
-                limit,
-            });
+            return Err(ProtocolError::TooLong { len: bytes.len(), limit });
         }
         match bytes.split_first() {
             Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
@@ -393,12 +378,7 @@ fn wrong_pcrs(differing: &[DifferingPcr]) -> String {
     let each: Vec<String> = differing
         .iter()
         .map(|pcr| {
-            format!(
-                "PCR {} holds {}, approved is {}",
-                pcr.index,
-                hex::encode(pcr.found),
-                hex::encode(pcr.wanted)
-            )
+            format!("PCR {} holds {}, approved is {}", pcr.index, hex::encode(pcr.found), hex::encode(pcr.wanted))
         })
         .collect();
     format!("the PCRs are not as approved: {}", each.join("; "))
