@@ -163,12 +163,18 @@ pub enum DeviceRefusal {
         found: String,
     },
     /// The endorsement key is not the one of provisioning.
-    #[error("the TPM's endorsement key hashes to {found}, pinned is {pinned}: the TPM was exchanged")]
+    #[error("the TPM's endorsement key is {found}, pinned is {pinned}: the TPM was exchanged")]
     EndorsementKeyChanged {
-        /// SHA-256 of the TPMT_PUBLIC at provisioning, in hexadecimal.
+        /// The Name of provisioning, in hexadecimal.
         pinned: String,
-        /// The same now.
+        /// The Name now.
         found: String,
+    },
+    /// What stands where an EK certificate should be is none.
+    #[error("NV index {index:#010x} holds no EK certificate that can be read")]
+    BadCertificate {
+        /// The index.
+        index: u32,
     },
     /// Nothing answers where the TPM should be.
     #[error("cannot reach the TPM at {tcti}: {reason}")]
@@ -179,13 +185,11 @@ pub enum DeviceRefusal {
         reason: String,
     },
     /// The TPM refused a command in a way that has no refusal of its own.
-    #[error("the TPM refused to {operation} (response {code:#010x}: {reason})")]
+    #[error("the TPM refused to {operation}: {reason}")]
     Tpm {
         /// What was being done.
         operation: String,
-        /// The response code, layer included.
-        code: u32,
-        /// What libtss2 makes of it.
+        /// The response code, and what it means.
         reason: String,
     },
     /// The TPM defends itself against guessing and refuses authorisations for a time.
@@ -271,6 +275,7 @@ impl DeviceRefusal {
             Self::SaltKeyChanged { .. } => "salt-key-changed",
             Self::AttestationKeyChanged { .. } => "attestation-key-changed",
             Self::EndorsementKeyChanged { .. } => "endorsement-key-changed",
+            Self::BadCertificate { .. } => "bad-ek-certificate",
             Self::Unreachable { .. } => "tpm-unreachable",
             Self::Tpm { .. } => "tpm-refused",
             Self::Lockout => "tpm-lockout",
