@@ -6,13 +6,20 @@ use std::collections::BTreeMap;
 
 use blindferry_proto::role::Role;
 use serde::Serialize;
+use subtle::ConstantTimeEq as _;
 
 pub use crate::refusal::AppraisalError;
 use crate::{
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
-    tpm::{AkName, ClockInfo, QuoteClock},
+    tpm::{
+        AkName, ClockInfo, PcrSelection, PcrValues, QuoteClock,
+        attestation_key::{AkForm, attesting},
+        public::{Public, Scheme},
+        quote::Quote,
+        signature::Signature,
+    },
 };
 
 /// A peer whose evidence was judged and found good, over this very channel. Only [`appraise`] makes one; it is spent where
@@ -148,9 +155,105 @@ impl Attested {
 }
 
 fn appraise_tpm(
-    _evidence: TpmEvidence,
-    _expected: Expected<'_>,
-    _reference: &ReferenceValues,
+    evidence: TpmEvidence,
+    expected: Expected<'_>,
+    reference: &ReferenceValues,
 ) -> Result<Attested, AppraisalError> {
-    todo!()
+    let Expected { binder, role, pinned_ak, earlier } = expected;
+    if reference.role() != role {
+        return Err(AppraisalError::Role { found: reference.role(), wanted: role });
+    }
+    let ak = pinned(evidence.ak_public(), pinned_ak)?;
+    let key_scheme = attesting(&ak).map_err(|form| match form {
+        AkForm::Attributes { missing, forbidden } => AppraisalError::AkAttributes { missing, forbidden },
+        AkForm::NoScheme => AppraisalError::AkScheme,
+    })?;
+    let quote = signed_quote(&evidence, &ak, key_scheme)?;
+
+    // From here on, what the quote says is what the TPM said.
+    if !bool::from(quote.challenge().ct_eq(binder.as_bytes())) {
+        return Err(AppraisalError::QuoteChallenge {
+            found: quote.challenge().to_vec(),
+            wanted: *binder.as_bytes(),
+        });
+    }
+    let values = quoted_values(&quote, evidence.pcrs(), key_scheme, reference.selection())?;
+    let clock = in_order(quote.clock(), earlier)?;
+    let accepted = reference.matching(&values, quote.firmware())?;
+
+    Ok(Attested {
+        role,
+        ak_name: ak.name().clone(),
+        reference_name: accepted.name().to_owned(),
+        pcr_digest: quote.pcr_digest().to_vec(),
+        clock,
+        claims: Claims {
+            platform: "tpm",
+            firmware: format!("{:016x}", quote.firmware()),
+            reference: accepted.name().to_owned(),
+            ak_name: ak.name().to_string(),
+            pcrs: values.iter().map(|(index, value)| (index, hex::encode(value))).collect(),
+        },
+    })
+}
+
+/// The key in the evidence, when it is the pinned one.
+fn pinned(ak_public: &[u8], wanted: &AkName) -> Result<Public, AppraisalError> {
+    let ak = Public::parse(ak_public).map_err(|cause| AppraisalError::parsing(cause, AppraisalError::AkPublic))?;
+    if ak.name() != wanted {
+        return Err(AppraisalError::AkName { found: ak.name().clone(), wanted: wanted.clone() });
+    }
+    Ok(ak)
+}
+
+/// The quote, when the key signed it, by its own scheme.
+fn signed_quote(evidence: &TpmEvidence, ak: &Public, key_scheme: Scheme) -> Result<Quote, AppraisalError> {
+    let signature = Signature::parse(evidence.signature())
+        .map_err(|cause| AppraisalError::parsing(cause, AppraisalError::SignatureForm))?;
+    if signature.scheme() != key_scheme {
+        return Err(AppraisalError::SignatureScheme { found: signature.scheme(), wanted: key_scheme });
+    }
+    let signed = signature
+        .verify(ak.key(), evidence.attest())
+        .ok_or_else(|| AppraisalError::Signature { ak: ak.name().clone() })?;
+    Ok(Quote::parse(signed.bytes())?)
+}
+
+/// The values of exactly the PCRs that were wanted, when they are what was quoted.
+fn quoted_values(
+    quote: &Quote,
+    claimed: &[(u8, [u8; 32])],
+    key_scheme: Scheme,
+    wanted: PcrSelection,
+) -> Result<PcrValues, AppraisalError> {
+    if !quote.selection().is_exactly(wanted) {
+        return Err(AppraisalError::PcrSelection { found: quote.selection().clone(), wanted });
+    }
+    let values = PcrValues::new(wanted, claimed).map_err(AppraisalError::PcrValues)?;
+    let digest = values.digest(key_scheme.hash());
+    if digest != quote.pcr_digest() {
+        return Err(AppraisalError::PcrDigest { found: digest, wanted: quote.pcr_digest().to_vec() });
+    }
+    Ok(values)
+}
+
+/// The clock, when the TPM vouches for it and it is not behind an earlier quote.
+fn in_order(now: ClockInfo, earlier: Option<&QuoteClock>) -> Result<ClockInfo, AppraisalError> {
+    if let Some(earlier) = earlier {
+        let went_back = |counter, found, earlier| AppraisalError::ClockReset { counter, found, earlier };
+        if now.reset_count < earlier.reset_count {
+            return Err(went_back("resetCount", now.reset_count.into(), earlier.reset_count.into()));
+        }
+        // A reset sets restartCount to zero.
+        if now.reset_count == earlier.reset_count && now.restart_count < earlier.restart_count {
+            return Err(went_back("restartCount", now.restart_count.into(), earlier.restart_count.into()));
+        }
+        if now.clock < earlier.clock {
+            return Err(went_back("clock", now.clock, earlier.clock));
+        }
+    }
+    if !now.safe {
+        return Err(AppraisalError::ClockUnsafe);
+    }
+    Ok(now)
 }

@@ -25,6 +25,24 @@ pub enum Malformed {
         /// The most it can have, in bytes.
         limit: usize,
     },
+    /// A field that must have one length has another, or the number in it is shorter than the field.
+    #[error("{field} has {found} bytes and does not fill {wanted}")]
+    Length {
+        /// The field that was read.
+        field: &'static str,
+        /// Its length in bytes.
+        found: usize,
+        /// The length that it must have, in bytes.
+        wanted: usize,
+    },
+    /// A hash algorithm that no judgement rests on: SHA-1, or one that we do not know.
+    #[error("{field} is {found:#06x}, where SHA-256 (0x000b) or SHA-384 (0x000c) is needed")]
+    WeakHash {
+        /// The field that was read.
+        field: &'static str,
+        /// The TPM_ALG_ID that it holds.
+        found: u16,
+    },
     /// Bytes are left over behind the last field.
     #[error("{left} bytes follow the end of {structure}")]
     Trailing {

@@ -3,6 +3,9 @@
 //! "Part N" is the TPM 2.0 Library specification, Family 2.0, by the Trusted Computing Group.
 
 pub mod algorithm;
+pub(crate) mod attestation_key;
+mod der;
+pub mod key;
 pub mod name;
 pub mod pcr;
 pub mod policy;

@@ -1,6 +1,10 @@
 //! The algorithms that we accept from a TPM, by the identifiers of Part 2 section 6.3.
 
+use std::fmt;
+
 use ring::{digest, hmac};
+
+use crate::reader::{Malformed, Reader};
 
 /// A hash algorithm strong enough to rest a judgement on. SHA-1 is not among them, by intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,22 +15,14 @@ pub enum HashAlg {
     Sha384,
 }
 
-/// A hash algorithm that no judgement rests on: SHA-1, or one we do not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("hash algorithm {0:#06x} is weak or unknown, SHA-256 (0x000b) or SHA-384 (0x000c) is needed")]
-pub struct WeakHash(pub u16);
-
 impl HashAlg {
-    /// Reads a TPMI_ALG_HASH.
-    ///
-    /// # Errors
-    ///
-    /// On every algorithm but SHA-256 and SHA-384.
-    pub const fn from_id(id: u16) -> Result<Self, WeakHash> {
+    /// The algorithm with this TPM_ALG_ID, when it is one of ours.
+    #[must_use]
+    pub const fn from_id(id: u16) -> Option<Self> {
         match id {
-            0x000b => Ok(Self::Sha256),
-            0x000c => Ok(Self::Sha384),
-            other => Err(WeakHash(other)),
+            0x000b => Some(Self::Sha256),
+            0x000c => Some(Self::Sha384),
+            _ => None,
         }
     }
 
@@ -41,11 +37,16 @@ impl HashAlg {
 
     /// The length of its digests in bytes.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn digest_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
         }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, Malformed> {
+        let id = reader.u16(field)?;
+        Self::from_id(id).ok_or(Malformed::WeakHash { field, found: id })
     }
 
     pub(crate) fn hash(self, parts: &[&[u8]]) -> Vec<u8> {
@@ -64,6 +65,15 @@ impl HashAlg {
             Self::Sha256 => hmac::HMAC_SHA256,
             Self::Sha384 => hmac::HMAC_SHA384,
         }
+    }
+}
+
+impl fmt::Display for HashAlg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+        })
     }
 }
 

@@ -31,8 +31,8 @@ impl AkName {
     /// When the algorithm is not SHA-256 or SHA-384, or the length is not that of its digest.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadName> {
         let (id, digest) = bytes.split_first_chunk().ok_or(BadName)?;
-        let alg = HashAlg::from_id(u16::from_be_bytes(*id)).map_err(|_| BadName)?;
-        if digest.len() != alg.len() {
+        let alg = HashAlg::from_id(u16::from_be_bytes(*id)).ok_or(BadName)?;
+        if digest.len() != alg.digest_len() {
             return Err(BadName);
         }
         Ok(Self(bytes.to_vec()))

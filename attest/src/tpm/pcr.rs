@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::algorithm::{HashAlg, sha256};
-use crate::reader::{Malformed, Reader};
+use super::algorithm::HashAlg;
 
 /// Which PCRs of the SHA-256 bank: at least one, of indices 0 to 23.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,6 +69,12 @@ impl PcrSelection {
         (0..24).filter(move |index| self.0 & (1 << index) != 0)
     }
 
+    /// One bit for each selected PCR, bit 0 for PCR 0.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// As TPML_PCR_SELECTION with one entry for the SHA-256 bank, three octets of bits (Part 2 section 10.6.2).
     #[must_use]
     pub fn to_tpml(self) -> [u8; 10] {
@@ -103,13 +108,12 @@ impl PcrValues {
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8; 32])> {
         self.selection.indices().zip(&self.ascending)
     }
-}
 
-impl PcrValues {
-    /// SHA-256 over the values, ascending.
-    pub(crate) fn digest(&self) -> [u8; 32] {
+    /// The digest over all values, ascending: what a quote by a scheme with this hash, or a policy session of it, holds.
+    #[must_use]
+    pub fn digest(&self, alg: HashAlg) -> Vec<u8> {
         let parts: Vec<&[u8]> = self.ascending.iter().map(<[u8; 32]>::as_slice).collect();
-        sha256(&parts)
+        alg.hash(&parts)
     }
 }
 
