@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod confine;
+pub mod grant;
+pub mod ledger;
 pub mod mint;
 pub mod policy;
 pub mod sealed;
