@@ -61,7 +61,8 @@ impl Entry {
         self
     }
 
-    /// Locks all memory, present and future, against swapping (mlockall(2)); needs a sufficient RLIMIT_MEMLOCK.
+    /// Locks all memory, present and future, against swapping (mlockall(2)). Reservations count too, stacks and the
+    /// arenas of the allocator among them: in practice RLIMIT_MEMLOCK has to be unlimited.
     #[must_use]
     pub fn lock_memory(mut self) -> Self {
         self.lock_memory = true;
@@ -189,7 +190,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         })?;
     }
     if entry.lock_memory {
-        let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE;
+        let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
         mlockall(all).map_err(|error| EntryError::LockMemory {
             source: error.into(),
         })?;
@@ -205,7 +206,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         memory_locked: entry.lock_memory,
         no_writable_code,
         reads_everything: reads_everything(),
-        executable: first.map(PathBuf::from).or_else(|| env::current_exe().ok()),
+        executable: executable(first),
     })
 }
 
@@ -296,6 +297,21 @@ impl fmt::Display for Entered {
         )?;
         self.warning()
             .map_or(Ok(()), |warning| write!(line, "; WARNING: {warning}"))
+    }
+}
+
+/// Where the executable lies. The marker's word counts only for a process that runs from a memfd.
+fn executable(first: Option<OsString>) -> Option<PathBuf> {
+    let running = env::current_exe().ok();
+    match first {
+        Some(first)
+            if running
+                .as_deref()
+                .is_none_or(|path| path.as_os_str().as_bytes().starts_with(b"/memfd:")) =>
+        {
+            Some(PathBuf::from(first))
+        }
+        _ => running,
     }
 }
 

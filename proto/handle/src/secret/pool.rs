@@ -28,7 +28,11 @@ impl Slot {
         }
         let mut pool = pool();
         if pool.free.is_empty() {
-            pool.grow(CHUNK)?;
+            let count = CHUNK.min(pool.room());
+            if count == 0 {
+                return Err(SecretError::PoolExhausted);
+            }
+            pool.grow(count)?;
         }
         pool.free.pop().map(Some).ok_or(SecretError::PoolExhausted)
     }
@@ -49,18 +53,12 @@ impl Drop for Slot {
 }
 
 pub(super) fn reserve(slots: usize) -> Result<(), SecretError> {
-    let mut pool = pool();
-    let missing = slots.saturating_sub(pool.free.len());
-    if missing == 0 {
-        Ok(())
-    } else {
-        pool.grow(missing)
-    }
+    pool().reserve(slots)
 }
 
 #[derive(Debug)]
-struct Pool {
-    free: Vec<Slot>,
+pub(super) struct Pool {
+    pub(super) free: Vec<Slot>,
     /// Never unmapped: slots point into them.
     chunks: Vec<Pages>,
     /// All slots there are, free or not.
@@ -68,19 +66,36 @@ struct Pool {
 }
 
 impl Pool {
-    /// Adds at least one slot, at most `wanted`, as far as the bound allows.
-    fn grow(&mut self, wanted: usize) -> Result<(), SecretError> {
-        let room = (MAX_POOL / page_size()).saturating_sub(self.slots);
-        let count = wanted.min(room);
-        if count == 0 || (wanted > CHUNK && count < wanted) {
-            return Err(SecretError::PoolExhausted);
+    pub(super) const fn empty() -> Self {
+        Self {
+            free: Vec::new(),
+            chunks: Vec::new(),
+            slots: 0,
         }
+    }
+
+    pub(super) fn reserve(&mut self, slots: usize) -> Result<(), SecretError> {
+        match slots.saturating_sub(self.free.len()) {
+            0 => Ok(()),
+            missing if missing > self.room() => Err(SecretError::PoolExhausted),
+            missing => self.grow(missing),
+        }
+    }
+
+    /// How many slots may still be added.
+    fn room(&self) -> usize {
+        (MAX_POOL / page_size()).saturating_sub(self.slots)
+    }
+
+    /// Adds `count` slots; the caller has seen that there is room.
+    fn grow(&mut self, count: usize) -> Result<(), SecretError> {
         let pages = Pages::map(Backing::best(), count, page_size())?;
-        self.free.reserve(count);
+        self.slots += count;
+        // For all of them, so that giving one back never allocates.
+        self.free.reserve(self.slots - self.free.len());
         self.free.extend((0..count).map(|index| Slot {
             start: pages.start(index),
         }));
-        self.slots += count;
         self.chunks.push(pages);
         Ok(())
     }
@@ -91,11 +106,7 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    free: Vec::new(),
-    chunks: Vec::new(),
-    slots: 0,
-});
+static POOL: Mutex<Pool> = Mutex::new(Pool::empty());
 
 /// Slots that are made at a time: locked memory for a process with a handful of secrets stays small.
 const CHUNK: usize = 16;
