@@ -2,25 +2,25 @@
 //!
 //! The one thing that cannot be mended from within is a start as a dumpable process: until `main` can object, another
 //! process of the same user may open its memory, and keeps that handle. So such a start only ever serves to start
-//! again, through an [`ExecOnlyImage`] of the same executable; an installation with mode 0711 and another owner needs
+//! again, through an [`ExecOnlyImage`](crate::image::ExecOnlyImage) of the same executable; an installation with mode 0711 and another owner needs
 //! no second start. Whether it worked is asked of the kernel, never of the marker that ends the loop.
 
-use std::env;
-use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, dumpable_behavior, set_dumpable_behavior, setrlimit,
 };
-use rustix::thread::{CapabilitySet, capabilities, set_name, set_no_new_privs};
+use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use thiserror::Error;
 
-use crate::image::{ExecOnlyImage, ImageError};
+use self::second_start::{executable, forget_marker, marker, start_again};
+use crate::image::ImageError;
+
+mod second_start;
 
 /// What a process asks for at its entry. The default refuses debuggers and dumpable starts, gives up new privileges,
 /// and does not lock its memory.
@@ -161,7 +161,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         });
     }
     refuse_tracer(status, entry)?;
-    let first = env::var_os(MARKER);
+    let first = marker();
     forget_marker();
     let non_dumpable_from_exec = non_dumpable()?;
     if !non_dumpable_from_exec && !entry.accept_dumpable_start && first.is_some() {
@@ -300,69 +300,6 @@ impl fmt::Display for Entered {
     }
 }
 
-/// Where the executable lies. The marker's word counts only for a process that runs from a memfd.
-fn executable(first: Option<OsString>) -> Option<PathBuf> {
-    let running = env::current_exe().ok();
-    match first {
-        Some(first)
-            if running
-                .as_deref()
-                .is_none_or(|path| path.as_os_str().as_bytes().starts_with(b"/memfd:")) =>
-        {
-            Some(PathBuf::from(first))
-        }
-        _ => running,
-    }
-}
-
-/// Starts this executable again; returns only when that fails.
-fn start_again() -> ImageError {
-    let own = Path::new("/proc/self/exe");
-    let image = match ExecOnlyImage::from_path(own) {
-        Ok(image) => image,
-        Err(error) => return error,
-    };
-    let executable = env::current_exe().unwrap_or_else(|_| own.to_owned());
-    let mut env: Vec<CString> = env::vars_os()
-        .filter_map(|(name, value)| assignment(&name, &value))
-        .collect();
-    env.extend(assignment(OsStr::new(MARKER), executable.as_os_str()));
-    let args: Vec<CString> = env::args_os()
-        .filter_map(|argument| CString::new(argument.into_vec()).ok())
-        .collect();
-    image.exec(&args, &env)
-}
-
-/// `None` for what holds a NUL, which cannot have come through execve(2).
-fn assignment(name: &OsStr, value: &OsStr) -> Option<CString> {
-    let mut text = OsString::from(name);
-    text.push("=");
-    text.push(value);
-    CString::new(text.into_vec()).ok()
-}
-
-/// Takes the marker out of the environment, so that a child which is ours too is not deceived by it, and gives the
-/// process, which the kernel has named after a descriptor, its name back.
-fn forget_marker() {
-    if env::var_os(MARKER).is_none() {
-        return;
-    }
-    // SAFETY: `enter` has seen in /proc that this is the only thread, and nothing here starts another: nobody reads
-    // the environment meanwhile.
-    unsafe { env::remove_var(MARKER) };
-    let name = env::args_os()
-        .next()
-        .as_deref()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .map(OsStr::as_bytes)
-        .map(CString::new);
-    if let Some(Ok(name)) = name {
-        // Only what ps shows.
-        let _named = set_name(&name);
-    }
-}
-
 fn non_dumpable() -> Result<bool, EntryError> {
     match dumpable_behavior() {
         Ok(behavior) => Ok(behavior != DumpableBehavior::Dumpable),
@@ -420,6 +357,3 @@ impl Status {
         })
     }
 }
-
-/// Says, to a second start, that it is one, and where the first one's executable lay. Gone once it is read.
-const MARKER: &str = "BLINDFERRY_STARTED_FROM";
