@@ -175,8 +175,10 @@ mod tests {
     /// As execve(2) would leave it: open under a number, without the flag.
     fn inherited() -> RawFd {
         let (reader, _writer) = std::io::pipe().unwrap();
-        fcntl_setfd(&reader, FdFlags::empty()).unwrap();
-        OwnedFd::from(reader).into_raw_fd()
+        // High up, where the tests beside this one open nothing.
+        let high = rustix::io::fcntl_dupfd_cloexec(&reader, 700).unwrap();
+        fcntl_setfd(&high, FdFlags::empty()).unwrap();
+        high.into_raw_fd()
     }
 
     #[test]

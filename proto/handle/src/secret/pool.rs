@@ -11,14 +11,17 @@ use super::pages::{Backing, Pages};
 /// The most secret memory that small secrets may take together, in bytes: half of the usual RLIMIT_MEMLOCK (8 MiB).
 pub const MAX_POOL: usize = 4 * 1024 * 1024;
 
-/// One page of the pool, all zero while nobody holds it. Goes back when dropped; its holder wipes it first.
+/// One page of the process's pool, all zero when it is handed out. Goes back when dropped; its holder wipes it first.
 #[derive(Debug)]
-pub(super) struct Slot {
-    start: NonNull<u8>,
-}
+pub(super) struct Slot(Page);
 
-// SAFETY: the page belongs to the process and, while this value lives, to it alone.
-unsafe impl Send for Slot {}
+/// The address of a page of a pool. Says nothing about who may use it: a [`Slot`], or nobody while it is free.
+#[derive(Clone, Copy, Debug)]
+struct Page(NonNull<u8>);
+
+// SAFETY: an address, of a page that belongs to the process and not to a thread. Using it takes a `Slot`, of which
+// there is one for a page that is not free.
+unsafe impl Send for Page {}
 
 impl Slot {
     /// A slot for a secret of `len` bytes; `None` when it is too long for one.
@@ -34,21 +37,24 @@ impl Slot {
             }
             pool.grow(count)?;
         }
-        pool.free.pop().map(Some).ok_or(SecretError::PoolExhausted)
+        pool.free
+            .pop()
+            .map(|page| Some(Self(page)))
+            .ok_or(SecretError::PoolExhausted)
     }
 
     /// The address `len` bytes before the guard page that follows the slot.
     pub(super) fn end_minus(&self, len: usize) -> NonNull<u8> {
         assert!(len <= page_size(), "more than a slot holds");
         // SAFETY: a slot is one page, and by the assertion the result lies in it.
-        unsafe { self.start.add(page_size() - len) }
+        unsafe { self.0.0.add(page_size() - len) }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // The same page in a new owner: this one is gone with the end of this function.
-        pool().free.push(Self { start: self.start });
+        // There is room: see `Pool::grow`.
+        pool().free.push(self.0);
     }
 }
 
@@ -58,8 +64,8 @@ pub(super) fn reserve(slots: usize) -> Result<(), SecretError> {
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) free: Vec<Slot>,
-    /// Never unmapped: slots point into them.
+    free: Vec<Page>,
+    /// Slots point into them. Those of the process's own pool, the only one that hands out slots, are never unmapped.
     chunks: Vec<Pages>,
     /// All slots there are, free or not.
     slots: usize,
@@ -82,6 +88,11 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// How many slots may still be added.
     fn room(&self) -> usize {
         (MAX_POOL / page_size()).saturating_sub(self.slots)
@@ -93,9 +104,8 @@ impl Pool {
         self.slots += count;
         // For all of them, so that giving one back never allocates.
         self.free.reserve(self.slots - self.free.len());
-        self.free.extend((0..count).map(|index| Slot {
-            start: pages.start(index),
-        }));
+        self.free
+            .extend((0..count).map(|index| Page(pages.start(index))));
         self.chunks.push(pages);
         Ok(())
     }

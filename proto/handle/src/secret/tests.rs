@@ -188,7 +188,7 @@ fn small_secrets_are_bounded_and_room_for_them_can_be_reserved() {
     ));
     pool.reserve(3).unwrap();
     pool.reserve(2).unwrap();
-    assert_eq!(pool.free.len(), 3);
+    assert_eq!(pool.free(), 3);
     pool.reserve(20).unwrap();
-    assert_eq!(pool.free.len(), 20);
+    assert_eq!(pool.free(), 20);
 }
