@@ -14,50 +14,56 @@ use ring::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 
-pub const AK_ATTRIBUTES: u32 = 0x0005_0072;
-pub const PCR_4: [u8; 32] = [0x44; 32];
-pub const PCR_7: [u8; 32] = [0x77; 32];
+pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0072;
+pub(crate) const PCR_4: [u8; 32] = [0x44; 32];
+pub(crate) const PCR_7: [u8; 32] = [0x77; 32];
 
 /// One appraisal in which all is well until a test changes one thing.
-pub struct Case {
-    pub key: EcdsaKeyPair,
-    pub name_alg: u16,
-    pub attributes: u32,
-    pub key_scheme: Vec<u8>,
-    pub signature_scheme: [u16; 2],
-    pub magic: u32,
-    pub kind: u16,
-    pub challenge: Vec<u8>,
-    pub clock: u64,
-    pub reset_count: u32,
-    pub restart_count: u32,
-    pub safe: u8,
-    pub firmware: u64,
-    pub selection: Vec<u8>,
-    pub pcr_digest: Option<Vec<u8>>,
-    pub pcrs: Vec<(u8, [u8; 32])>,
-    pub after_attest: Vec<u8>,
-    pub after_public: Vec<u8>,
-    pub after_signature: Vec<u8>,
-    pub pinned: Option<AkName>,
-    pub earlier: Option<QuoteClock>,
-    pub role: Role,
-    pub reference: String,
+pub(crate) struct Case {
+    pub(crate) key: EcdsaKeyPair,
+    pub(crate) name_alg: u16,
+    pub(crate) attributes: u32,
+    pub(crate) key_scheme: Vec<u8>,
+    pub(crate) signature_scheme: [u16; 2],
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) challenge: Vec<u8>,
+    pub(crate) clock: u64,
+    pub(crate) reset_count: u32,
+    pub(crate) restart_count: u32,
+    pub(crate) safe: u8,
+    pub(crate) firmware: u64,
+    pub(crate) selection: Vec<u8>,
+    pub(crate) pcr_digest: Option<Vec<u8>>,
+    pub(crate) pcrs: Vec<(u8, [u8; 32])>,
+    pub(crate) after_attest: Vec<u8>,
+    pub(crate) after_public: Vec<u8>,
+    pub(crate) after_signature: Vec<u8>,
+    pub(crate) pinned: Option<AkName>,
+    pub(crate) earlier: Option<QuoteClock>,
+    pub(crate) role: Role,
+    pub(crate) reference: String,
 }
 
 /// The three structures of a TPM.
-pub struct Parts {
-    pub attest: Vec<u8>,
-    pub signature: Vec<u8>,
-    pub public: Vec<u8>,
+pub(crate) struct Parts {
+    pub(crate) attest: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) public: Vec<u8>,
 }
 
 impl Case {
-    pub fn good() -> Self {
+    pub(crate) fn good() -> Self {
         let random = SystemRandom::new();
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         Self {
-            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap(),
+            key: EcdsaKeyPair::from_pkcs8(
+                &ECDSA_P256_SHA256_FIXED_SIGNING,
+                pkcs8.as_ref(),
+                &random,
+            )
+            .unwrap(),
             name_alg: 0x000b,
             attributes: AK_ATTRIBUTES,
             key_scheme: vec![0x00, 0x18, 0x00, 0x0b],
@@ -77,13 +83,17 @@ impl Case {
             after_public: vec![],
             after_signature: vec![],
             pinned: None,
-            earlier: Some(QuoteClock { clock: 999_999, reset_count: 5, restart_count: 2 }),
+            earlier: Some(QuoteClock {
+                clock: 999_999,
+                reset_count: 5,
+                restart_count: 2,
+            }),
             role: Role::Broker,
             reference: REFERENCE.to_owned(),
         }
     }
 
-    pub fn parts(&self) -> Parts {
+    pub(crate) fn parts(&self) -> Parts {
         let attest = self.attest();
         let signed = self.key.sign(&SystemRandom::new(), &attest).unwrap();
         let (r, s) = signed.as_ref().split_at(32);
@@ -94,17 +104,30 @@ impl Case {
         sized(&mut signature, r);
         sized(&mut signature, s);
         signature.extend_from_slice(&self.after_signature);
-        Parts { attest, signature, public: self.public() }
+        Parts {
+            attest,
+            signature,
+            public: self.public(),
+        }
     }
 
-    pub fn judge(self) -> Result<Attested, AppraisalError> {
+    pub(crate) fn judge(self) -> Result<Attested, AppraisalError> {
         let parts = self.parts();
         self.judge_parts(parts)
     }
 
-    pub fn judge_parts(&self, parts: Parts) -> Result<Attested, AppraisalError> {
-        let pinned = self.pinned.clone().unwrap_or_else(|| name_of(&self.public()));
-        let evidence = TpmEvidence::new(parts.attest, parts.signature, parts.public, self.pcrs.clone()).unwrap();
+    pub(crate) fn judge_parts(&self, parts: Parts) -> Result<Attested, AppraisalError> {
+        let pinned = self
+            .pinned
+            .clone()
+            .unwrap_or_else(|| name_of(&self.public()));
+        let evidence = TpmEvidence::new(
+            parts.attest,
+            parts.signature,
+            parts.public,
+            self.pcrs.clone(),
+        )
+        .unwrap();
         // Through the wire form, as it would come from a peer.
         let evidence = Evidence::decode(&Evidence::Tpm(evidence).encode()).unwrap();
         let expected = Expected {
@@ -113,7 +136,11 @@ impl Case {
             pinned_ak: &pinned,
             earlier: self.earlier.as_ref(),
         };
-        appraise(evidence, expected, &ReferenceValues::parse(&self.reference).unwrap())
+        appraise(
+            evidence,
+            expected,
+            &ReferenceValues::parse(&self.reference).unwrap(),
+        )
     }
 
     fn public(&self) -> Vec<u8> {
@@ -150,22 +177,22 @@ impl Case {
     }
 }
 
-pub fn binder(role: Role) -> Binder {
+pub(crate) fn binder(role: Role) -> Binder {
     Binder::compute(role, b"a TLS key", &[7; 32]).unwrap()
 }
 
-pub fn name_of(public: &[u8]) -> AkName {
+pub(crate) fn name_of(public: &[u8]) -> AkName {
     let mut name = vec![0x00, 0x0b];
     name.extend_from_slice(digest::digest(&digest::SHA256, public).as_ref());
     AkName::from_bytes(&name).unwrap()
 }
 
-pub fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u16::try_from(bytes.len()).unwrap().to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-pub const REFERENCE: &str = r#"
+pub(crate) const REFERENCE: &str = r#"
 version = 1
 role = "broker"
 
