@@ -42,6 +42,8 @@ pub struct EkHash([u8; 32]);
 pub struct EndorsementPolicy {
     /// EKs that are accepted by their hash, with or without a certificate.
     pub allowed: BTreeSet<EkHash>,
+    /// EKs that are refused whatever speaks for them: our own revocation list, since few vendors keep one.
+    pub denied: BTreeSet<EkHash>,
     /// Certificates (DER) of the CAs whose EK certificates are accepted.
     pub roots: Vec<Vec<u8>>,
     /// The manufacturers whose EK certificates are accepted. Does not concern EKs that are allowed by hash.
@@ -218,6 +220,9 @@ pub fn endorse(
     })?;
 
     let ek_hash = EkHash(sha256(&[&ek.public.key().spki()]));
+    if policy.denied.contains(&ek_hash) {
+        return Err(EndorsementError::Denied { ek: ek_hash });
+    }
     let manufacturer = if policy.allowed.contains(&ek_hash) {
         None
     } else if certificates.is_empty() || policy.roots.is_empty() {

@@ -51,6 +51,12 @@ pub enum EndorsementError {
     /// A key rests on a weak hash.
     #[error("a key rests on a weak hash; create it with SHA-256 or SHA-384")]
     WeakHash(#[source] Malformed),
+    /// The EK was revoked.
+    #[error("the EK {ek} is on the deny-list")]
+    Denied {
+        /// Its hash.
+        ek: EkHash,
+    },
     /// Neither the EK's hash is allowed, nor is there a certificate and a root to judge it by.
     #[error(
         "the EK {ek} is not allowed, and there is no certificate to judge it by; if this is the right TPM, allow its hash"
@@ -177,6 +183,7 @@ impl EndorsementError {
             Self::AkAttributes { .. } => "enrol-ak-attributes",
             Self::AkScheme => "enrol-ak-scheme",
             Self::WeakHash(_) => "enrol-hash-weak",
+            Self::Denied { .. } => "ek-denied",
             Self::NotAllowed { .. } => "ek-not-allowed",
             Self::ChainTooLong { .. } => "ek-chain-too-long",
             Self::CertificateTooLong { .. } => "ek-certificate-too-long",

@@ -75,7 +75,7 @@ impl PcrSelection {
         self.0
     }
 
-    /// As TPML_PCR_SELECTION with one entry for the SHA-256 bank, three octets of bits (Part 2 section 10.6.2).
+    /// As TPML_PCR_SELECTION with one entry for the SHA-256 bank, three octets of bits (Part 2 sections 10.6.2 and 10.9.7).
     #[must_use]
     pub fn to_tpml(self) -> [u8; 10] {
         let [low, middle, high, _] = self.0.to_le_bytes();

@@ -117,7 +117,7 @@ impl Quote {
     }
 
     /// firmwareVersion. True for keys under the endorsement hierarchy; for others a TPM adds a secret number to it and to
-    /// the counters of the clock, the same for each quote by that key (Part 1 section 36.7).
+    /// the counters of the clock, the same for each quote by that key (Part 1, "Attestation").
     #[must_use]
     pub fn firmware(&self) -> u64 {
         self.firmware

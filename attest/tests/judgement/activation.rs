@@ -27,6 +27,7 @@ fn draw(out: &mut [u8]) -> Result<(), RandomError> {
 fn policy(allowed: impl IntoIterator<Item = EkHash>) -> EndorsementPolicy {
     EndorsementPolicy {
         allowed: BTreeSet::from_iter(allowed),
+        denied: BTreeSet::new(),
         roots: vec![],
         manufacturers: Manufacturers::Any,
     }
@@ -79,7 +80,7 @@ fn enrol_and_quote(ek: &str, ak: &str, scheme: &str, hash: &str) {
 
     let secret = ActivationSecret::draw(&mut draw).unwrap();
     let (blob, activation) = endorsed(&tpm).challenge(secret, &mut draw).unwrap();
-    let answer = activate(&tpm, !ek.ends_with("384"), &blob);
+    let answer = activate(&tpm, matches!(ek, "rsa" | "ecc"), &blob);
     let enrolled = activation.answer(&answer).unwrap();
     assert_eq!(enrolled.ak_name().as_bytes(), tpm.read("ak.name"));
 
@@ -161,6 +162,29 @@ fn a_p256_ek_and_a_p256_ak() {
 #[test]
 fn a_p384_ek_and_a_p384_ak_with_sha384() {
     enrol_and_quote("ecc384", "ecc384", "ecdsa", "sha384");
+}
+
+#[test]
+fn an_rsa_3072_ek_of_the_high_range() {
+    enrol_and_quote("rsa3072", "ecc", "ecdsa", "sha256");
+}
+
+#[test]
+fn a_denied_ek_is_refused_even_when_it_is_allowed() {
+    let Some(tpm) = SoftwareTpm::start() else {
+        return;
+    };
+    tpm.run("tpm2_createek -c ek -G ecc -u ek.pub");
+    tpm.run("tpm2_createak -C ek -c ak -G ecc -s ecdsa -g sha256 -u ak.pub");
+    let ek = endorsed(&tpm).ek_hash();
+    let policy = EndorsementPolicy {
+        denied: BTreeSet::from([ek]),
+        ..policy([ek])
+    };
+    assert_eq!(
+        endorse(claim(&tpm), &policy, 0).unwrap_err().code(),
+        "ek-denied"
+    );
 }
 
 #[test]

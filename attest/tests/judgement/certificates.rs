@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use blindferry_attest::endorsement::{
     EkClaim, Endorsed, EndorsementError, EndorsementPolicy, Manufacturers, endorse,
 };
+use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
@@ -98,6 +99,12 @@ impl Vendor {
     }
 
     fn endorse(self) -> Result<Endorsed, EndorsementError> {
+        let now = self.now;
+        let (claim, policy) = self.sign();
+        endorse(claim, &policy, now)
+    }
+
+    fn sign(self) -> (EkClaim, EndorsementPolicy) {
         let root_key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
         let middle_key = KeyPair::generate().unwrap();
         let ek_key = KeyPair::generate().unwrap();
@@ -124,10 +131,11 @@ impl Vendor {
         };
         let policy = EndorsementPolicy {
             allowed: BTreeSet::new(),
+            denied: BTreeSet::new(),
             roots,
             manufacturers: self.manufacturers,
         };
-        endorse(claim, &policy, self.now)
+        (claim, policy)
     }
 }
 
@@ -363,4 +371,49 @@ fn manufacturers_can_be_limited() {
         vendor.leaf.custom_extensions.clear();
     };
     assert_eq!(code(unnamed), "ek-manufacturer");
+}
+
+/// The few bytes around the signed part and the signature are under no signature; nothing is taken from them but what
+/// the signed part says as well.
+#[test]
+fn every_flipped_bit_of_what_a_ca_signed_and_of_its_signature_is_refused() {
+    let (claim, policy) = Vendor::good().sign();
+    assert!(endorse(claim.clone(), &policy, NOW).is_ok());
+    for index in 0..claim.certificates.len() {
+        let der = &claim.certificates[index];
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+        // A header of four bytes stands before the signed part.
+        let signed = 4..4 + parsed.tbs_certificate.as_ref().len();
+        let signature = der.len() - parsed.signature_value.data.len()..der.len();
+        assert_eq!(&der[signed.clone()], parsed.tbs_certificate.as_ref());
+        for byte in signed.chain(signature) {
+            for bit in 0..8 {
+                let mut altered = claim.clone();
+                altered.certificates[index][byte] ^= 1 << bit;
+                assert!(
+                    endorse(altered, &policy, NOW).is_err(),
+                    "byte {byte} of certificate {index}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_altered_certificate_makes_the_parser_panic(
+        at in any::<prop::sample::Index>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..16),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (mut claim, policy) = Vendor::good().sign();
+        for certificate in &mut claim.certificates {
+            let (at, len) = (at.index(certificate.len()), 1 + cut.index(certificate.len()));
+            for (to, from) in certificate[at..].iter_mut().zip(&bytes) {
+                *to = *from;
+            }
+            certificate.truncate(len);
+        }
+        let _ = endorse(claim, &policy, NOW);
+    }
 }

@@ -186,6 +186,7 @@ fn real_ek_certificates_chain_to_their_vendor() {
             claim,
             &EndorsementPolicy {
                 allowed: BTreeSet::new(),
+                denied: BTreeSet::new(),
                 roots,
                 manufacturers: Manufacturers::Any,
             },
