@@ -272,12 +272,12 @@ fn quoted_values(
 
 /// The clock, when the TPM vouches for it and it is not behind an earlier quote.
 fn in_order(now: ClockInfo, earlier: Option<&QuoteClock>) -> Result<ClockInfo, AppraisalError> {
+    let went_back = |counter, found, earlier| AppraisalError::ClockReset {
+        counter,
+        found,
+        earlier,
+    };
     if let Some(earlier) = earlier {
-        let went_back = |counter, found, earlier| AppraisalError::ClockReset {
-            counter,
-            found,
-            earlier,
-        };
         if now.reset_count < earlier.reset_count {
             return Err(went_back(
                 "resetCount",
@@ -293,12 +293,15 @@ fn in_order(now: ClockInfo, earlier: Option<&QuoteClock>) -> Result<ClockInfo, A
                 earlier.restart_count.into(),
             ));
         }
-        if now.clock < earlier.clock {
-            return Err(went_back("clock", now.clock, earlier.clock));
-        }
     }
+    // Before the clock itself: after a loss of power it may honestly be a little behind, and then it is not safe.
     if !now.safe {
         return Err(AppraisalError::ClockUnsafe);
     }
-    Ok(now)
+    match earlier {
+        Some(earlier) if now.clock < earlier.clock => {
+            Err(went_back("clock", now.clock, earlier.clock))
+        }
+        _ => Ok(now),
+    }
 }

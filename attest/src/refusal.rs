@@ -183,7 +183,7 @@ pub enum AppraisalError {
     /// The TPM does not vouch for its clock.
     #[error(
         "the TPM does not vouch for its clock, as after a loss of power without shutdown; \
-         shut the host down in order, or wait until the TPM has stored its clock, an hour or so"
+         shut the host down in order, or wait until the TPM has stored its clock: seconds for some, over an hour for others"
     )]
     ClockUnsafe,
 }

@@ -296,6 +296,21 @@ fn each_counter_that_goes_backwards_is_refused() {
 }
 
 #[test]
+fn a_loss_of_power_is_told_from_an_old_state_that_was_brought_back() {
+    let power_lost = refusal(|case| {
+        case.safe = 0;
+        case.reset_count = 6;
+        case.clock = 999_990;
+    });
+    assert_eq!(power_lost.code(), "tpm-clock-unsafe");
+    let brought_back = refusal(|case| {
+        case.safe = 0;
+        case.reset_count = 4;
+    });
+    assert_eq!(brought_back.code(), "tpm-clock-reset");
+}
+
+#[test]
 fn a_reset_since_the_last_quote_is_no_reason_to_refuse() {
     let mut case = Case::good();
     case.earlier = Some(QuoteClock {
