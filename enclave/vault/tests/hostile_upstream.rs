@@ -1,15 +1,20 @@
 //! An upstream that lies, dawdles, floods and redirects gets a refusal of its own code, and none of its words is repeated.
 
-#[path = "support/client.rs"]
-mod client;
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test ends where it cannot go on")]
+
+#[path = "support/credential.rs"]
+mod credential;
 #[path = "support/dialler.rs"]
 mod dialler;
+#[path = "support/oauth_client.rs"]
+mod oauth_client;
 
 use blindferry_proto::credential::{ClientAuthentication, Kind};
 use blindferry_proto::limits::MAX_TOKEN;
 use blindferry_vault::mint::{MintError, Token, mint};
 use blindferry_vault::upstream::{Trust, Upstream, UpstreamError};
 use dialler::Dialler;
+use oauth_client::oauth_client;
 use ring::rand::SystemRandom;
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -249,11 +254,11 @@ async fn mint_from(answer: String) -> Result<Token, MintError> {
         let _ = stream.shutdown().await;
     });
     let url = format!("http://127.0.0.1:{port}/token");
-    let oauth = client::oauth_client(&url, "client", ClientAuthentication::ClientSecretPost);
-    let settings = client::settings(Kind::OauthClient(oauth));
-    let host = client::host();
-    let order = client::order(&host, NOW);
-    let minted = mint(&client::master(MASTER), &settings, &order, &Dialler(port), &SystemRandom::new()).await;
+    let oauth = oauth_client(&url, "client", ClientAuthentication::ClientSecretPost);
+    let settings = credential::settings(Kind::OauthClient(oauth));
+    let host = credential::host();
+    let order = credential::order(&host, NOW);
+    let minted = mint(&credential::master(MASTER), &settings, &order, &Dialler(port), &SystemRandom::new()).await;
     server.await.unwrap();
     minted
 }

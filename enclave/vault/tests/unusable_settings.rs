@@ -1,9 +1,13 @@
 //! What cannot be minted from is refused when it is stored, and nothing is mended on the way.
 
-#[path = "support/client.rs"]
-mod client;
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+#[path = "support/credential.rs"]
+mod credential;
 #[path = "support/dialler.rs"]
 mod dialler;
+#[path = "support/oauth_client.rs"]
+mod oauth_client;
 
 use blindferry_proto::bounded::Text;
 use blindferry_proto::credential::{
@@ -12,61 +16,66 @@ use blindferry_proto::credential::{
 use blindferry_proto::limits::MAX_TOKEN;
 use blindferry_vault::mint::{check, mint, public_jwk, revoke};
 use dialler::Dialler;
+use oauth_client::oauth_client;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use ring::rand::SystemRandom;
 
 const NOW: u64 = 1_790_000_000;
+/// Something that a test does to good settings.
+type Change<S> = fn(&mut S);
+
 /// Nobody is dialled in these tests: a port that refuses.
 const NOBODY: Dialler = Dialler(1);
 
 #[tokio::test]
 async fn a_released_master_is_the_token_byte_for_byte() {
-    let settings = client::settings(Kind::Release);
-    let host = client::host();
-    let master = client::master("with a line's end\n");
-    let token = mint(&master, &settings, &client::order(&host, NOW), &NOBODY, &SystemRandom::new()).await.unwrap();
+    let settings = credential::settings(Kind::Release);
+    let host = credential::host();
+    let master = credential::master("with a line's end\n");
+    let token = mint(&master, &settings, &credential::order(&host, NOW), &NOBODY, &SystemRandom::new()).await.unwrap();
     assert!(token.secret().ct_eq(b"with a line's end\n"));
     assert_eq!((token.expires(), token.token_type().as_str()), (NOW + 900, "opaque"));
-    let error = check(&client::master(&"x".repeat(MAX_TOKEN + 1)), &settings).unwrap_err();
+    let error = check(&credential::master(&"x".repeat(MAX_TOKEN + 1)), &settings).unwrap_err();
     assert_eq!(error.code(), "master-too-long");
 }
 
 #[tokio::test]
 async fn an_audience_that_cannot_be_kept_is_refused() {
-    let host = client::host();
+    let host = credential::host();
     let audience = "https://api.example.org".parse().unwrap();
-    let mut order = client::order(&host, NOW);
+    let mut order = credential::order(&host, NOW);
     order.audience = Some(&audience);
     let other = Some(Text::new("https://other.example.org").unwrap());
     for kind in
         [Kind::Release, Kind::OauthClient(oauth()), Kind::OauthClient(OauthClient { resource: other, ..oauth() })]
     {
-        let settings = client::settings(kind);
-        let error = mint(&client::master("m"), &settings, &order, &NOBODY, &SystemRandom::new()).await.err().unwrap();
+        let settings = credential::settings(kind);
+        let error =
+            mint(&credential::master("m"), &settings, &order, &NOBODY, &SystemRandom::new()).await.err().unwrap();
         assert_eq!(error.code(), "audience");
     }
 }
 
 #[tokio::test]
 async fn the_shorter_of_order_and_settings_is_the_life_of_a_token() {
-    let host = client::host();
-    let (master, settings) = (client::master("m"), client::settings(Kind::Release));
+    let host = credential::host();
+    let (master, settings) = (credential::master("m"), credential::settings(Kind::Release));
     let random = SystemRandom::new();
-    let mut order = client::order(&host, NOW);
+    let mut order = credential::order(&host, NOW);
     order.lifetime = 30;
     assert_eq!(mint(&master, &settings, &order, &NOBODY, &random).await.unwrap().expires(), NOW + 30);
     order.lifetime = 0;
     assert_eq!(mint(&master, &settings, &order, &NOBODY, &random).await.err().unwrap().code(), "lifetime");
-    order = client::order(&host, u64::MAX);
+    order = credential::order(&host, u64::MAX);
     assert_eq!(mint(&master, &settings, &order, &NOBODY, &random).await.err().unwrap().code(), "clock");
 }
 
 #[tokio::test]
 async fn what_cannot_be_revoked_says_so() {
     let random = SystemRandom::new();
-    let (master, token) = (client::master("m"), client::master("t"));
+    let (master, token) = (credential::master("m"), credential::master("t"));
     for kind in [Kind::Release, Kind::OauthClient(oauth())] {
-        let settings = client::settings(kind);
+        let settings = credential::settings(kind);
         let error = revoke(&master, &settings, &token, &NOBODY, NOW, &random).await.unwrap_err();
         assert_eq!(error.code(), "not-revocable");
     }
@@ -74,8 +83,8 @@ async fn what_cannot_be_revoked_says_so() {
 
 #[test]
 fn times_out_of_bounds_are_refused() {
-    let good = client::settings(Kind::Release);
-    let with = |change: fn(&mut CredentialSettings)| {
+    let good = credential::settings(Kind::Release);
+    let with = |change: Change<CredentialSettings>| {
         let mut settings = good.clone();
         change(&mut settings);
         code(&settings, "m")
@@ -83,7 +92,7 @@ fn times_out_of_bounds_are_refused() {
     assert_eq!(with(|s| s.token_lifetime = 86_400), None);
     assert_eq!(with(|s| s.lease_idle = 5), None);
     assert_eq!(with(|s| s.cache_idle = Some(3_600)), None);
-    let changes: [fn(&mut CredentialSettings); 6] = [
+    let changes: [Change<CredentialSettings>; 6] = [
         |s| s.token_lifetime = 0,
         |s| s.token_lifetime = 86_401,
         |s| s.lease_idle = 4,
@@ -98,15 +107,15 @@ fn times_out_of_bounds_are_refused() {
 
 #[test]
 fn texts_that_the_standards_do_not_allow_are_refused() {
-    let with = |change: fn(&mut OauthClient)| {
+    let with = |change: Change<OauthClient>| {
         let mut oauth = oauth();
         change(&mut oauth);
-        code(&client::settings(Kind::OauthClient(oauth)), "m")
+        code(&credential::settings(Kind::OauthClient(oauth)), "m")
     };
     assert_eq!(with(|_| ()), None);
     assert_eq!(with(|c| c.scope = Some(Text::cut("api:read openid"))), None);
     assert_eq!(with(|c| c.resource = Some(Text::cut("urn:example:api"))), None);
-    let refused: [(fn(&mut OauthClient), &str); 14] = [
+    let refused: [(Change<OauthClient>, &str); 14] = [
         (|c| c.client_id = Text::cut(""), "settings-text"),
         (|c| c.client_id = Text::cut("a\n"), "settings-text"),
         (|c| c.scope = Some(Text::cut("")), "settings-text"),
@@ -132,7 +141,7 @@ fn texts_that_the_standards_do_not_allow_are_refused() {
 
 #[test]
 fn a_client_secret_with_a_line_s_end_is_refused_rather_than_trimmed() {
-    let settings = client::settings(Kind::OauthClient(oauth()));
+    let settings = credential::settings(Kind::OauthClient(oauth()));
     for secret in ["s3cret\n", "s3cret\r\n", "\u{feff}s3cret", "s\0"] {
         assert_eq!(code(&settings, secret), Some("master-not-a-client-secret"), "{secret:?}");
     }
@@ -154,27 +163,27 @@ fn a_key_of_another_algorithm_is_refused() {
                 ..oauth()
             }),
         ] {
-            let settings = client::settings(kind);
+            let settings = credential::settings(kind);
             assert_eq!(code(&settings, good), None);
             for bad in bad {
                 assert_eq!(code(&settings, bad), Some("master-not-a-key"));
             }
             assert_eq!(code(&settings, "s3cret"), Some("master-not-pem"));
         }
-        assert!(public_jwk(&client::master(good), algorithm).is_ok());
+        assert!(public_jwk(&credential::master(good), algorithm).is_ok());
     }
 }
 
 #[test]
 fn a_jwt_signer_needs_an_issuer_a_subject_and_an_audience() {
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem();
-    let with = |change: fn(&mut JwtSigner)| {
+    let with = |change: Change<JwtSigner>| {
         let mut signer = signer(SigningAlgorithm::EdDsa);
         change(&mut signer);
-        code(&client::settings(Kind::JwtSigner(signer)), &key)
+        code(&credential::settings(Kind::JwtSigner(signer)), &key)
     };
     assert_eq!(with(|_| ()), None);
-    let refused: [(fn(&mut JwtSigner), &str); 6] = [
+    let refused: [(Change<JwtSigner>, &str); 6] = [
         (|s| s.issuer = Text::cut("issuer"), "settings-url"),
         (|s| s.issuer = Text::cut("http://issuer.example.org"), "settings-url"),
         (|s| s.issuer = Text::cut("https://issuer.example.org/?a=b"), "settings-text"),
@@ -189,11 +198,11 @@ fn a_jwt_signer_needs_an_issuer_a_subject_and_an_audience() {
 
 /// The code that storing this is refused with.
 fn code(settings: &CredentialSettings, master: &str) -> Option<&'static str> {
-    check(&client::master(master), settings).err().map(|error| error.code())
+    check(&credential::master(master), settings).err().map(|error| error.code())
 }
 
 fn oauth() -> OauthClient {
-    client::oauth_client("https://login.example.org/token", "client", ClientAuthentication::ClientSecretBasic)
+    oauth_client("https://login.example.org/token", "client", ClientAuthentication::ClientSecretBasic)
 }
 
 fn signer(algorithm: SigningAlgorithm) -> JwtSigner {

@@ -1,5 +1,7 @@
 //! TLS to an upstream ends in the vault, which believes a certificate of the right name, root and time, and nobody who dials.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 #[path = "support/authority.rs"]
 mod authority;
 #[path = "support/dialler.rs"]

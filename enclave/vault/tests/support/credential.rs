@@ -1,8 +1,7 @@
-//! An OAuth client's settings, a master and an order, to be changed by each test.
+//! A master, settings and an order, to be changed by each test.
 
 use blindferry_handle::secret::SecretBytes;
-use blindferry_proto::bounded::Text;
-use blindferry_proto::credential::{ClientAuthentication, CredentialSettings, Kind, OauthClient};
+use blindferry_proto::credential::{CredentialSettings, Kind};
 use blindferry_proto::name::HostName;
 use blindferry_vault::mint::Order;
 
@@ -12,18 +11,6 @@ pub(crate) fn master(text: &str) -> SecretBytes {
 
 pub(crate) fn settings(kind: Kind) -> CredentialSettings {
     CredentialSettings { kind, token_lifetime: 900, lease_idle: 60, cache_idle: None }
-}
-
-pub(crate) fn oauth_client(token_url: &str, id: &str, authentication: ClientAuthentication) -> OauthClient {
-    OauthClient {
-        token_url: Text::new(token_url).unwrap(),
-        revocation_url: None,
-        client_id: Text::new(id).unwrap(),
-        authentication,
-        scope: None,
-        resource: None,
-        trust: None,
-    }
 }
 
 pub(crate) fn host() -> HostName {
