@@ -15,7 +15,7 @@
 
 pub mod approval;
 pub mod authority;
-// pub mod client; (with blindferry-handle)
+pub mod client;
 pub mod pcr;
 pub mod protocol;
-// pub mod spawn; (with blindferry-handle)
+pub mod spawn;

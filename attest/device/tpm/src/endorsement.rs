@@ -137,9 +137,8 @@ fn persistent_key(
     let handle: KeyHandle = transaction
         .plain("find the endorsement key", |context| context.tr_from_tpm_public(TpmHandle::Persistent(persistent)))?
         .into();
-    let (public, ..) = transaction.protected(Protect::Response, "read the endorsement key", |context| {
-        context.read_public(handle)
-    })?;
+    let (public, ..) =
+        transaction.protected(Protect::Response, "read the endorsement key", |context| context.read_public(handle))?;
     if !same_template(&public, template) {
         return Ok(None);
     }

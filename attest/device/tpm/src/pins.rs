@@ -38,8 +38,7 @@ impl Pins {
 
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Self, DeviceRefusal> {
-        let unusable =
-            |reason: String| DeviceRefusal::PinsUnusable { path: path.display().to_string(), reason };
+        let unusable = |reason: String| DeviceRefusal::PinsUnusable { path: path.display().to_string(), reason };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -84,7 +83,8 @@ const VERSION: u8 = 1;
 /// No pin file is longer, in bytes.
 const LIMIT: u64 = 4096;
 
-const HEADER: &str = "# Names of this TPM's keys, written by `blindferry-device provision`. Not secret; keep it from being changed.\n";
+const HEADER: &str =
+    "# Names of this TPM's keys, written by `blindferry-device provision`. Not secret; keep it from being changed.\n";
 
 #[cfg(test)]
 mod tests {
