@@ -9,6 +9,7 @@ use tss_esapi::constants::PropertyTag;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind;
 use tss_esapi::handles::{AuthHandle, KeyHandle};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{AttestInfo, Data, Digest, EncryptedSecret, IdObject, Nonce, Public, SignatureScheme};
 use tss_esapi::traits::Marshall;
 
@@ -129,13 +130,8 @@ pub(crate) fn activate(
     // Two keys and the salt key fill the three slots of a TPM without resource manager.
     let attestation_key = pinned_attestation_key(transaction, pins)?;
     let endorsement_key = pinned_endorsement_key(transaction, pins)?;
-    // The endorsement key is used by PolicySecret(endorsement hierarchy), as its template says.
-    let policy = transaction.policy_session()?;
-    transaction.protected(Protect::Both, "authorise the endorsement key", |context| {
-        let nothing = (Nonce::default(), Digest::default(), Nonce::default());
-        context.policy_secret(policy, AuthHandle::Endorsement, nothing.0, nothing.1, nothing.2, None).map(drop)
-    })?;
-    let secret = transaction.with_policy_for_second(policy, Protect::Both, ACTIVATE, |context| {
+    let use_endorsement_key = authorise(transaction, &endorsement_key)?;
+    let secret = transaction.with_second(use_endorsement_key, Protect::Both, ACTIVATE, |context| {
         context.activate_credential(attestation_key.handle, endorsement_key.handle, credential, encrypted_secret)
     });
     let secret = secret.map_err(|failure| match failure.kind() {
@@ -149,6 +145,20 @@ pub(crate) fn activate(
         return Err(Failure::Refused(DeviceRefusal::BadRequest { what }));
     }
     sealing::shared(secret.value())
+}
+
+/// The session that lets the endorsement key be used. Keys of the low-range templates ask for PolicySecret of the endorsement
+/// hierarchy, those of the high range take their own, empty, password too (EK Credential Profile, section B.6).
+fn authorise(transaction: &mut Transaction, key: &EndorsementKey) -> Result<AuthSession, Failure> {
+    if key.public.object_attributes().user_with_auth() {
+        return transaction.second_session();
+    }
+    let policy = transaction.policy_session()?;
+    transaction.protected(Protect::Both, "authorise the endorsement key", |context| {
+        let (nonce, cp_hash, policy_ref) = (Nonce::default(), Digest::default(), Nonce::default());
+        context.policy_secret(policy, AuthHandle::Endorsement, nonce, cp_hash, policy_ref, None).map(drop)
+    })?;
+    Ok(policy.into())
 }
 
 fn pinned_attestation_key(transaction: &mut Transaction, pins: &Pins) -> Result<AttestationKey, Failure> {
