@@ -59,6 +59,7 @@ use crate::{
 /// }
 /// ```
 #[must_use = "a verdict that nobody uses protects nothing"]
+#[derive(Debug)]
 pub struct Attested {
     role: Role,
     ak_name: AkName,

@@ -129,6 +129,32 @@ pub enum ReferenceError {
     },
 }
 
+impl ReferenceError {
+    /// A stable name for programs, the log and the audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "reference-too-long",
+            Self::Toml(_) => "reference-toml",
+            Self::Version { .. } => "reference-version",
+            Self::NoSets => "reference-no-platform",
+            Self::TooManySets { .. } => "reference-too-many-platforms",
+            Self::Name { .. } => "reference-name",
+            Self::NameTwice { .. } => "reference-name-twice",
+            Self::NoFirmware { .. } => "reference-no-firmware",
+            Self::Firmware { .. } => "reference-firmware",
+            Self::NoPcrs { .. } => "reference-no-pcrs",
+            Self::Reason { .. } => "reference-reason",
+            Self::AnyBesideOthers { .. } => "reference-any-beside-others",
+            Self::PcrIndex { .. } => "reference-pcr-index",
+            Self::PcrValue { .. } => "reference-pcr-value",
+            Self::NoValue { .. } => "reference-pcr-no-value",
+            Self::Pcrs { .. } => "reference-pcrs",
+            Self::Selection { .. } => "reference-pcr-selection",
+        }
+    }
+}
+
 pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if text.len() > MAX_REFERENCE {
         return Err(ReferenceError::TooLong { found: text.len() });
@@ -138,7 +164,7 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if version != VERSION {
         return Err(ReferenceError::Version { found: version });
     }
-    let Document { version: _, role, tpm } = toml::from_str(text).map_err(ReferenceError::Toml)?;
+    let Document { _version, role, tpm } = toml::from_str(text).map_err(ReferenceError::Toml)?;
     let sets = tpm.into_iter().map(ReferenceSet::try_from).collect::<Result<_, _>>()?;
     ReferenceValues::new(role.into(), sets)
 }
@@ -174,8 +200,9 @@ struct Versioned {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    // Judged already; here so that it is a known key.
     #[serde(rename = "version")]
-    version: i64,
+    _version: i64,
     role: RoleText,
     #[serde(default)]
     tpm: Vec<TpmTable>,
