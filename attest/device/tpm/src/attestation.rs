@@ -174,10 +174,10 @@ fn pinned_attestation_key(transaction: &mut Transaction, pins: &Pins) -> Result<
 
 fn pinned_endorsement_key(transaction: &mut Transaction, pins: &Pins) -> Result<EndorsementKey, Failure> {
     let key = endorsement::load(transaction, pins.ek_kind)?;
-    if key.name != pins.ek_name {
+    if key.hash != pins.ek_hash {
         return Err(Failure::Refused(DeviceRefusal::EndorsementKeyChanged {
-            pinned: hex::encode(&pins.ek_name),
-            found: hex::encode(&key.name),
+            pinned: hex::encode(&pins.ek_hash),
+            found: hex::encode(&key.hash),
         }));
     }
     Ok(key)

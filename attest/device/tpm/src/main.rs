@@ -91,13 +91,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let entered = enter(&Entry::new().accept_dumpable_start())?;
+    enter(&Entry::new())?;
     inherit::close_all_but(&[])?;
     match Arguments::parse().command {
         Subcommands::Serve { tpm } => {
-            if let Some(warning) = entered.warning() {
-                eprintln!("blindferry-device: {warning}");
-            }
             let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
             serve::serve(&socket, &tpm.tcti, &tpm.pins)?;
         }
@@ -106,7 +103,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             println!("pinned in {}", tpm.pins.display());
             println!("salt key         {}", hex::encode(pins.salt_key_name));
             println!("attestation key  {}", hex::encode(pins.ak_name));
-            println!("endorsement key  {}", hex::encode(pins.ek_name));
+            println!("endorsement key  {} (SHA-256 of its SPKI, for an allow-list)", hex::encode(pins.ek_hash));
         }
     }
     Ok(())

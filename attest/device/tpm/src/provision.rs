@@ -30,7 +30,7 @@ pub(crate) fn provision(tcti: &Tcti, path: &Path, wanted: Option<EkKind>, force:
             transaction.flush(endorsement_key.handle)?;
         }
         let attestation_key = attestation::create(transaction)?;
-        Ok(Pins::new(salt_key_name, attestation_key.name, kind, endorsement_key.name))
+        Ok(Pins::new(salt_key_name, attestation_key.name, kind, endorsement_key.hash))
     })
     .map_err(|refusal| ProvisionError::Tpm { refusal })?;
     pins.write(path, force).map_err(|source| ProvisionError::Write { path: path.display().to_string(), source })?;

@@ -101,7 +101,7 @@ struct Blob {
     public: Vec<u8>,
     /// The content of TPM2B_PRIVATE: encrypted by, and only for, the parent.
     private: Vec<u8>,
-    /// The Name of the authority: an error message's worth, since the policy in `public` decides.
+    /// The Name of the authority: for a clear message, since the policy in `public` decides, and the TPM with it.
     authority: Vec<u8>,
     policy_ref: PolicyRef,
 }
@@ -126,6 +126,11 @@ impl Blob {
                 blob: hex::encode(&self.authority),
                 asked: hex::encode(authority.name()),
             });
+        }
+        let policy = authorize_policy(authority, self.policy_ref);
+        let sealed = Public::unmarshall(&self.public).map_err(|_| DeviceRefusal::BlobMalformed)?;
+        if sealed.auth_policy().value() != policy {
+            return Err(DeviceRefusal::BlobForeign);
         }
         let terms = approval.verify(authority).map_err(|_| DeviceRefusal::NotApproved)?.terms();
         if terms.policy_ref() != self.policy_ref {

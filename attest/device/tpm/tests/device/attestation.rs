@@ -1,12 +1,16 @@
 //! Describing, quoting, activating.
 
+use blindferry_attest::endorsement::{
+    ActivationSecret, EkClaim, EndorsementPolicy, Manufacturers, RandomError, endorse,
+};
 use blindferry_attest::evidence::Evidence;
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::protocol::{Description, DeviceRefusal};
 use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-use crate::machine::{KEY, Machine, is_key, refusal, selection};
+use crate::machine::{KEY, Machine, is_key, pins, refusal, selection};
 use crate::swtpm::Swtpm;
 
 #[tokio::test]
@@ -21,17 +25,17 @@ async fn a_tpm_is_described_the_same_every_time_and_known_as_software() {
 }
 
 #[tokio::test]
-async fn certified_endorsement_keys_are_used_and_their_certificates_come_first() {
+async fn a_certified_endorsement_key_is_preferred_and_described_with_its_certificate() {
     let Some(tpm) = Swtpm::start_with_certificates() else { return };
     let machine = Machine::over(tpm);
     let described = machine.device.describe().await.unwrap();
-    // swtpm_setup certifies a P-384 and an RSA-2048 EK.
-    assert_eq!(described.ek_certificates.len(), 2);
+    // swtpm_setup certifies a P-384 EK and an RSA-2048 EK, the former of which is preferred.
+    assert_eq!(described.ek_certificates.len(), 1);
     let x_and_y = &described.ek_public[described.ek_public.len() - 98..];
     let (x, y) = (&x_and_y[..48], &x_and_y[50..]);
     let point = [x, y].concat();
     assert!(described.ek_certificates[0].windows(96).any(|window| window == point));
-    assert_eq!(activation(&machine, &described, "sha384").await, Ok(()));
+    assert_eq!(activation(&machine, &described).await, Ok(()));
 }
 
 #[tokio::test]
@@ -84,7 +88,7 @@ async fn a_selection_of_nothing_or_of_what_is_not_there_is_refused() {
 async fn a_credential_made_for_this_tpm_is_activated() {
     let Some(machine) = Machine::start() else { return };
     let described = machine.device.describe().await.unwrap();
-    assert_eq!(activation(&machine, &described, "sha256").await, Ok(()));
+    assert_eq!(activation(&machine, &described).await, Ok(()));
 }
 
 #[tokio::test]
@@ -93,16 +97,40 @@ async fn a_credential_made_for_another_tpm_or_another_key_is_refused() {
     let mine = machine.device.describe().await.unwrap();
     let theirs = other.device.describe().await.unwrap();
     let other_ek = Description { ek_public: theirs.ek_public, ..mine.clone() };
-    assert_eq!(activation(&machine, &other_ek, "sha256").await, Err(DeviceRefusal::CredentialForeign));
+    assert_eq!(activation(&machine, &other_ek).await, Err(DeviceRefusal::CredentialForeign));
     let other_ak = Description { ak_name: theirs.ak_name, ..mine };
-    assert_eq!(activation(&machine, &other_ak, "sha256").await, Err(DeviceRefusal::CredentialForeign));
+    assert_eq!(activation(&machine, &other_ak).await, Err(DeviceRefusal::CredentialForeign));
     assert_eq!(refusal(machine.device.activate(&[0, 9], &[0, 0]).await).code(), "bad-request");
 }
 
+/// The whole enrolment with the software verifier: no TPM on its side.
+#[tokio::test]
+async fn a_tpm_enrols_with_the_verifier_by_its_endorsement_key_and_an_activated_credential() {
+    let machines = [Machine::start(), Swtpm::start_with_certificates().map(Machine::over)];
+    for machine in machines.into_iter().flatten() {
+        let described = machine.device.describe().await.unwrap();
+        let pinned = std::fs::read_to_string(pins(&machine.tpm)).unwrap();
+        let hash = pinned.lines().find_map(|line| line.strip_prefix("ek-hash = ")).unwrap().trim_matches('"');
+        let policy = EndorsementPolicy {
+            allowed: [hash.parse().unwrap()].into(),
+            roots: Vec::new(),
+            manufacturers: Manufacturers::Any,
+        };
+        let claim =
+            EkClaim { ek_public: described.ek_public, certificates: Vec::new(), ak_public: described.ak_public };
+        let mut random = |bytes: &mut [u8]| SystemRandom::new().fill(bytes).map_err(|_| RandomError);
+        let secret = ActivationSecret::draw(&mut random).unwrap();
+        let (blob, activation) = endorse(claim, &policy, 0).unwrap().challenge(secret, &mut random).unwrap();
+        let answer = machine.device.activate(&blob.credential, &blob.encrypted_secret).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the answer goes to the verifier")]
+        let enrolled = activation.answer(answer.expose()).unwrap();
+        assert_eq!(enrolled.ak_name().as_bytes(), described.ak_name);
+    }
+}
+
 /// Has tpm2-tools make a credential, which needs no TPM, and activates it.
-async fn activation(machine: &Machine, described: &Description, name_alg: &str) -> Result<(), DeviceRefusal> {
+async fn activation(machine: &Machine, described: &Description) -> Result<(), DeviceRefusal> {
     let (credential, encrypted_secret) = credential(&machine.tpm, described);
-    assert!(["sha256", "sha384"].contains(&name_alg));
     match machine.device.activate(&credential, &encrypted_secret).await {
         Ok(secret) => {
             assert!(is_key(&secret));

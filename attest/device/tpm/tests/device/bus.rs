@@ -1,7 +1,7 @@
 //! What somebody hears who listens on the bus.
 
 use crate::attestation::credential;
-use crate::machine::{KEY, Machine, Operator, is_key, pins, provision, selection};
+use crate::machine::{KEY, Machine, Operator, is_key, pins, provision, refusal, selection};
 use crate::recorder::Recorder;
 use crate::swtpm::{Swtpm, tcti, tool};
 
@@ -30,6 +30,24 @@ async fn neither_the_sealed_key_nor_the_activation_secret_is_ever_on_the_bus() {
     }
     assert!(!recorder.heard(&KEY));
     assert!(!recorder.heard(&KEY[..8]) && !recorder.heard(&KEY[24..]), "not even a part of it");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_changed_on_the_bus_is_noticed() {
+    const PCR_READ: u32 = 0x17e;
+    const NV_READ: u32 = 0x14e;
+    let Some(tpm) = Swtpm::start() else { return };
+    let recorder = Recorder::before(tpm.port);
+    let (tcti, pins) = (tcti(recorder.port), pins(&tpm));
+    assert!(provision(&tcti, &pins, &[]).status.success());
+    let machine = Machine::with(tpm, &tcti, &pins);
+    machine.device.counter_create().await.unwrap();
+    recorder.tamper_with_responses_to(PCR_READ);
+    assert_eq!(refusal(machine.device.pcrs(&selection()).await).code(), "tpm-refused");
+    machine.device.counter_read().await.unwrap();
+    recorder.tamper_with_responses_to(NV_READ);
+    assert_eq!(refusal(machine.device.counter_read().await).code(), "tpm-refused");
+    machine.device.pcrs(&selection()).await.unwrap();
 }
 
 /// The positive control: the same ear on the same bus hears a key that is unsealed in the plain way.

@@ -54,10 +54,16 @@ async fn another_attestation_key_or_endorsement_key_than_the_pinned_one_is_refus
     let Some(machine) = Machine::start() else { return };
     let path = pins(&machine.tpm);
     let genuine = std::fs::read_to_string(&path).unwrap();
-    for (field, code) in [("ak-name", "attestation-key-changed"), ("ek-name", "endorsement-key-changed")] {
+    for (field, code) in [("ak-name", "attestation-key-changed"), ("ek-hash", "endorsement-key-changed")] {
         let changed: String = genuine
             .lines()
-            .map(|line| if line.starts_with(field) { format!("{field} = \"000b{}\"\n", "00".repeat(32)) } else { format!("{line}\n") })
+            .map(|line| {
+                if line.starts_with(field) {
+                    format!("{field} = \"000b{}\"\n", "00".repeat(32))
+                } else {
+                    format!("{line}\n")
+                }
+            })
             .collect();
         std::fs::write(&path, changed).unwrap();
         assert_eq!(refusal(machine.device.describe().await).code(), code);

@@ -17,6 +17,8 @@ pub(crate) struct Recorder {
 struct Shared {
     heard: Mutex<Vec<u8>>,
     held: Mutex<Hold>,
+    /// Change the response to the command of this code, and whether it is the one under way.
+    tamper: Mutex<Option<(u32, bool)>>,
     changed: Condvar,
 }
 
@@ -45,8 +47,10 @@ impl Recorder {
                     let tpm = TcpStream::connect((Ipv4Addr::LOCALHOST, tpm + channel)).unwrap();
                     let (client_again, tpm_again) = (client.try_clone().unwrap(), tpm.try_clone().unwrap());
                     let back = Arc::clone(&shared);
-                    thread::spawn(move || carry(client, tpm, &shared, channel == 0));
-                    thread::spawn(move || carry(tpm_again, client_again, &back, false));
+                    let [there, back_again] =
+                        if channel == 0 { [Carry::Commands, Carry::Responses] } else { [Carry::Control; 2] };
+                    thread::spawn(move || carry(client, tpm, &shared, there));
+                    thread::spawn(move || carry(tpm_again, client_again, &back, back_again));
                 }
             });
         }
@@ -61,6 +65,11 @@ impl Recorder {
     /// Whether a command of this code went over the bus: the check that the recorder sits where it should.
     pub(crate) fn heard_command(&self, code: u32) -> bool {
         self.heard(&code.to_be_bytes())
+    }
+
+    /// From now on, flips one bit in the first parameter of each response to a command of this code.
+    pub(crate) fn tamper_with_responses_to(&self, code: u32) {
+        *self.shared.tamper.lock().unwrap() = Some((code, false));
     }
 
     /// Lets the next command of this code through, and holds the one after it.
@@ -80,13 +89,22 @@ impl Recorder {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, commands: bool) {
+#[derive(Clone, Copy, PartialEq)]
+enum Carry {
+    Commands,
+    Responses,
+    Control,
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, what: Carry) {
     let mut buffer = vec![0; 8192];
     while let Ok(len @ 1..) = from.read(&mut buffer) {
-        let bytes = &buffer[..len];
+        let bytes = &mut buffer[..len];
         shared.heard.lock().unwrap().extend_from_slice(bytes);
-        if commands {
-            hold(bytes, shared);
+        match what {
+            Carry::Commands => hold(bytes, shared),
+            Carry::Responses => tamper(bytes, shared),
+            Carry::Control => {}
         }
         if to.write_all(bytes).is_err() {
             break;
@@ -96,6 +114,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, commands: bool
 }
 
 fn hold(bytes: &[u8], shared: &Shared) {
+    if let Some((code, under_way)) = &mut *shared.tamper.lock().unwrap() {
+        *under_way = bytes.get(6..10) == Some(&code.to_be_bytes());
+    }
     let mut held = shared.held.lock().unwrap();
     match *held {
         // libtss2 writes a command in one piece; its code follows tag and length.
@@ -106,5 +127,12 @@ fn hold(bytes: &[u8], shared: &Shared) {
             drop(shared.changed.wait_while(held, |hold| *hold == Hold::Held).unwrap());
         }
         _ => {}
+    }
+}
+
+fn tamper(bytes: &mut [u8], shared: &Shared) {
+    // After tag, length, code and the length of the parameters.
+    if let (Some((_, true)), Some(byte)) = (*shared.tamper.lock().unwrap(), bytes.get_mut(17)) {
+        *byte ^= 1;
     }
 }

@@ -1,6 +1,6 @@
 //! What opens a sealed key, and what does not.
 
-use blindferry_device::approval::PolicyRef;
+use blindferry_device::approval::{PolicyRef, authorize_policy};
 use blindferry_device::pcr::never_extended;
 use blindferry_device::protocol::DeviceRefusal;
 
@@ -72,20 +72,27 @@ async fn an_approval_by_another_authority_or_for_another_purpose_opens_nothing()
     assert_eq!(refused, DeviceRefusal::WrongPolicyRef);
 }
 
-/// The names in a blob are for messages. That the TPM itself decides is shown by lying in them.
+/// What a blob says of its authority is for messages. That the TPM decides is shown by a blob that lies everywhere.
 #[tokio::test]
-async fn a_blob_that_lies_about_its_authority_is_refused_by_the_tpm() {
+async fn a_blob_made_to_name_another_authority_is_refused_by_the_tpm() {
     let Some(machine) = Machine::start() else { return };
     let (operator, thief) = (Operator::new(), Operator::new());
     let blob = machine.seal(&operator).await;
-    let name = operator.authority.name();
-    let at = blob.windows(name.len()).position(|window| window == name).unwrap();
-    let mut lying = blob.clone();
-    lying[at..at + name.len()].copy_from_slice(&thief.authority.name());
     let approval = thief.approve(machine.values().await, 1);
+    let lying = replace(&blob, &operator.authority.name(), &thief.authority.name());
     let refused = refusal(machine.device.unseal(&lying, &thief.authority, &approval).await);
-    // The policy is satisfied, and is not the policy of the key.
-    assert_eq!(refused.code(), "pcrs-changing");
+    assert_eq!(refused, DeviceRefusal::BlobForeign);
+    let policy = authorize_policy(&operator.authority, operator.policy_ref);
+    let lying = replace(&lying, &policy, &authorize_policy(&thief.authority, thief.policy_ref));
+    let refused = refusal(machine.device.unseal(&lying, &thief.authority, &approval).await);
+    assert_eq!(refused, DeviceRefusal::BlobForeign, "the TPM notices that the public area is not the one it sealed");
+}
+
+fn replace(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
+    let mut replaced = bytes.to_vec();
+    replaced[at..at + old.len()].copy_from_slice(new);
+    replaced
 }
 
 #[tokio::test]
@@ -117,7 +124,8 @@ async fn pcrs_that_nothing_ever_extended_are_told_from_others() {
 async fn a_secret_that_was_wiped_before_it_arrived_is_not_sealed() {
     let Some(machine) = Machine::start() else { return };
     let operator = Operator::new();
-    let zeros = blindferry_handle::secret::SharedSecret::create(32, |_| Ok::<(), std::convert::Infallible>(())).unwrap();
+    let zeros =
+        blindferry_handle::secret::SharedSecret::create(32, |_| Ok::<(), std::convert::Infallible>(())).unwrap();
     let refused = refusal(machine.device.seal(zeros, &operator.authority, operator.policy_ref).await);
     assert_eq!(refused.code(), "bad-request");
     let short = blindferry_handle::secret::SharedSecret::create(16, |slot| {
