@@ -1,5 +1,7 @@
 //! The client of the device process against a device process that misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use blindferry_attest::tpm::PcrSelection;
