@@ -38,11 +38,7 @@ impl Exchange {
     }
 
     /// Asks until there is an answer, at most `1 + AGAIN_AFTER.len()` times.
-    pub(crate) fn ask(
-        &mut self,
-        request: &WorkerRequest,
-        handles: &[BorrowedFd<'_>],
-    ) -> Result<Answered, WorkerError> {
+    pub(crate) fn ask(&mut self, request: &WorkerRequest, handles: &[BorrowedFd<'_>]) -> Result<Answered, WorkerError> {
         let bytes = local::encode(request).map_err(|source| WorkerError::Encode { source })?;
         let mut pauses = AGAIN_AFTER.iter();
         loop {

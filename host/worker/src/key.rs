@@ -102,3 +102,44 @@ const PRIVATE: usize = 32;
 
 /// An opening goes no deeper than this many bytes of stack, in a build without optimisation.
 const DEEPEST: usize = 64 * 1024;
+
+#[cfg(test)]
+#[path = "../tests/worker/memory.rs"]
+mod memory;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blindferry_handle::secret::{Protection, protection};
+
+    #[test]
+    fn a_used_private_key_is_left_in_no_readable_memory() {
+        if protection() == Protection::LockedPages {
+            return;
+        }
+        let pair = KeyPair::generate().unwrap();
+        for _ in 0..3 {
+            assert_eq!(pair.with_private(public_of).unwrap(), pair.public());
+        }
+        let masked = masked(&pair);
+        let (found, readable) = memory::search(std::process::id(), &masked);
+        assert!(readable > 100_000, "only {readable} bytes could be read");
+        assert_eq!(found, 0);
+    }
+
+    #[test]
+    fn the_search_finds_a_private_key_that_was_copied() {
+        let pair = KeyPair::generate().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the copy that the search shall find")]
+        let copy = pair.private.expose().to_vec();
+        assert!(memory::search(std::process::id(), &masked(&pair)).0 >= 1);
+        black_box(copy);
+    }
+
+    /// All but the first and the last byte, which the library clamps.
+    fn masked(pair: &KeyPair) -> Vec<u8> {
+        #[expect(clippy::disallowed_methods, reason = "masked on the way")]
+        let inner = pair.private.expose().iter().skip(1).take(PRIVATE - 2);
+        inner.map(|byte| byte ^ memory::MASK).collect()
+    }
+}

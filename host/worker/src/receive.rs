@@ -14,8 +14,7 @@ use std::os::fd::RawFd;
 /// [`WorkerError::NotInherited`] when there is no such descriptor or it was taken already; [`WorkerError::Handle`] when
 /// it is not a sealed handle.
 pub fn from_inherited(number: RawFd) -> Result<Handle, WorkerError> {
-    let descriptor =
-        inherit::take_inherited(number).map_err(|source| WorkerError::NotInherited { number, source })?;
+    let descriptor = inherit::take_inherited(number).map_err(|source| WorkerError::NotInherited { number, source })?;
     Handle::from_fd(descriptor).map_err(|source| WorkerError::Handle { source })
 }
 

@@ -141,8 +141,7 @@ impl Leased {
         if parcelled.lease != self.lease {
             return Err(WorkerError::Unexpected { wanted: "a parcel of this lease" });
         }
-        let (opened, token_type, expires) =
-            parcelled.open(&self.key, request, Some(self.grant), Some(self.sender))?;
+        let (opened, token_type, expires) = parcelled.open(&self.key, request, Some(self.grant), Some(self.sender))?;
         self.token = Token::new(opened.token, token_type, expires, now());
         self.acknowledge(request);
         Ok(&self.token)
