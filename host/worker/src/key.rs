@@ -111,6 +111,9 @@ mod memory;
 mod tests {
     use super::*;
     use blindferry_handle::secret::{Protection, protection};
+    use std::hint::spin_loop;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     #[test]
     fn a_used_private_key_is_left_in_no_readable_memory() {
@@ -118,11 +121,23 @@ mod tests {
             return;
         }
         let pair = KeyPair::generate().unwrap();
-        for _ in 0..3 {
-            assert_eq!(pair.with_private(public_of).unwrap(), pair.public());
-        }
         let masked = masked(&pair);
-        let (found, readable) = memory::search(std::process::id(), &masked);
+        let used = AtomicBool::new(false);
+        let (found, readable) = thread::scope(|scope| {
+            let searching = scope.spawn(|| {
+                while !used.load(Ordering::SeqCst) {
+                    spin_loop();
+                }
+                memory::search(std::process::id(), &masked)
+            });
+            assert!(pair.with_private(public_of).is_ok());
+            used.store(true, Ordering::SeqCst);
+            // Calls nothing until then that could overwrite what a use left on this stack.
+            while !searching.is_finished() {
+                spin_loop();
+            }
+            searching.join().unwrap()
+        });
         assert!(readable > 100_000, "only {readable} bytes could be read");
         assert_eq!(found, 0);
     }
