@@ -224,3 +224,20 @@ const X32: i64 = 0x4000_0000;
 /// execve, ptrace, kexec_load, process_vm_readv, process_vm_writev and execveat have numbers of their own in x32.
 #[cfg(target_arch = "x86_64")]
 const X32_ONLY: &[i64] = &[520, 521, 528, 539, 540, 545];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_call_is_listed_twice_and_x32_is_no_way_around() {
+        let calls = denied_calls();
+        let distinct: BTreeSet<i64> = calls.iter().copied().collect();
+        assert_eq!(calls.len(), distinct.len());
+        #[cfg(target_arch = "x86_64")]
+        for (call, _reason) in DENIED {
+            assert!(distinct.contains(&(call | 0x4000_0000)));
+        }
+    }
+}
