@@ -1,1 +1,135 @@
-//! Not written yet.
+//! Packets with descriptors between processes of one host, under tokio.
+//!
+//! The socket, its bounds and its refusals are those of [`blindferry_handle::packet`]; this crate only waits for it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use blindferry_handle::packet::{Packet, PacketError, PacketListener, PacketSocket, SocketError};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+
+/// A packet socket that waits without blocking. Several tasks may use one through a shared reference; each packet goes
+/// to one of them, whole.
+#[derive(Debug)]
+pub struct AsyncPackets(AsyncFd<PacketSocket>);
+
+impl AsyncPackets {
+    /// Makes the socket non-blocking and registers it. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn new(socket: PacketSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the socket owns its descriptor for as long as it lives"
+        )]
+        AsyncFd::new(socket).map(Self)
+    }
+
+    /// Sends one packet, waiting for room. Cancel-safe: if dropped before it is ready, nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::send`].
+    pub async fn send(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), PacketError> {
+        loop {
+            let mut ready = self
+                .0
+                .writable()
+                .await
+                .map_err(|source| PacketError::Send { source })?;
+            match self.0.get_ref().send(bytes, descriptors) {
+                Err(error) if error.is_would_block() => ready.clear_ready_matching(Ready::WRITABLE),
+                done => return done,
+            }
+        }
+    }
+
+    /// Receives one packet, waiting for it. Cancel-safe: if dropped before it is ready, nothing was taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSocket::receive`].
+    pub async fn receive(&self) -> Result<Packet, PacketError> {
+        loop {
+            let mut ready = self
+                .0
+                .readable()
+                .await
+                .map_err(|source| PacketError::Receive { source })?;
+            match self.0.get_ref().receive() {
+                Err(error) if error.is_would_block() => ready.clear_ready_matching(Ready::READABLE),
+                done => return done,
+            }
+        }
+    }
+
+    /// The socket itself, for asking who is at the other end. It is non-blocking.
+    #[must_use]
+    pub fn socket(&self) -> &PacketSocket {
+        self.0.get_ref()
+    }
+
+    /// The socket alone, still non-blocking.
+    #[must_use]
+    pub fn into_socket(self) -> PacketSocket {
+        self.0.into_inner()
+    }
+}
+
+/// A packet listener that waits without blocking.
+#[derive(Debug)]
+pub struct AsyncListener(AsyncFd<PacketListener>);
+
+impl AsyncListener {
+    /// Makes the listener non-blocking and registers it. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn new(listener: PacketListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the socket owns its descriptor for as long as it lives"
+        )]
+        AsyncFd::with_interest(listener, Interest::READABLE).map(Self)
+    }
+
+    /// The next connection. Cancel-safe: if dropped before it is ready, no connection was taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketListener::accept`]; a listener that ran out of descriptors answers so until some are closed, and the
+    /// caller should wait a little before the next attempt.
+    pub async fn accept(&self) -> Result<AsyncPackets, SocketError> {
+        loop {
+            let mut ready = self
+                .0
+                .readable()
+                .await
+                .map_err(|source| SocketError::Accept { source })?;
+            match self.0.get_ref().accept() {
+                Err(error) if error.is_would_block() => ready.clear_ready(),
+                Ok(socket) => {
+                    return AsyncPackets::new(socket)
+                        .map_err(|source| SocketError::Accept { source });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The listener itself.
+    #[must_use]
+    pub fn listener(&self) -> &PacketListener {
+        self.0.get_ref()
+    }
+}

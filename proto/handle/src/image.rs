@@ -1,0 +1,360 @@
+//! An executable that can be run but not read: a copy in a memfd of mode 0111.
+//!
+//! When the caller of execve(2) may not read the file, the kernel makes the new image non-dumpable in the same step
+//! (`would_dump` in fs/exec.c). There is then no moment in which another process of the same user can open its memory
+//! or environment, attach to it, or take its descriptors. `prctl(PR_SET_DUMPABLE, 0)` in `main` leaves such a moment,
+//! and a handle opened in it stays usable. It holds until the process executes something else.
+//!
+//! Root is not kept from reading, so for root the kernel would not do this; [`ExecOnlyImage::exec`] therefore puts
+//! CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH aside for the call, and execve gives them back.
+
+use std::ffi::{CStr, CString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create, sendfile};
+use rustix::io::{Errno, pread};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use thiserror::Error;
+
+/// The largest executable that is copied, in bytes.
+pub const MAX_IMAGE: u64 = 1 << 30;
+
+/// A sealed copy of an ELF executable, which nothing can change any more. Costs its size in memory while it runs.
+#[derive(Debug)]
+pub struct ExecOnlyImage {
+    memfd: OwnedFd,
+    len: u64,
+}
+
+/// Why an executable could not be copied or run.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// The file could not be opened for reading.
+    #[error("cannot open executable {}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A script, or no executable at all. A script's interpreter would have to read it, which is the very thing
+    /// that an exec-only image forbids: run the interpreter instead.
+    #[error("not an ELF executable")]
+    NotElf,
+    /// A directory, a device, a pipe.
+    #[error("not a regular file")]
+    NotRegular,
+    /// More than [`MAX_IMAGE`] bytes.
+    #[error("an executable of {len} bytes is too large to copy")]
+    TooLarge {
+        /// Its size, in bytes, as far as it was read.
+        len: u64,
+    },
+    /// memfd_create(2) failed; `EACCES` means that `vm.memfd_noexec` is 2.
+    #[error("cannot create an executable memfd")]
+    Create {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Copying failed.
+    #[error("cannot copy an executable into a memfd")]
+    Copy {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Making the copy exec-only and immutable failed.
+    #[error("cannot seal an executable memfd")]
+    Seal {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Reading the copy back failed.
+    #[error("cannot read an executable memfd")]
+    Read {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// execveat(2) failed.
+    #[error("cannot execute a memfd")]
+    Exec {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ExecOnlyImage {
+    /// Copies the executable at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Open`] when this process may not read it, and those of [`Self::from_fd`].
+    pub fn from_path(path: &Path) -> Result<Self, ImageError> {
+        // Non-blocking, so that opening a pipe does not wait; on a regular file it means nothing.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|source| ImageError::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+        Self::copy(
+            &file,
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or("image"),
+        )
+    }
+
+    /// Copies the executable that `file` is open on, from its beginning. Set-user-ID bits and file capabilities are
+    /// not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::NotRegular`], [`ImageError::NotElf`], [`ImageError::TooLarge`], or what the kernel said.
+    pub fn from_fd(file: OwnedFd) -> Result<Self, ImageError> {
+        Self::copy(&File::from(file), "image")
+    }
+
+    fn copy(file: &File, name: &str) -> Result<Self, ImageError> {
+        let status = file
+            .metadata()
+            .map_err(|source| ImageError::Copy { source })?;
+        if !status.is_file() {
+            return Err(ImageError::NotRegular);
+        }
+        if status.size() > MAX_IMAGE {
+            return Err(ImageError::TooLarge { len: status.size() });
+        }
+        require_elf(file)?;
+        let memfd = create(name).map_err(|error| ImageError::Create {
+            source: error.into(),
+        })?;
+        let mut len: u64 = 0;
+        loop {
+            // Within the kernel, with an offset of our own; copy_file_range does not go from one file system to another.
+            match sendfile(&memfd, file, Some(&mut len), COPY_CHUNK) {
+                Ok(0) => break,
+                Ok(_) if len > MAX_IMAGE => return Err(ImageError::TooLarge { len }),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(ImageError::Copy {
+                        source: error.into(),
+                    });
+                }
+            }
+        }
+        let sealed = |error: Errno| ImageError::Seal {
+            source: error.into(),
+        };
+        fchmod(&memfd, EXEC_ONLY).map_err(sealed)?;
+        fcntl_add_seals(&memfd, SEALS).map_err(sealed)?;
+        // Again, now that the bytes are final: the file may have changed while it was copied.
+        require_elf(&memfd)?;
+        Ok(Self { memfd, len })
+    }
+
+    /// Shows the bytes that will run, in order, piece by piece, so that the caller can digest them. Returns how many
+    /// there were.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Read`].
+    pub fn bytes_hashed_by(&self, digest: &mut impl FnMut(&[u8])) -> Result<u64, ImageError> {
+        let mut piece = vec![0; READ_PIECE];
+        let mut offset = 0;
+        while offset < self.len {
+            match pread(&self.memfd, &mut piece, offset) {
+                Ok(0) => {
+                    return Err(ImageError::Read {
+                        source: io::ErrorKind::UnexpectedEof.into(),
+                    });
+                }
+                Ok(read) => {
+                    digest(piece.get(..read).unwrap_or_default());
+                    offset += read as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(ImageError::Read {
+                        source: error.into(),
+                    });
+                }
+            }
+        }
+        Ok(offset)
+    }
+
+    /// A path under which this process, and a child before it executes, can run the image, for
+    /// [`std::process::Command`]. Valid as long as this value lives. As root, prefer [`Self::exec`]: the path alone
+    /// does not put root's capabilities aside.
+    #[must_use]
+    pub fn exec_path(&self) -> PathBuf {
+        descriptor_path(self.memfd.as_fd())
+    }
+
+    /// Becomes the image. `args` begins with the program's own name. Descriptors without close-on-exec stay open.
+    /// Returns only when it fails.
+    #[must_use]
+    pub fn exec(self, args: &[CString], env: &[CString]) -> ImageError {
+        let args = pointers(args);
+        let env = pointers(env);
+        let put_aside = PutAside::reading();
+        // SAFETY: both arrays are null-terminated and point to C strings that outlive the call; on success the call
+        // does not return and on failure it has touched nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.memfd.as_raw_fd(),
+                c"".as_ptr(),
+                args.as_ptr(),
+                env.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        let source = io::Error::last_os_error();
+        drop(put_aside);
+        ImageError::Exec { source }
+    }
+}
+
+impl AsFd for ExecOnlyImage {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+}
+
+/// The name of one of our descriptors in the file system.
+pub(crate) fn descriptor_path(descriptor: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+fn create(name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // The kernel takes names of up to 249 bytes.
+    let name = name.get(..name.len().min(200)).unwrap_or("image");
+    match memfd_create(name, flags | MemfdFlags::EXEC) {
+        // Before Linux 6.3 the flag is unknown and every memfd may be executed.
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        result => result,
+    }
+}
+
+fn require_elf(file: impl AsFd) -> Result<(), ImageError> {
+    let mut magic = [0; 4];
+    let read = pread(file, &mut magic, 0).map_err(|error| ImageError::Read {
+        source: error.into(),
+    })?;
+    if read == magic.len() && &magic == b"\x7fELF" {
+        Ok(())
+    } else {
+        Err(ImageError::NotElf)
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(CString::as_c_str)
+        .map(CStr::as_ptr)
+        .chain([ptr::null()])
+        .collect()
+}
+
+/// This thread's power to read any file, out of effect while this lives.
+#[derive(Debug)]
+struct PutAside(Option<rustix::thread::CapabilitySets>);
+
+impl PutAside {
+    fn reading() -> Self {
+        let Ok(held) = capabilities(None) else {
+            return Self(None);
+        };
+        let mut without = held;
+        // Out of the effective set alone: a permitted set that shrank would make execve believe, under no_new_privs,
+        // that giving it back is a gain.
+        without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        Self(
+            (without.effective != held.effective && set_capabilities(None, without).is_ok())
+                .then_some(held),
+        )
+    }
+}
+
+impl Drop for PutAside {
+    fn drop(&mut self) {
+        if let Some(held) = self.0 {
+            // Taking back what is still permitted cannot be refused; if it were, we would merely hold less.
+            let _restored = set_capabilities(None, held);
+        }
+    }
+}
+
+const EXEC_ONLY: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::XOTH);
+
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// At most this much between two looks at the bound, in bytes.
+const COPY_CHUNK: usize = 64 << 20;
+
+/// What is shown to a digest at a time, in bytes.
+const READ_PIECE: usize = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn the_bytes_shown_to_the_digest_are_the_file_and_they_run() {
+        let image = ExecOnlyImage::from_path(Path::new("/bin/true")).unwrap();
+        let mut shown = Vec::new();
+        let len = image
+            .bytes_hashed_by(&mut |piece| shown.extend_from_slice(piece))
+            .unwrap();
+        assert_eq!(shown, std::fs::read("/bin/true").unwrap());
+        assert_eq!(len, shown.len() as u64);
+        assert!(Command::new(image.exec_path()).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_copy_cannot_be_changed_after_it_was_hashed() {
+        let image = ExecOnlyImage::from_path(Path::new("/bin/true")).unwrap();
+        assert_eq!(rustix::io::pwrite(&image, b"X", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&image, 0), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn scripts_directories_and_giants_are_refused_each_with_its_own_reason() {
+        assert!(matches!(
+            ExecOnlyImage::from_path(Path::new("/etc/passwd")),
+            Err(ImageError::NotElf)
+        ));
+        assert!(matches!(
+            ExecOnlyImage::from_path(Path::new("/etc")),
+            Err(ImageError::NotRegular)
+        ));
+        assert!(matches!(
+            ExecOnlyImage::from_path(Path::new("/dev/null")),
+            Err(ImageError::NotRegular)
+        ));
+        assert!(matches!(
+            ExecOnlyImage::from_path(Path::new("/no/such")),
+            Err(ImageError::Open { .. })
+        ));
+        let giant = memfd_create("giant", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&giant, MAX_IMAGE + 1).unwrap();
+        assert!(matches!(
+            ExecOnlyImage::from_fd(giant),
+            Err(ImageError::TooLarge { .. })
+        ));
+    }
+}
