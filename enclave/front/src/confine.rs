@@ -101,25 +101,36 @@ fn restrict_files(store: &Path, listening: &[SocketAddr]) -> Result<(), RulesetE
     Ok(())
 }
 
+/// For all threads, although there is one: the kernel then says so if that is not true.
 fn restrict_calls() -> Result<(), ConfineError> {
-    let filter = filter().map_err(ConfineError::Filter)?;
-    // For all threads, although there is one: the kernel then says so if that is not true.
-    seccompiler::apply_filter_all_threads(&filter).map_err(ConfineError::Calls)
+    // A filter has one answer for all that it refuses, and the C library makes threads another way only when clone3(2)
+    // is said not to exist. Its flags are behind a pointer, where no filter can see a new process among new threads.
+    let unknown = filter([(libc::SYS_clone3, vec![])].into(), libc::ENOSYS).map_err(ConfineError::Filter)?;
+    let forbidden = forbidden().and_then(|rules| filter(rules, libc::EPERM)).map_err(ConfineError::Filter)?;
+    for filter in [unknown, forbidden] {
+        seccompiler::apply_filter_all_threads(&filter).map_err(ConfineError::Calls)?; // the second forbids a third
+    }
+    Ok(())
 }
 
-/// Answers `EPERM` to what is forbidden and lets the rest through.
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|(call, _)| (*call, vec![])).collect();
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn forbidden() -> Result<Rules, seccompiler::BackendError> {
+    let mut rules: Rules = FORBIDDEN.iter().map(|(call, _)| (*call, vec![])).collect();
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![new_process()?])?]);
     rules.insert(libc::SYS_ioctl, typing_for_others()?);
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(unknown_family()?)?]);
-    with_x32(&mut rules);
-    let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    SeccompFilter::new(rules, SeccompAction::Allow, forbidden, std::env::consts::ARCH.try_into()?)?.try_into()
+    Ok(rules)
 }
 
-/// clone(2) without `CLONE_VM`, which is fork(2): threads are still made. clone3(2) hides its flags behind a pointer, so it is
-/// refused as a whole, see [`FORBIDDEN`].
+/// Answers `error` to what the rules say and lets the rest through.
+fn filter(mut rules: Rules, error: libc::c_int) -> Result<BpfProgram, seccompiler::BackendError> {
+    with_x32(&mut rules);
+    let answer = SeccompAction::Errno(error.cast_unsigned());
+    SeccompFilter::new(rules, SeccompAction::Allow, answer, std::env::consts::ARCH.try_into()?)?.try_into()
+}
+
+/// clone(2) without `CLONE_VM`, which is fork(2): threads are still made.
 fn new_process() -> Result<SeccompCondition, seccompiler::BackendError> {
     let flag = u64::from(libc::CLONE_VM.cast_unsigned());
     SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), 0)
@@ -148,7 +159,7 @@ fn unknown_family() -> Result<Vec<SeccompCondition>, seccompiler::BackendError> 
 /// The same calls by their numbers in the x32 ABI, where the kernel has it: the filter sees the same architecture, so a
 /// list of what is forbidden must name them.
 #[cfg(target_arch = "x86_64")]
-fn with_x32(rules: &mut BTreeMap<i64, Vec<SeccompRule>>) {
+fn with_x32(rules: &mut Rules) {
     /// `__X32_SYSCALL_BIT` of the kernel's asm/unistd.h.
     const X32: i64 = 0x4000_0000;
     /// Calls with a number of their own there: arch/x86/entry/syscalls/syscall_64.tbl, from 512 on.
@@ -156,17 +167,18 @@ fn with_x32(rules: &mut BTreeMap<i64, Vec<SeccompRule>>) {
     for (call, conditions) in rules.clone() {
         rules.insert(call | X32, conditions);
     }
-    rules.extend(OWN_NUMBERS.map(|call| (call | X32, vec![])));
+    if rules.contains_key(&libc::SYS_execve) {
+        rules.extend(OWN_NUMBERS.map(|call| (call | X32, vec![])));
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn with_x32(_: &mut BTreeMap<i64, Vec<SeccompRule>>) {}
+fn with_x32(_: &mut Rules) {}
 
 /// Forbidden system calls, each with what it would be good for in other hands.
 const FORBIDDEN: &[(i64, &str)] = &[
     (libc::SYS_execve, "another program"),
     (libc::SYS_execveat, "another program"),
-    (libc::SYS_clone3, "another process, with flags that a filter cannot see; the C library then uses clone"),
     (libc::SYS_ptrace, "looking into the vault"),
     (libc::SYS_process_vm_readv, "looking into the vault"),
     (libc::SYS_process_vm_writev, "changing the vault"),
