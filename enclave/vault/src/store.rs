@@ -17,6 +17,7 @@
 //! too. What a store can always do is refuse to answer.
 
 mod blobs;
+pub(crate) mod log;
 mod manifest;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -37,7 +38,6 @@ use thiserror::Error;
 use crate::sealed::{KeyEncryptionKey, RecordKey, SealError};
 
 pub use self::blobs::{SealedName, erase, sealed_get, sealed_put};
-pub use self::manifest::AuditHead;
 pub use self::typed::{Document, HostRecord, IfPresent, Master, PinnedStanding, Removed, StoredDocument};
 
 use self::manifest::{Change, Entry, Manifest, Place};

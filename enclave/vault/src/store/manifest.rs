@@ -14,6 +14,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{Backing, Records, StoreError, Tampering, get, matches, value};
+use crate::audit::Head;
 use crate::sealed::record::{OVERHEAD, table_byte};
 
 const SHARDS: usize = 64;
@@ -67,20 +68,11 @@ pub(super) struct Entry {
     pub(super) hash: Digest,
 }
 
-/// The newest audit record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditHead {
-    /// Its number.
-    pub number: u64,
-    /// The hash of its body.
-    pub hash: Digest,
-}
-
 /// The manifest as the vault has it in memory.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
     counter: u64,
-    audit: Option<AuditHead>,
+    audit: Option<Head>,
     shards: BTreeMap<usize, Shard>,
 }
 
@@ -95,14 +87,14 @@ struct Shard {
 pub(super) struct Change {
     pub(super) operations: Vec<Operation>,
     counter: u64,
-    audit: Option<AuditHead>,
+    audit: Option<Head>,
     shard: Option<(usize, Shard)>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireRoot {
     counter: u64,
-    audit: Option<AuditHead>,
+    audit: Option<Head>,
     /// By number, ascending.
     shards: Vec<(u8, Entry)>,
 }
@@ -115,7 +107,7 @@ impl Manifest {
         self.counter
     }
 
-    pub(super) fn audit(&self) -> Option<AuditHead> {
+    pub(super) fn audit(&self) -> Option<Head> {
         self.audit
     }
 
@@ -198,7 +190,7 @@ impl<B: Backing> Records<B> {
     }
 
     /// The change that appends audit records, already encrypted, and moves the head.
-    pub(super) fn audit_change(&self, mut operations: Vec<Operation>, head: AuditHead) -> Result<Change, StoreError> {
+    pub(super) fn audit_change(&self, mut operations: Vec<Operation>, head: Head) -> Result<Change, StoreError> {
         let mut root = self.manifest().root();
         root.counter = root.counter.saturating_add(1);
         root.audit = Some(head);

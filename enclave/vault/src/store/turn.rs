@@ -4,10 +4,10 @@
 //! It is kept, and the next turn sends the very same transaction again before it does anything else: writing the same
 //! bytes twice changes nothing, so after that the outcome is known.
 
-use blindferry_proto::front::{Operation, StoreReply, StoreRequest};
+use blindferry_proto::front::{StoreReply, StoreRequest};
 use tokio::sync::MutexGuard;
 
-use super::manifest::{AuditHead, Change, Place};
+use super::manifest::{Change, Place};
 use super::{Backing, Records, StoreError, Stored, get, matches, unexpected};
 
 /// The right to change.
@@ -22,18 +22,6 @@ impl<B: Backing> Records<B> {
         let mut turn = Turn { records: self, unsettled: self.turn.lock().await };
         turn.settle().await?;
         Ok(turn)
-    }
-
-    /// Appends audit records, each encrypted, and moves the head of the audit, in one transaction.
-    pub(crate) async fn append_audit(&self, operations: Vec<Operation>, head: AuditHead) -> Result<(), StoreError> {
-        let mut turn = self.turn().await?;
-        let change = self.audit_change(operations, head)?;
-        turn.commit(change).await
-    }
-
-    /// The newest audit record that was stored.
-    pub(crate) fn audit_head(&self) -> Option<AuditHead> {
-        self.manifest().audit()
     }
 }
 
@@ -72,7 +60,7 @@ impl<B: Backing> Turn<'_, B> {
         self.records.counter().saturating_add(1)
     }
 
-    async fn commit(&mut self, change: Change) -> Result<(), StoreError> {
+    pub(super) async fn commit(&mut self, change: Change) -> Result<(), StoreError> {
         let operations = change.operations.clone();
         // Kept before anything is sent: this future may never be polled again after that.
         *self.unsettled = Some(change);
