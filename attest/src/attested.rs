@@ -85,7 +85,6 @@ pub struct Expected<'a> {
 /// Facts about an attested peer, as plain data for a policy to look at. Having these proves nothing; having the
 /// [`Attested`] that they came from does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct Claims {
     /// The platform: `"tpm"`.
     pub platform: &'static str,

@@ -1,163 +1,303 @@
-//! Who may have a token: Cedar policies, validated when they are applied and evaluated at grant, redemption and renewal.
+//! The decision whether a worker may have a token: Cedar policies in, an [`Allowed`] or a [`Denied`] out.
 //!
-//! Nothing is permitted unless a policy permits it. A `forbid` always wins; so does an error: Cedar itself would skip a
-//! policy whose evaluation fails, and a `forbid` that was skipped would be a hole. The schema (`schema.cedarschema`) is
-//! strict, so that a misspelt attribute is found when the policy is applied and not when it is needed.
+//! What policies may speak of stands in `policy/schema.cedarschema`, and a text that does not fit it is refused as a
+//! whole, by line and column. Nothing is permitted unless a policy permits it; a `forbid` outweighs every `permit`; and
+//! an error in any policy denies, whatever the others say: a rule that could not be evaluated might have been the one
+//! that forbids.
+//!
+//! The proof and the one function that makes it share this file, because the file is the lock.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use blindferry_proto::limits::{MAX_DOCUMENT, MAX_PAGE};
+use cedar_policy::{
+    AuthorizationError, Authorizer, Decision, PolicyId, PolicySet, Response, ValidationMode, Validator,
+};
+use thiserror::Error;
+
+use self::problem::one_line;
+use self::question::VOCABULARY;
+
+pub use self::problem::Problem;
+pub use self::question::{Action, Question};
 
 mod depth;
 mod problem;
 mod question;
-#[cfg(test)]
-mod tests;
 
-use cedar_policy::{Authorizer, Decision, PolicyId, PolicySet, Schema, ValidationMode, Validator};
-use thiserror::Error;
-
-use blindferry_proto::limits::MAX_DOCUMENT;
-
-pub use self::problem::Problem;
-pub use self::question::{Action, Claims, Question};
-
-/// The policy of a new vault: nothing is permitted.
-pub const DENY_ALL: &str = include_str!("policy/deny_all.cedar");
-/// The Cedar schema, for tools.
-pub const SCHEMA: &str = include_str!("policy/schema.cedarschema");
-
-/// Problems that are reported of one policy text; the rest would only follow from them.
-const MAX_PROBLEMS: usize = 64;
-
-/// A policy that parsed and fits the schema.
-#[derive(Debug)]
+/// The policies in force, parsed and validated. Hand it around in an `Arc`.
 pub struct Policy {
     version: u64,
-    policies: PolicySet,
-    schema: Schema,
+    text: String,
+    set: PolicySet,
+    /// What the policies are called in answers, in the order of the text: `policy0` is the first.
+    names: Vec<String>,
 }
 
-/// Proof that the policy allows what was asked. Only [`Policy::decide`] makes one, and it is spent where it is used:
+/// A policy permits what was asked. Only [`Policy::decide`] makes one; it is spent where it is used.
 ///
-/// ```compile_fail
-/// let forged = blindferry_vault::policy::Allowed { version: 1, by: vec![] };
+/// It cannot be built:
+///
+/// ```compile_fail,E0451
+/// use blindferry_vault::policy::Allowed;
+/// let forged = Allowed { version: 1, by: Vec::new() };
 /// ```
 ///
-/// ```compile_fail
+/// It cannot be cloned, so one answer buys one thing:
+///
+/// ```compile_fail,E0382
+/// fn spend(_: blindferry_vault::policy::Allowed) {}
 /// fn twice(allowed: blindferry_vault::policy::Allowed) {
-///     let copy = allowed.clone();
+///     spend(allowed);
+///     spend(allowed);
 /// }
 /// ```
+///
+/// And an answer that nobody looks at is an error where warnings are:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn forgotten(allowed: fn() -> blindferry_vault::policy::Allowed) {
+///     allowed();
+/// }
+/// ```
+#[must_use = "a permission that nobody spends protects nothing"]
 #[derive(Debug)]
-#[must_use = "permission that nobody uses protects nothing"]
 pub struct Allowed {
     version: u64,
     by: Vec<String>,
 }
 
-impl Allowed {
-    /// The version of the policy that allowed it: the policy epoch.
+/// No policy permits what was asked, or one forbids it, or one could not be evaluated. For our log: the peer learns
+/// only that it was refused.
+#[derive(Debug, Error)]
+#[error("policy version {version}: {why}")]
+pub struct Denied {
+    version: u64,
+    reason: Reason,
+    by: Vec<String>,
+    why: String,
+}
+
+/// Why something was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No policy permits it.
+    NothingPermits,
+    /// A policy forbids it.
+    Forbidden,
+    /// A policy could not be evaluated.
+    Evaluation,
+    /// The question itself does not fit the schema: a fault of this program.
+    Question,
+}
+
+impl Policy {
+    /// Parses and validates a policy text, without exception by the schema: also what Cedar only warns of is refused,
+    /// for a rule that can never apply is a rule that its author thinks is there. The empty text is a policy, which
+    /// denies everything.
+    ///
+    /// A policy may carry an annotation `@id("…")`, by which answers name it: 1 to 64 printable characters of ASCII,
+    /// once in the text. Templates are refused, because nothing would link them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and where, as many as [`MAX_PAGE`] problems, in the order of the text.
+    pub fn parse(text: &str, version: u64) -> Result<Self, Vec<Problem>> {
+        if let Some(problem) = out_of_bounds(text) {
+            return Err(vec![problem]);
+        }
+        depth::bounded(text)?;
+        let set: PolicySet = text.parse().map_err(|errors: cedar_policy::ParseErrors| {
+            in_order(errors.iter().map(|error| Problem::of(text, error, 0)).collect())
+        })?;
+
+        let mut problems = Vec::new();
+        let names = named(text, &set, &mut problems);
+        let validated = Validator::new(VOCABULARY.schema.clone()).validate(&set, ValidationMode::Strict);
+        let start = |id| offset(&set, id);
+        problems.extend(validated.validation_errors().map(|e| Problem::of(text, e, start(e.policy_id()))));
+        problems.extend(validated.validation_warnings().map(|w| Problem::of(text, w, start(w.policy_id()))));
+        if problems.is_empty() {
+            Ok(Self { version, text: text.to_owned(), set, names })
+        } else {
+            Err(in_order(problems))
+        }
+    }
+
+    /// The policy that permits nothing, version 0: what is in force until an operator sets another.
+    #[must_use]
+    pub fn deny_all() -> Self {
+        Self { version: 0, text: String::new(), set: PolicySet::new(), names: Vec::new() }
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`] unless a policy permits it, none forbids it, and all could be evaluated.
+    pub fn decide(&self, question: &Question<'_>) -> Result<Allowed, Denied> {
+        let (request, entities) = question.put().map_err(|why| self.denied(Reason::Question, Vec::new(), why))?;
+        let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
+        if let Some(denied) = self.evaluation_failed(&response) {
+            return Err(denied);
+        }
+        let by = self.names_of(response.diagnostics().reason());
+        match response.decision() {
+            Decision::Allow => Ok(Allowed { version: self.version, by }),
+            Decision::Deny if by.is_empty() => {
+                Err(self.denied(Reason::NothingPermits, by, "no policy permits it".to_owned()))
+            }
+            Decision::Deny => {
+                let why = format!("forbidden by {}", by.join(", "));
+                Err(self.denied(Reason::Forbidden, by, why))
+            }
+        }
+    }
+
+    /// Counts up with every change; 0 is [`Policy::deny_all`].
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The policies that permit it, by their `@id`.
+    /// The text as it was given.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn evaluation_failed(&self, response: &Response) -> Option<Denied> {
+        let mut failed: Vec<_> = response
+            .diagnostics()
+            .errors()
+            .map(|AuthorizationError::PolicyEvaluationError(error)| (position(error.policy_id()), error))
+            .collect();
+        failed.sort_by_key(|(position, _)| *position);
+        let (_, first) = failed.first()?;
+        let by = self.names_of(failed.iter().map(|(_, error)| error.policy_id()));
+        let why = format!("cannot evaluate {}: {}", by.join(", "), first.inner());
+        Some(self.denied(Reason::Evaluation, by, why))
+    }
+
+    fn denied(&self, reason: Reason, by: Vec<String>, why: String) -> Denied {
+        Denied { version: self.version, reason, by, why: one_line(&why) }
+    }
+
+    /// What these policies are called, in the order of the text.
+    fn names_of<'a>(&self, ids: impl Iterator<Item = &'a PolicyId>) -> Vec<String> {
+        let mut positions: Vec<_> = ids.filter_map(position).collect();
+        positions.sort_unstable();
+        positions.iter().filter_map(|position| self.names.get(*position).cloned()).collect()
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("version", &self.version).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Allowed {
+    /// The version of the policy that permitted it.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The policies that permitted it, by name, in the order of the text.
     #[must_use]
     pub fn by(&self) -> &[String] {
         &self.by
     }
 }
 
-/// The policy does not allow it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("denied by policy version {version}: {reason}")]
-pub struct Denied {
-    /// The version of the policy.
-    pub version: u64,
-    /// Why.
-    pub reason: Reason,
-}
-
-/// Why the policy does not allow it. Policies are named by their `@id`, else by their place in the text.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Reason {
-    /// No policy permits it.
-    #[error("no policy permits it")]
-    NothingPermits,
-    /// These policies forbid it.
-    #[error("forbidden by {}", by.join(", "))]
-    Forbidden {
-        /// Which.
-        by: Vec<String>,
-    },
-    /// A policy could not be evaluated.
-    #[error("policy {policy} could not be evaluated: {why}")]
-    Error {
-        /// Which.
-        policy: String,
-        /// In Cedar's words.
-        why: String,
-    },
-    /// The question could not be put to the policy.
-    #[error("the question does not fit the schema: {why}")]
-    Question {
-        /// In Cedar's words.
-        why: String,
-    },
-}
-
-impl Policy {
-    /// Parses and validates a policy text, at most [`MAX_DOCUMENT`] bytes of it. An empty one denies everything.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, with line and column.
-    pub fn parse(text: &str, version: u64) -> Result<Self, Vec<Problem>> {
-        if text.len() > MAX_DOCUMENT {
-            return Err(vec![Problem::whole(format!("longer than {MAX_DOCUMENT} bytes"))]);
-        }
-        depth::bounded(text)?;
-        let (schema, _) = Schema::from_cedarschema_str(SCHEMA)
-            .map_err(|error| vec![Problem::whole(format!("the built-in schema is broken: {error}"))])?;
-        let policies: PolicySet = text.parse().map_err(|errors| problem::of_parsing(text, &errors, MAX_PROBLEMS))?;
-        if let Some(template) = policies.templates().next() {
-            let name = template.id();
-            return Err(vec![Problem::whole(format!("{name} is a template; there is nothing to fill its slots"))]);
-        }
-        let verdict = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
-        let problems = problem::of_validation(text, verdict.validation_errors(), MAX_PROBLEMS);
-        if !problems.is_empty() || !verdict.validation_passed() {
-            return Err(problems);
-        }
-        Ok(Self { version, policies, schema })
-    }
-
-    /// Its version.
+impl Denied {
+    /// The version of the policy that denied it.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Decides.
-    ///
-    /// # Errors
-    /// [`Denied`] says which policy denied, or that none permits.
-    pub fn decide(&self, question: &Question<'_>) -> Result<Allowed, Denied> {
-        let denied = |reason| Denied { version: self.version, reason };
-        let (request, entities) =
-            question.put(&self.schema).map_err(|error| denied(Reason::Question { why: error.to_string() }))?;
-        let response = Authorizer::new().is_authorized(&request, &self.policies, &entities);
-        if let Some(error) = response.diagnostics().errors().next() {
-            let cedar_policy::AuthorizationError::PolicyEvaluationError(at) = error;
-            return Err(denied(Reason::Error { policy: self.name(at.policy_id()), why: error.to_string() }));
-        }
-        let mut by: Vec<_> = response.diagnostics().reason().map(|id| self.name(id)).collect();
-        by.sort();
-        match response.decision() {
-            Decision::Allow if !by.is_empty() => Ok(Allowed { version: self.version, by }),
-            Decision::Deny if !by.is_empty() => Err(denied(Reason::Forbidden { by })),
-            Decision::Allow | Decision::Deny => Err(denied(Reason::NothingPermits)),
-        }
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
     }
 
-    fn name(&self, id: &PolicyId) -> String {
-        self.policies.annotation(id, "id").filter(|name| !name.is_empty()).map_or_else(|| id.to_string(), str::to_owned)
+    /// The policies that forbade it or failed, by name, in the order of the text.
+    #[must_use]
+    pub fn by(&self) -> &[String] {
+        &self.by
     }
+}
+
+impl Reason {
+    /// The same in every version, for metrics and audit.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NothingPermits => "nothing-permits",
+            Self::Forbidden => "forbidden",
+            Self::Evaluation => "evaluation",
+            Self::Question => "question",
+        }
+    }
+}
+
+/// A text that is not even handed to the parser.
+fn out_of_bounds(text: &str) -> Option<Problem> {
+    if text.len() > MAX_DOCUMENT {
+        let message = format!("{} bytes are more than the {MAX_DOCUMENT} that a policy text may have", text.len());
+        return Some(Problem::at("", 0, &message));
+    }
+    None
+}
+
+/// What each policy is called: by its annotation, or by its position and line.
+fn named(text: &str, set: &PolicySet, problems: &mut Vec<Problem>) -> Vec<String> {
+    for template in set.templates() {
+        let at = template.as_ref().loc().map_or(0, |loc| loc.start());
+        problems.push(Problem::at(text, at, "templates are of no use here, because nothing links them"));
+    }
+    let mut policies: Vec<_> = set.policies().collect();
+    policies.sort_by_key(|policy| position(policy.id()));
+    let mut seen = HashSet::new();
+    policies
+        .into_iter()
+        .map(|policy| {
+            let at = offset(set, policy.id());
+            let Some(id) = policy.annotation("id") else {
+                return format!("{} (line {})", policy.id(), Problem::at(text, at, "").line());
+            };
+            if id.is_empty() || id.len() > MAX_NAME || !id.bytes().all(|b| b.is_ascii_graphic()) {
+                let message = format!("@id is not 1 to {MAX_NAME} printable characters of ASCII");
+                problems.push(Problem::at(text, at, &message));
+            } else if !seen.insert(id) {
+                problems.push(Problem::at(text, at, &format!("another policy has the @id {id} already")));
+            }
+            id.to_owned()
+        })
+        .collect()
+}
+
+/// Bytes of a policy's name.
+const MAX_NAME: usize = 64;
+
+/// Where a policy begins in the text.
+fn offset(set: &PolicySet, id: &PolicyId) -> usize {
+    set.policy(id).and_then(|policy| policy.as_ref().loc()).map_or(0, |loc| loc.start())
+}
+
+/// Which policy of the text it is, from 0. Cedar calls them `policy0`, `policy1`, ….
+fn position(id: &PolicyId) -> Option<usize> {
+    AsRef::<str>::as_ref(id).strip_prefix("policy")?.parse().ok()
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| (problem.line(), problem.column()));
+    problems.dedup();
+    problems.truncate(MAX_PAGE);
+    problems
 }

@@ -39,13 +39,13 @@ pub(super) fn bounded(text: &str) -> Result<(), Vec<Problem>> {
             _ => {}
         }
         if brackets > MAX_BRACKETS {
-            return Err(vec![Problem::at(text, at, format!("brackets nest deeper than {MAX_BRACKETS}"))]);
+            return Err(vec![Problem::at(text, at, &format!("brackets nest deeper than {MAX_BRACKETS}"))]);
         }
         if operators > MAX_OPERATORS {
             return Err(vec![Problem::at(
                 text,
                 at,
-                format!("more than {MAX_OPERATORS} operators in one policy; split it"),
+                &format!("more than {MAX_OPERATORS} operators in one policy; split it"),
             )]);
         }
     }

@@ -1,71 +1,78 @@
-//! What is wrong with a policy text, a line each, with line and column.
+//! What is wrong with a policy text, and where: a line for the operator who wrote it.
 
 use std::fmt;
 
-use cedar_policy::{ParseErrors, ValidationError};
 use miette::Diagnostic;
 
-/// One thing that is wrong with a policy text.
+/// One thing that is wrong with a policy text. Printed as `line:column: message`, always a single line of at most
+/// [`Problem::MAX`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line and column, counted from 1; columns count characters. `None` where it is about the text as a whole.
-    pub at: Option<(usize, usize)>,
-    /// What is wrong, on one line.
-    pub what: String,
+    line: usize,
+    column: usize,
+    message: String,
 }
 
 impl Problem {
-    pub(super) fn whole(what: String) -> Self {
-        Self { at: None, what }
-    }
+    /// The longest it prints as, in bytes.
+    pub const MAX: usize = 512;
 
-    pub(super) fn at(text: &str, offset: usize, what: String) -> Self {
-        Self { at: Some(position(text, offset)), what }
-    }
-
-    fn of(text: &str, error: &dyn Diagnostic) -> Self {
-        let mut what = one_line(&error.to_string());
-        if let Some(label) = error.labels().and_then(|mut labels| labels.next()) {
-            if let Some(more) = label.label() {
-                what = format!("{what} ({})", one_line(more));
-            }
-            if let Some(help) = error.help() {
-                what = format!("{what}; {}", one_line(&help.to_string()));
-            }
-            return Self { at: Some(position(text, label.offset())), what };
+    /// A problem at a byte of the text. The message is put on one line and cut where it is too long to print.
+    pub(super) fn at(text: &str, offset: usize, message: &str) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            message: one_line(message),
         }
-        Self { at: None, what }
+    }
+
+    /// What Cedar complains about, at the first place that it points to, or at `otherwise`.
+    pub(super) fn of(text: &str, complaint: &dyn Diagnostic, otherwise: usize) -> Self {
+        let offset = complaint.labels().and_then(|mut labels| labels.next()).map_or(otherwise, |label| label.offset());
+        let message = match complaint.help() {
+            Some(help) => format!("{complaint} ({help})"),
+            None => complaint.to_string(),
+        };
+        Self::at(text, offset, &message)
+    }
+
+    /// The line, from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The column in characters, from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.at {
-            Some((line, column)) => write!(f, "{line}:{column}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
     }
 }
 
-pub(super) fn of_parsing(text: &str, errors: &ParseErrors, most: usize) -> Vec<Problem> {
-    errors.iter().take(most).map(|error| Problem::of(text, error)).collect()
-}
+/// A message without line breaks and control characters, bounded: it goes into logs and frames.
+pub(super) fn one_line(message: &str) -> String {
+    /// Leaves room for a line and a column before it.
+    const MAX_MESSAGE: usize = Problem::MAX - 32;
+    const CUT: &str = "…";
 
-pub(super) fn of_validation<'a>(
-    text: &str,
-    errors: impl Iterator<Item = &'a ValidationError>,
-    most: usize,
-) -> Vec<Problem> {
-    let mut problems: Vec<_> = errors.take(most).map(|error| Problem::of(text, error)).collect();
-    problems.sort_by_key(|problem| problem.at);
-    problems
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.char_indices().take_while(|(at, _)| *at < offset).map(|(_, c)| c);
-    before.fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) })
+    let mut line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > MAX_MESSAGE {
+        line.truncate(line.floor_char_boundary(MAX_MESSAGE - CUT.len()));
+        line.push_str(CUT);
+    }
+    line
 }

@@ -1,192 +1,151 @@
-//! The question that is put to a policy, in our types; and its form in Cedar's.
+//! A question as Cedar wants it: the request and the entities that it speaks of, checked against the schema.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::error::Error;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
-use blindferry_proto::credential::Kind;
-use blindferry_proto::identifier::Digest;
+use blindferry_attest::attested::Claims;
 use blindferry_proto::name::{Audience, CredentialName, HostName};
-use blindferry_proto::role::Role;
-use blindferry_proto::session::{ProcessFacts, WorkerConstraint};
+use blindferry_proto::session::ProcessFacts;
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 
-/// What is to be done.
+/// What somebody wants to do with a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A parent asks for a grant.
     Grant,
     /// A worker redeems it.
     Redeem,
-    /// A worker renews its lease.
+    /// The worker wants its next token.
     Renew,
 }
 
-/// What was attested of the host, and how the session stands.
-#[derive(Clone, Debug)]
-pub struct Claims<'a> {
-    /// The platform, such as `tpm`.
-    pub platform: &'a str,
-    /// The name of the reference values that matched.
-    pub reference: &'a str,
-    /// The Name of the attestation key, in hexadecimal.
-    pub ak: &'a str,
-    /// The TPM's firmware version.
-    pub firmware: &'a str,
-    /// Whether no hardware stands behind the TPM.
-    pub software_tpm: bool,
-    /// The quoted PCRs in hexadecimal, by number.
-    pub pcrs: &'a BTreeMap<u8, String>,
-    /// Seconds since the session began.
-    pub session_age: u64,
-}
-
-/// May this worker, on this host, have a token of this credential?
-#[derive(Clone, Debug)]
+/// Everything that a decision rests on.
+#[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// What is to be done.
+    /// What is wanted.
     pub action: Action,
-    /// On which host.
+    /// The host whose session it came over.
     pub host: &'a HostName,
-    /// The host's role.
-    pub role: Role,
-    /// The worker's user.
-    pub uid: u32,
-    /// The worker's group, where it is known.
-    pub gid: Option<u32>,
-    /// The SHA-256 of the worker's program, where it was measured.
-    pub executable: Option<Digest>,
-    /// Which credential.
+    /// The process that shall have the token, or has it.
+    pub worker: &'a ProcessFacts,
+    /// The process that asked for the grant.
+    pub parent: &'a ProcessFacts,
+    /// What is wanted of.
     pub credential: &'a CredentialName,
-    /// Its kind.
-    pub kind: &'a Kind,
-    /// Whom the token shall be for.
+    /// The credential's kind: `release`, `oauth-client` or `jwt-signer`.
+    pub kind: &'static str,
+    /// Whom the token is for.
     pub audience: Option<&'a Audience>,
-    /// The user of the parent that asked for the grant.
-    pub parent_uid: u32,
-    /// What was attested.
-    pub claims: Claims<'a>,
+    /// What the host's attestation found.
+    pub claims: &'a Claims,
+    /// Seconds since the host's session began.
+    pub session_age: u64,
+    /// Seconds since the host's last good evidence.
+    pub attestation_age: u64,
 }
 
-impl<'a> Question<'a> {
-    /// What `parent` asks on behalf of a worker that is not there yet: what the constraint says of it is taken for what
-    /// it will be, and where that leaves its user open, the parent's. The worker itself is judged when it redeems.
-    #[must_use]
-    pub fn at_grant(
-        host: &'a HostName,
-        credential: &'a CredentialName,
-        kind: &'a Kind,
-        parent: &ProcessFacts,
-        worker: &WorkerConstraint,
-        audience: Option<&'a Audience>,
-        claims: Claims<'a>,
-    ) -> Self {
-        Self {
-            action: Action::Grant,
-            host,
-            role: Role::Broker,
-            uid: worker.uid.unwrap_or(parent.uid),
-            gid: None,
-            executable: worker.executable,
-            credential,
-            kind,
-            audience,
-            parent_uid: parent.uid,
-            claims,
-        }
-    }
+/// The fixed parts of every question: the schema and the names of what is in it.
+pub(super) struct Vocabulary {
+    pub(super) schema: Schema,
+    host: EntityTypeName,
+    worker: EntityTypeName,
+    credential: EntityTypeName,
+    grant: EntityUid,
+    redeem: EntityUid,
+    renew: EntityUid,
+}
 
-    /// In Cedar's form, checked against the schema.
-    pub(super) fn put(&self, schema: &Schema) -> Result<(Request, Entities), Box<dyn Error>> {
-        let host = uid("Host", self.host.as_str())?;
-        let worker = uid("Worker", &format!("{}#{}", self.host, self.uid))?;
-        let credential = uid("Credential", self.credential.as_str())?;
-        let action = uid("Action", self.action.name())?;
+#[expect(clippy::expect_used, reason = "constants of this program: each test of a policy would fail")]
+pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
+    let name = |text: &str| text.parse().expect("a type of the schema");
+    let action = |text: &str| text.parse().expect("an action of the schema");
+    let (schema, warnings) =
+        Schema::from_cedarschema_str(include_str!("schema.cedarschema")).expect("the schema parses");
+    debug_assert_eq!(warnings.count(), 0, "the schema has no warnings");
+    Vocabulary {
+        schema,
+        host: name("Blindferry::Host"),
+        worker: name("Blindferry::Worker"),
+        credential: name("Blindferry::Credential"),
+        grant: action(r#"Blindferry::Action::"grant""#),
+        redeem: action(r#"Blindferry::Action::"redeem""#),
+        renew: action(r#"Blindferry::Action::"renew""#),
+    }
+});
+
+impl Question<'_> {
+    /// The question for Cedar.
+    ///
+    /// # Errors
+    ///
+    /// A complaint in words when it does not fit the schema, which is a fault of this program.
+    pub(super) fn put(&self) -> Result<(Request, Entities), String> {
+        let words = &*VOCABULARY;
+        let host = EntityUid::from_type_name_and_id(words.host.clone(), EntityId::new(self.host.as_str()));
+        let worker = EntityUid::from_type_name_and_id(
+            words.worker.clone(),
+            EntityId::new(format!("{}/{}", self.host, self.worker.uid)),
+        );
+        let credential =
+            EntityUid::from_type_name_and_id(words.credential.clone(), EntityId::new(self.credential.as_str()));
+        let action = match self.action {
+            Action::Grant => &words.grant,
+            Action::Redeem => &words.redeem,
+            Action::Renew => &words.renew,
+        };
 
         let entities = [
+            Entity::new(credential.clone(), HashMap::from([attribute("kind", self.kind)]), HashSet::new()),
             Entity::new(
                 host.clone(),
-                attributes([("name", text(self.host.as_str())), ("role", text(role(self.role)))]),
+                HashMap::from([attribute("name", self.host.as_str()), attribute("role", "broker")]),
                 HashSet::new(),
-            )?,
-            Entity::new(worker.clone(), self.worker(), HashSet::from([host]))?,
-            Entity::new(
-                credential.clone(),
-                attributes([("name", text(self.credential.as_str())), ("kind", text(kind(self.kind)))]),
-                HashSet::new(),
-            )?,
+            ),
+            Entity::new(worker.clone(), self.worker_attributes(), HashSet::from([host])),
         ];
-        let entities = Entities::from_entities(entities, Some(schema))?;
-        let context = Context::from_pairs(self.context()?)?;
-        Ok((Request::new(worker, action, credential, context, Some(schema))?, entities))
+        let entities = entities.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+        let entities = Entities::from_entities(entities, Some(&words.schema)).map_err(|e| e.to_string())?;
+        let context = Context::from_pairs(self.circumstances()).map_err(|e| e.to_string())?;
+        let request = Request::new(worker, action.clone(), credential, context, Some(&words.schema))
+            .map_err(|e| e.to_string())?;
+        Ok((request, entities))
     }
 
-    fn worker(&self) -> HashMap<String, RestrictedExpression> {
-        let mut worker = attributes([("uid", long(self.uid))]);
-        worker.extend(self.gid.map(|gid| ("gid".to_owned(), long(gid))));
-        worker.extend(self.executable.map(|digest| ("executable".to_owned(), text(&digest.to_string()))));
-        worker
-    }
-
-    fn context(&self) -> Result<HashMap<String, RestrictedExpression>, Box<dyn Error>> {
-        let claims = &self.claims;
-        let pcrs = claims.pcrs.iter().map(|(index, value)| text(&format!("{index}:{value}")));
-        let mut context = attributes([
-            ("platform", text(claims.platform)),
-            ("reference", text(claims.reference)),
-            ("ak", text(claims.ak)),
-            ("firmware", text(claims.firmware)),
-            ("software_tpm", RestrictedExpression::new_bool(claims.software_tpm)),
-            ("pcrs", RestrictedExpression::new_set(pcrs)),
-            ("session_age", RestrictedExpression::new_long(i64::try_from(claims.session_age)?)),
-            ("parent_uid", long(self.parent_uid)),
+    fn worker_attributes(&self) -> HashMap<String, RestrictedExpression> {
+        let mut attributes = HashMap::from([
+            ("uid".to_owned(), RestrictedExpression::new_long(self.worker.uid.into())),
+            ("gid".to_owned(), RestrictedExpression::new_long(self.worker.gid.into())),
         ]);
-        context.extend(self.audience.map(|audience| ("audience".to_owned(), text(audience.as_str()))));
-        Ok(context)
+        attributes.extend(self.worker.executable.map(|digest| attribute("executable", &digest.to_string())));
+        attributes
+    }
+
+    fn circumstances(&self) -> Vec<(String, RestrictedExpression)> {
+        let claims = self.claims;
+        let pcrs =
+            claims.pcrs.iter().map(|(index, value)| RestrictedExpression::new_string(format!("{index}:{value}")));
+        let mut pairs = vec![
+            attribute("platform", claims.platform),
+            attribute("reference", &claims.reference),
+            attribute("ak", &claims.ak_name),
+            attribute("firmware", &claims.firmware),
+            ("pcrs".to_owned(), RestrictedExpression::new_set(pcrs)),
+            ("parent_uid".to_owned(), RestrictedExpression::new_long(self.parent.uid.into())),
+            ("session_age".to_owned(), age(self.session_age)),
+            ("attestation_age".to_owned(), age(self.attestation_age)),
+        ];
+        pairs.extend(self.audience.map(|audience| attribute("audience", audience.as_str())));
+        pairs
     }
 }
 
-impl Action {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Grant => "grant",
-            Self::Redeem => "redeem",
-            Self::Renew => "renew",
-        }
-    }
+fn attribute(name: &str, value: &str) -> (String, RestrictedExpression) {
+    (name.to_owned(), RestrictedExpression::new_string(value.to_owned()))
 }
 
-fn kind(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Release => "release",
-        Kind::OauthClient(_) => "oauth-client",
-        Kind::JwtSigner(_) => "jwt-signer",
-    }
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Vault => "vault",
-        Role::Broker => "broker",
-        Role::Operator => "operator",
-    }
-}
-
-fn uid(kind: &str, id: &str) -> Result<EntityUid, Box<dyn Error>> {
-    let name: EntityTypeName = format!("Blindferry::{kind}").parse()?;
-    // The id is taken as it is, not parsed: nothing in a name can change what it names.
-    Ok(EntityUid::from_type_name_and_id(name, EntityId::new(id)))
-}
-
-fn attributes<const N: usize>(pairs: [(&str, RestrictedExpression); N]) -> HashMap<String, RestrictedExpression> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-fn long(value: u32) -> RestrictedExpression {
-    RestrictedExpression::new_long(i64::from(value))
+/// What is older than Cedar can count is as old as Cedar can count: never younger.
+fn age(seconds: u64) -> RestrictedExpression {
+    RestrictedExpression::new_long(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
