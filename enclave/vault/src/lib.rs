@@ -2,7 +2,13 @@
 
 pub mod audit;
 pub mod confine;
+pub mod deposit;
+pub mod grant;
+pub mod hpke_keys;
+pub mod lease;
+pub mod ledger;
 pub mod mint;
+pub mod parcel;
 pub mod policy;
 pub mod sealed;
 pub mod store;

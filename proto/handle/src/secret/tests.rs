@@ -176,3 +176,19 @@ fn secrets_of_many_threads_do_not_meet() {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
 }
+
+#[test]
+fn small_secrets_are_bounded_and_room_for_them_can_be_reserved() {
+    // In a pool of its own, for that of the process belongs to the tests beside this one.
+    let mut pool = pool::Pool::empty();
+    let most = MAX_POOL / page_size();
+    assert!(matches!(
+        pool.reserve(most + 1),
+        Err(SecretError::PoolExhausted)
+    ));
+    pool.reserve(3).unwrap();
+    pool.reserve(2).unwrap();
+    assert_eq!(pool.free(), 3);
+    pool.reserve(20).unwrap();
+    assert_eq!(pool.free(), 20);
+}
