@@ -251,7 +251,9 @@ impl MintError {
             Self::Refused { status, code, .. } => {
                 matches!(status, 429 | 500 | 502..=504) || code.as_ref().is_some_and(OauthCode::is_passing)
             }
-            Self::Memory(source) => matches!(source, SecretError::PoolExhausted | SecretError::LockLimit { .. }),
+            Self::Memory(source) | Self::Answer { source: BadAnswer::Memory(source), .. } => {
+                matches!(source, SecretError::PoolExhausted | SecretError::LockLimit { .. })
+            }
             Self::Settings(_)
             | Self::Key(_)
             | Self::ClientSecret
@@ -276,7 +278,7 @@ impl MintError {
             }
             Self::Audience { .. } | Self::Lifetime => RefusalCode::Denied,
             Self::Clock { .. } | Self::Random | Self::Sign | Self::Claims(_) => RefusalCode::Internal,
-            Self::Memory(_) => RefusalCode::Busy,
+            Self::Memory(_) | Self::Answer { source: BadAnswer::Memory(_), .. } => RefusalCode::Busy,
             Self::Upstream(_) | Self::Refused { .. } | Self::Answer { .. } => RefusalCode::Upstream,
         }
     }

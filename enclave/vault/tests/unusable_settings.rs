@@ -70,6 +70,16 @@ async fn the_shorter_of_order_and_settings_is_the_life_of_a_token() {
     assert_eq!(mint(&master, &settings, &order, &NOBODY, &random).await.err().unwrap().code(), "clock");
 }
 
+#[test]
+fn minting_and_revoking_can_be_waited_for_on_any_thread() {
+    fn is_send(_: impl Send) {}
+    let host = credential::host();
+    let (master, settings) = (credential::master("m"), credential::settings(Kind::Release));
+    let (order, random) = (credential::order(&host, NOW), SystemRandom::new());
+    is_send(mint(&master, &settings, &order, &NOBODY, &random));
+    is_send(revoke(&master, &settings, &master, &NOBODY, NOW, &random));
+}
+
 #[tokio::test]
 async fn what_cannot_be_revoked_says_so() {
     let random = SystemRandom::new();

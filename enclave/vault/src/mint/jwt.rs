@@ -92,7 +92,8 @@ pub(super) fn fresh_id(random: &dyn SecureRandom) -> Result<String, MintError> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Header, claims, signature. It becomes a secret with its signature, which is written into secret memory alone.
+/// Header, claims, signature. It becomes a secret with its signature, and both meet in secret memory alone. ring returns
+/// the signature by value: its 64 bytes stay on the stack until something else is written there.
 ///
 /// # Errors
 /// [`MintError::Key`], [`MintError::Sign`], [`MintError::Claims`], [`MintError::Memory`].

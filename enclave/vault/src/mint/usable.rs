@@ -8,7 +8,7 @@ use blindferry_proto::credential::CredentialSettings;
 /// are consistent and within bounds, addresses and certificates parse, and the master is a secret or key of the kind
 /// they name. Not that an upstream will accept it.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// fn forged(master: &blindferry_handle::secret::SecretBytes, settings: &blindferry_proto::credential::CredentialSettings) {
 ///     let _ = blindferry_vault::mint::Usable { master, settings };
 /// }
