@@ -49,11 +49,28 @@ impl Token {
     /// How long, from when it was received, until it is time for the next one: four fifths of its life.
     #[must_use]
     pub fn renew_after(&self) -> Duration {
-        Duration::from_secs(self.expires.saturating_sub(self.received)) * 4 / 5
+        Duration::from_secs(self.expires.saturating_sub(self.received) / 5).saturating_mul(4)
     }
 
     /// Whether at `now`, in seconds since the epoch, it is time for the next one.
     pub(crate) fn is_due(&self, now: u64) -> bool {
         now >= self.received.saturating_add(self.renew_after().as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_due_when_four_fifths_of_its_life_are_over_and_when_it_never_had_one() {
+        let token = |expires| {
+            let bytes = SecretBytes::copy_and_wipe(&mut [1]).unwrap();
+            Token::new(bytes, "Bearer".into(), expires, 1000)
+        };
+        assert!(!token(1100).is_due(1079));
+        assert!(token(1100).is_due(1080));
+        assert!(token(900).is_due(1000));
+        assert!(!token(u64::MAX).is_due(2000));
     }
 }

@@ -132,8 +132,11 @@ impl Leased {
     /// [`WorkerError::LeaseOver`] when the broker has said so; otherwise as [`Worker::redeem`]. The old token stays in
     /// place then.
     pub fn renew(&mut self) -> Result<&Token, WorkerError> {
-        if let Some(why) = self.lease_end()? {
-            return Err(WorkerError::LeaseOver { why });
+        match self.lease_end() {
+            Ok(Some(why)) => return Err(WorkerError::LeaseOver { why }),
+            // A broker that was started again meanwhile: the request below makes a new connection.
+            Ok(None) | Err(WorkerError::Lost { .. }) => {}
+            Err(error) => return Err(error),
         }
         let request = random_request()?;
         let answered = self.exchange.ask(&WorkerRequest::Renew { lease: self.lease, request }, &[])?;

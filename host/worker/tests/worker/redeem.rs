@@ -232,6 +232,19 @@ fn a_lease_renews_and_takes_nothing_from_another_grant_or_lease() {
 }
 
 #[test]
+fn a_lease_outlives_a_broker_that_is_started_again() {
+    let mut vault = honest(TOKEN);
+    let broker = FakeBroker::start("restarted", move |seen: &Seen| match seen.request {
+        WorkerRequest::Acknowledge { .. } if seen.connection == 0 => Vec::new(),
+        _ => vault(seen),
+    });
+    let mut leased = redeem(&broker).unwrap();
+    assert!(matches!(leased.lease_end(), Err(WorkerError::Lost { .. })));
+    assert!(is(leased.renew().unwrap(), TOKEN));
+    assert_eq!(broker.seen().last().unwrap().connection, 1);
+}
+
+#[test]
 fn a_renewal_from_another_vault_key_is_refused() {
     let (first, second) = (FakeVault::new(), FakeVault::new());
     let mut leased_to = None;
