@@ -2,25 +2,25 @@
 //!
 //! The one thing that cannot be mended from within is a start as a dumpable process: until `main` can object, another
 //! process of the same user may open its memory, and keeps that handle. So such a start only ever serves to start
-//! again, through an [`ExecOnlyImage`] of the same executable; an installation with mode 0711 and another owner needs
+//! again, through an [`ExecOnlyImage`](crate::image::ExecOnlyImage) of the same executable; an installation with mode 0711 and another owner needs
 //! no second start. Whether it worked is asked of the kernel, never of the marker that ends the loop.
 
-use std::env;
-use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, dumpable_behavior, set_dumpable_behavior, setrlimit,
 };
-use rustix::thread::{CapabilitySet, capabilities, set_name, set_no_new_privs};
+use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use thiserror::Error;
 
-use crate::image::{ExecOnlyImage, ImageError};
+use self::second_start::{executable, forget_marker, marker, start_again};
+use crate::image::ImageError;
+
+mod second_start;
 
 /// What a process asks for at its entry. The default refuses debuggers and dumpable starts, gives up new privileges,
 /// and does not lock its memory.
@@ -61,7 +61,8 @@ impl Entry {
         self
     }
 
-    /// Locks all memory, present and future, against swapping (mlockall(2)); needs a sufficient RLIMIT_MEMLOCK.
+    /// Locks all memory, present and future, against swapping (mlockall(2)). Reservations count too, stacks and the
+    /// arenas of the allocator among them: in practice RLIMIT_MEMLOCK has to be unlimited.
     #[must_use]
     pub fn lock_memory(mut self) -> Self {
         self.lock_memory = true;
@@ -160,7 +161,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         });
     }
     refuse_tracer(status, entry)?;
-    let first = env::var_os(MARKER);
+    let first = marker();
     forget_marker();
     let non_dumpable_from_exec = non_dumpable()?;
     if !non_dumpable_from_exec && !entry.accept_dumpable_start && first.is_some() {
@@ -189,7 +190,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         })?;
     }
     if entry.lock_memory {
-        let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE;
+        let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
         mlockall(all).map_err(|error| EntryError::LockMemory {
             source: error.into(),
         })?;
@@ -205,7 +206,7 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         memory_locked: entry.lock_memory,
         no_writable_code,
         reads_everything: reads_everything(),
-        executable: first.map(PathBuf::from).or_else(|| env::current_exe().ok()),
+        executable: executable(first),
     })
 }
 
@@ -299,54 +300,6 @@ impl fmt::Display for Entered {
     }
 }
 
-/// Starts this executable again; returns only when that fails.
-fn start_again() -> ImageError {
-    let own = Path::new("/proc/self/exe");
-    let image = match ExecOnlyImage::from_path(own) {
-        Ok(image) => image,
-        Err(error) => return error,
-    };
-    let executable = env::current_exe().unwrap_or_else(|_| own.to_owned());
-    let mut env: Vec<CString> = env::vars_os()
-        .filter_map(|(name, value)| assignment(&name, &value))
-        .collect();
-    env.extend(assignment(OsStr::new(MARKER), executable.as_os_str()));
-    let args: Vec<CString> = env::args_os()
-        .filter_map(|argument| CString::new(argument.into_vec()).ok())
-        .collect();
-    image.exec(&args, &env)
-}
-
-/// `None` for what holds a NUL, which cannot have come through execve(2).
-fn assignment(name: &OsStr, value: &OsStr) -> Option<CString> {
-    let mut text = OsString::from(name);
-    text.push("=");
-    text.push(value);
-    CString::new(text.into_vec()).ok()
-}
-
-/// Takes the marker out of the environment, so that a child which is ours too is not deceived by it, and gives the
-/// process, which the kernel has named after a descriptor, its name back.
-fn forget_marker() {
-    if env::var_os(MARKER).is_none() {
-        return;
-    }
-    // SAFETY: `enter` has seen in /proc that this is the only thread, and nothing here starts another: nobody reads
-    // the environment meanwhile.
-    unsafe { env::remove_var(MARKER) };
-    let name = env::args_os()
-        .next()
-        .as_deref()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .map(OsStr::as_bytes)
-        .map(CString::new);
-    if let Some(Ok(name)) = name {
-        // Only what ps shows.
-        let _named = set_name(&name);
-    }
-}
-
 fn non_dumpable() -> Result<bool, EntryError> {
     match dumpable_behavior() {
         Ok(behavior) => Ok(behavior != DumpableBehavior::Dumpable),
@@ -404,6 +357,3 @@ impl Status {
         })
     }
 }
-
-/// Says, to a second start, that it is one, and where the first one's executable lay. Gone once it is read.
-const MARKER: &str = "BLINDFERRY_STARTED_FROM";

@@ -133,3 +133,90 @@ impl AsyncListener {
         self.0.get_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use blindferry_handle::packet::MAX_PACKET;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn pair() -> (AsyncPackets, AsyncPackets) {
+        let (one, other) = PacketSocket::pair().unwrap();
+        (
+            AsyncPackets::new(one).unwrap(),
+            AsyncPackets::new(other).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_comes_later_is_waited_for() {
+        let (one, other) = pair();
+        let (reader, _writer) = io::pipe().unwrap();
+        let waiting = tokio::spawn(async move { other.receive().await });
+        tokio::task::yield_now().await;
+        one.send(b"here", &[reader.as_fd()]).await.unwrap();
+        let packet = waiting.await.unwrap().unwrap();
+        assert_eq!(
+            (packet.bytes.as_slice(), packet.descriptors.len()),
+            (b"here".as_slice(), 1)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_socket_is_waited_for_and_nothing_is_lost_or_reordered() {
+        let (one, other) = pair();
+        let sender = tokio::spawn(async move {
+            for mark in 0..50_u8 {
+                one.send(&vec![mark; MAX_PACKET], &[]).await.unwrap();
+            }
+        });
+        for mark in 0..50_u8 {
+            let packet = other.receive().await.unwrap();
+            assert_eq!(
+                (packet.bytes.len(), packet.bytes.first()),
+                (MAX_PACKET, Some(&mark))
+            );
+        }
+        sender.await.unwrap();
+        assert!(matches!(other.receive().await, Err(PacketError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_wait_loses_no_packet() {
+        let (one, other) = pair();
+        for mark in 0..20_u8 {
+            assert!(
+                timeout(Duration::from_millis(1), other.receive())
+                    .await
+                    .is_err()
+            );
+            one.send(&[mark], &[]).await.unwrap();
+            assert_eq!(other.receive().await.unwrap().bytes, [mark]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_serves_one_connection_after_another() {
+        let path =
+            std::env::temp_dir().join(format!("blindferry-seqpacket-{}", std::process::id()));
+        let listener = AsyncListener::new(PacketListener::bind(&path, 0o600).unwrap()).unwrap();
+        assert!(
+            timeout(Duration::from_millis(1), listener.accept())
+                .await
+                .is_err()
+        );
+        for round in 0..3_u8 {
+            let client = PacketSocket::connect(&path).unwrap();
+            let served = listener.accept().await.unwrap();
+            client.send(&[round], &[]).unwrap();
+            assert_eq!(served.receive().await.unwrap().bytes, [round]);
+            assert!(served.socket().peer().unwrap().is_alive());
+        }
+        drop(listener);
+        assert!(!path.exists());
+    }
+}

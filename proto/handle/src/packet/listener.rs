@@ -156,7 +156,10 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError
             path: path.to_owned(),
         });
     }
-    match connect(&new_socket()?, address) {
+    // Not waiting: a listener that is too busy to accept is alive.
+    let probe = new_socket()?;
+    rustix::io::ioctl_fionbio(&probe, true).map_err(set_up)?;
+    match connect(&probe, address) {
         Err(Errno::CONNREFUSED) => unlinkat(CWD, path, AtFlags::empty()).map_err(failed),
         // Connected, or a full backlog, or a socket of another type, or no permission to ask: somebody may live there.
         Ok(()) | Err(_) => Err(SocketError::InUse {

@@ -11,14 +11,17 @@ use super::pages::{Backing, Pages};
 /// The most secret memory that small secrets may take together, in bytes: half of the usual RLIMIT_MEMLOCK (8 MiB).
 pub const MAX_POOL: usize = 4 * 1024 * 1024;
 
-/// One page of the pool, all zero while nobody holds it. Goes back when dropped; its holder wipes it first.
+/// One page of the process's pool, all zero when it is handed out. Goes back when dropped; its holder wipes it first.
 #[derive(Debug)]
-pub(super) struct Slot {
-    start: NonNull<u8>,
-}
+pub(super) struct Slot(Page);
 
-// SAFETY: the page belongs to the process and, while this value lives, to it alone.
-unsafe impl Send for Slot {}
+/// The address of a page of a pool. Says nothing about who may use it: a [`Slot`], or nobody while it is free.
+#[derive(Clone, Copy, Debug)]
+struct Page(NonNull<u8>);
+
+// SAFETY: an address, of a page that belongs to the process and not to a thread. Using it takes a `Slot`, of which
+// there is one for a page that is not free.
+unsafe impl Send for Page {}
 
 impl Slot {
     /// A slot for a secret of `len` bytes; `None` when it is too long for one.
@@ -28,59 +31,81 @@ impl Slot {
         }
         let mut pool = pool();
         if pool.free.is_empty() {
-            pool.grow(CHUNK)?;
+            let count = CHUNK.min(pool.room());
+            if count == 0 {
+                return Err(SecretError::PoolExhausted);
+            }
+            pool.grow(count)?;
         }
-        pool.free.pop().map(Some).ok_or(SecretError::PoolExhausted)
+        pool.free
+            .pop()
+            .map(|page| Some(Self(page)))
+            .ok_or(SecretError::PoolExhausted)
     }
 
     /// The address `len` bytes before the guard page that follows the slot.
     pub(super) fn end_minus(&self, len: usize) -> NonNull<u8> {
         assert!(len <= page_size(), "more than a slot holds");
         // SAFETY: a slot is one page, and by the assertion the result lies in it.
-        unsafe { self.start.add(page_size() - len) }
+        unsafe { self.0.0.add(page_size() - len) }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // The same page in a new owner: this one is gone with the end of this function.
-        pool().free.push(Self { start: self.start });
+        // There is room: see `Pool::grow`.
+        pool().free.push(self.0);
     }
 }
 
 pub(super) fn reserve(slots: usize) -> Result<(), SecretError> {
-    let mut pool = pool();
-    let missing = slots.saturating_sub(pool.free.len());
-    if missing == 0 {
-        Ok(())
-    } else {
-        pool.grow(missing)
-    }
+    pool().reserve(slots)
 }
 
 #[derive(Debug)]
-struct Pool {
-    free: Vec<Slot>,
-    /// Never unmapped: slots point into them.
+pub(super) struct Pool {
+    free: Vec<Page>,
+    /// Slots point into them. Those of the process's own pool, the only one that hands out slots, are never unmapped.
     chunks: Vec<Pages>,
     /// All slots there are, free or not.
     slots: usize,
 }
 
 impl Pool {
-    /// Adds at least one slot, at most `wanted`, as far as the bound allows.
-    fn grow(&mut self, wanted: usize) -> Result<(), SecretError> {
-        let room = (MAX_POOL / page_size()).saturating_sub(self.slots);
-        let count = wanted.min(room);
-        if count == 0 || (wanted > CHUNK && count < wanted) {
-            return Err(SecretError::PoolExhausted);
+    pub(super) const fn empty() -> Self {
+        Self {
+            free: Vec::new(),
+            chunks: Vec::new(),
+            slots: 0,
         }
+    }
+
+    pub(super) fn reserve(&mut self, slots: usize) -> Result<(), SecretError> {
+        match slots.saturating_sub(self.free.len()) {
+            0 => Ok(()),
+            missing if missing > self.room() => Err(SecretError::PoolExhausted),
+            missing => self.grow(missing),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// How many slots may still be added.
+    fn room(&self) -> usize {
+        (MAX_POOL / page_size()).saturating_sub(self.slots)
+    }
+
+    /// Adds `count` slots; the caller has seen that there is room.
+    fn grow(&mut self, count: usize) -> Result<(), SecretError> {
         let pages = Pages::map(Backing::best(), count, page_size())?;
-        self.free.reserve(count);
-        self.free.extend((0..count).map(|index| Slot {
-            start: pages.start(index),
-        }));
         self.slots += count;
+        // For all of them, so that giving one back never allocates.
+        self.free.reserve(self.slots - self.free.len());
+        self.free
+            .extend((0..count).map(|index| Page(pages.start(index))));
         self.chunks.push(pages);
         Ok(())
     }
@@ -91,11 +116,7 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    free: Vec::new(),
-    chunks: Vec::new(),
-    slots: 0,
-});
+static POOL: Mutex<Pool> = Mutex::new(Pool::empty());
 
 /// Slots that are made at a time: locked memory for a process with a handful of secrets stays small.
 const CHUNK: usize = 16;
