@@ -33,8 +33,8 @@ fn inside() {
     let vault = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut status = File::open("/proc/self/status").unwrap();
-    // Ends with this process, whose end of its input is then closed.
-    let outside = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    // Ends when its input is closed.
+    let mut outside = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let process = Pid::from_child(&outside);
     let pidfd = pidfd_open(process, PidfdFlags::empty()).unwrap();
 
@@ -64,4 +64,7 @@ fn inside() {
     status.rewind().unwrap();
     status.read_to_string(&mut text).unwrap();
     assert!(text.contains("Seccomp:\t2") && text.contains("NoNewPrivs:\t1"), "{text}");
+
+    drop(outside.stdin.take());
+    assert!(outside.wait().unwrap().success(), "nobody could end it from here but by its input");
 }

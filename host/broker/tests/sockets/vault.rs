@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-pub const PARCEL_KEY: ParcelKey = ParcelKey([0xcc; 32]);
+pub(crate) const PARCEL_KEY: ParcelKey = ParcelKey([0xcc; 32]);
 
 #[derive(Clone)]
-pub struct Vault {
+pub(crate) struct Vault {
     state: Arc<Mutex<State>>,
     events: mpsc::Sender<Event>,
 }
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl Vault {
-    pub fn play(mut orders: mpsc::Receiver<Order>, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn play(mut orders: mpsc::Receiver<Order>, events: mpsc::Sender<Event>) -> Self {
         let vault = Self { state: Arc::default(), events };
         vault.state.lock().unwrap().idle = 90;
         let played = vault.clone();
@@ -43,34 +43,34 @@ impl Vault {
         vault
     }
 
-    pub fn go_down(&self) {
+    pub(crate) fn go_down(&self) {
         self.state.lock().unwrap().down = true;
     }
 
-    pub async fn come_up(&self) {
+    pub(crate) async fn come_up(&self) {
         self.state.lock().unwrap().down = false;
         self.events.send(Event::Up).await.unwrap();
     }
 
-    pub fn set_idle(&self, seconds: u32) {
+    pub(crate) fn set_idle(&self, seconds: u32) {
         self.state.lock().unwrap().idle = seconds;
     }
 
     /// From now on there is no such lease.
-    pub fn lose(&self, lease: LeaseId) {
+    pub(crate) fn lose(&self, lease: LeaseId) {
         self.state.lock().unwrap().unknown.push(lease);
     }
 
-    pub async fn end(&self, lease: LeaseId, why: LeaseEnd) {
+    pub(crate) async fn end(&self, lease: LeaseId, why: LeaseEnd) {
         self.events.send(Event::LeaseEnded(lease, why)).await.unwrap();
     }
 
-    pub fn told(&self) -> Vec<BrokerRequest> {
+    pub(crate) fn told(&self) -> Vec<BrokerRequest> {
         self.state.lock().unwrap().told.clone()
     }
 
     /// Waits until the vault was told something, and says after how long.
-    pub async fn wait_for(&self, what: impl Fn(&BrokerRequest) -> bool) -> Duration {
+    pub(crate) async fn wait_for(&self, what: impl Fn(&BrokerRequest) -> bool) -> Duration {
         let began = Instant::now();
         while !self.told().iter().any(&what) {
             assert!(began.elapsed() < Duration::from_secs(10), "never told; told were {:?}", self.told());
@@ -79,7 +79,7 @@ impl Vault {
         began.elapsed()
     }
 
-    pub fn keeps_of(&self, lease: LeaseId) -> usize {
+    pub(crate) fn keeps_of(&self, lease: LeaseId) -> usize {
         self.told()
             .iter()
             .filter(|told| matches!(told, BrokerRequest::Keep { leases } if leases.contains(&lease)))
@@ -137,11 +137,11 @@ fn refused(code: RefusalCode) -> Result<Answer, NotHeard> {
 }
 
 /// What the grant of this number looks like: all byte values, so that nothing may treat it as text.
-pub fn grant(number: u8) -> Vec<u8> {
+pub(crate) fn grant(number: u8) -> Vec<u8> {
     (0..=255).map(|byte: u8| byte ^ number).collect()
 }
 
 /// What the parcel for this request looks like.
-pub fn parcel(lease: LeaseId, request: RequestId) -> Vec<u8> {
+pub(crate) fn parcel(lease: LeaseId, request: RequestId) -> Vec<u8> {
     [lease.0, request.0].concat().repeat(200)
 }
