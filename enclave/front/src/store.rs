@@ -157,3 +157,42 @@ fn failed(why: &str) -> StoreReply {
 /// The vault waits for most of its requests before it sends more; that so many wait means that the disk has stalled.
 /// With packets of 128 KiB this bounds the queue's memory to 32 MiB.
 const WAITING_LIMIT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blindferry_proto::bounded::Bytes;
+    use blindferry_proto::front::{Operation, Table};
+
+    fn create(number: u16) -> StoreRequest {
+        let key = Bytes::new(number.to_be_bytes().to_vec()).unwrap();
+        let value = Bytes::new(vec![]).unwrap();
+        StoreRequest::Commit { operations: vec![Operation::Create { table: Table::Hosts, key, value }] }
+    }
+
+    fn there(number: u16) -> StoreRequest {
+        StoreRequest::Get { table: Table::Hosts, key: Bytes::new(number.to_be_bytes().to_vec()).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn changes_that_wait_together_share_a_flush_and_those_over_the_bound_are_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, thread) = Store::start(Redb::open(&directory.path().join("store.redb")).unwrap()).unwrap();
+        let answers: Vec<_> = (0..1000).map(|number| store.ask(create(number))).collect();
+        let mut made = 0;
+        for (number, answer) in (0..).zip(answers) {
+            let answer = answer.await;
+            let expected = StoreReply::Got((answer == StoreReply::Committed).then(|| Bytes::new(vec![]).unwrap()));
+            made += u64::from(answer == StoreReply::Committed);
+            assert!(matches!(answer, StoreReply::Committed | StoreReply::Failed { .. }), "{answer:?}");
+            assert_eq!(store.ask(there(number)).await, expected, "{number}");
+        }
+        let figures = store.figures();
+        assert_eq!(figures.committed.load(Ordering::Relaxed), made);
+        assert_eq!(figures.failed.load(Ordering::Relaxed), 1000 - made);
+        assert!((256..1000).contains(&made), "{made} made");
+        assert!(figures.groups.load(Ordering::Relaxed) < made / 4, "{figures:?}");
+        drop(store);
+        thread.join().unwrap();
+    }
+}
