@@ -199,13 +199,19 @@ async fn a_dial_over_the_bound_is_refused_at_once() {
     let front = Front::new(Limits { dials: number(1), ..Limits::default() }).await;
     let upstream = StdListener::bind("127.0.0.1:0").unwrap();
     let port = upstream.local_addr().unwrap().port();
-    // Both are read before either can go on: the lookup of the first needs a thread.
-    front.tell(dial(1, "127.0.0.1", port)).await;
-    front.tell(dial(2, "127.0.0.1", port)).await;
-    let answers = [front.hear().await.0, front.hear().await.0];
-    assert!(answers.contains(&FromFront::Dialled { id: 1 }), "{answers:?}");
-    let busy = Text::new("too many connections are being made").unwrap();
-    assert!(answers.contains(&FromFront::NotDialled { id: 2, why: busy }), "{answers:?}");
+    // All are read while the first waits for the thread that looks its name up.
+    for id in 0..20 {
+        front.tell(dial(id, "127.0.0.1", port)).await;
+    }
+    let (mut dialled, mut busy) = (0, 0);
+    for _ in 0..20 {
+        match front.hear().await.0 {
+            FromFront::Dialled { .. } => dialled += 1,
+            FromFront::NotDialled { why, .. } if why.as_str() == "too many connections are being made" => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(dialled >= 1 && busy >= 1, "{dialled} dialled, {busy} refused");
 }
 
 #[tokio::test]
