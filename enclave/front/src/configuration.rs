@@ -1,5 +1,7 @@
 //! The configuration file: read within a bound, parsed whole, refused with line and column.
 //!
+//! Relative paths begin at the directory that the command was started in.
+//!
 //! ```toml
 //! listen = "127.0.0.1:7443"                          # attested sessions of brokers and operators
 //! public = "127.0.0.1:7480"                          # plain HTTP: health, metrics, JWKS, discovery

@@ -2,7 +2,7 @@
 //!
 //! The front closes its copy of a connection once the vault has it, so it does not see a connection end. It asks the
 //! kernel instead, which lists every TCP socket with its inode, and an inode of 0 once no process has it open. That is
-//! done only when a bound is reached, and at most once in [`RECOUNT_INTERVAL`].
+//! done only when a bound is reached, and at most once a second.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

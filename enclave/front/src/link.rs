@@ -3,11 +3,11 @@
 //! The vault is trusted more than the front is, but a packet from it that makes no sense means that the two were not
 //! built together, or worse; the link then ends, and the front with it.
 
-use std::cell::Cell;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blindferry_handle::packet::{Packet, PacketError};
@@ -134,10 +134,10 @@ pub async fn run(
     (outbox, outgoings): (Outbox, Outgoings),
     stop: impl Future<Output = ()>,
 ) -> Result<LinkEnd, LinkError> {
-    let asked_to_stop = Cell::new(false);
+    let asked_to_stop = AtomicBool::new(false);
     let stopping = async {
         stop.await;
-        asked_to_stop.set(true);
+        asked_to_stop.store(true, Ordering::Relaxed);
         match send(&packets, &FromFront::Stop, None).await {
             // Gone already, which is what was asked for.
             Ok(()) | Err(LinkError::Send(PacketError::Closed)) => {}
@@ -156,7 +156,7 @@ pub async fn run(
         },
         end = stopping => end,
     }?;
-    Ok(if end == LinkEnd::Closed && asked_to_stop.get() { LinkEnd::Stopped } else { end })
+    Ok(if end == LinkEnd::Closed && asked_to_stop.load(Ordering::Relaxed) { LinkEnd::Stopped } else { end })
 }
 
 async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) -> Result<LinkEnd, LinkError> {

@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, shown: Shown, connections: u16) {
     }
 }
 
-/// One connection, within [`HEAD_TIME`] for the head of each request and [`CONNECTION_TIME`] in all. No answer waits for
+/// One connection, within `HEAD_TIME` for the head of each request and `CONNECTION_TIME` in all. No answer waits for
 /// anything, so this bounds a request as well.
 async fn serve_one(stream: TcpStream, router: Router) {
     let mut builder = http1::Builder::new();

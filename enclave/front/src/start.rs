@@ -146,7 +146,6 @@ fn spawn(mut command: Command, path: &Path, descriptors: Vec<(RawFd, OwnedFd)>) 
     let mappings = descriptors.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command
         .env_clear()
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .fd_mappings(mappings)

@@ -157,3 +157,43 @@ fn failed(why: &str) -> StoreReply {
 /// The vault waits for most of its requests before it sends more; that so many wait means that the disk has stalled.
 /// With packets of 128 KiB this bounds the queue's memory to 32 MiB.
 const WAITING_LIMIT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blindferry_proto::bounded::Bytes;
+    use blindferry_proto::front::{Operation, Table};
+
+    fn create(number: u16) -> StoreRequest {
+        let key = Bytes::new(number.to_be_bytes().to_vec()).unwrap();
+        let value = Bytes::new(vec![]).unwrap();
+        StoreRequest::Commit { operations: vec![Operation::Create { table: Table::Hosts, key, value }] }
+    }
+
+    fn there(number: u16) -> StoreRequest {
+        StoreRequest::Get { table: Table::Hosts, key: Bytes::new(number.to_be_bytes().to_vec()).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn changes_that_wait_together_share_a_flush_and_those_over_the_bound_are_not_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, thread) = Store::start(Redb::open(&directory.path().join("store.redb")).unwrap()).unwrap();
+        let waiting: Vec<_> = (0..1000).map(|number| store.ask(create(number))).collect();
+        let mut answers = Vec::new();
+        for answer in waiting {
+            answers.push(answer.await);
+        }
+        let figures = store.figures();
+        let made = figures.committed.load(Ordering::Relaxed);
+        assert_eq!(figures.failed.load(Ordering::Relaxed), 1000 - made);
+        assert!(made >= 256, "as many as may wait are made, at least; here {made}");
+        assert!(figures.groups.load(Ordering::Relaxed) < made / 2, "{figures:?}");
+        for (number, answer) in (0..).zip(answers) {
+            assert!(matches!(answer, StoreReply::Committed | StoreReply::Failed { .. }), "{answer:?}");
+            let expected = StoreReply::Got((answer == StoreReply::Committed).then(|| Bytes::new(vec![]).unwrap()));
+            assert_eq!(store.ask(there(number)).await, expected, "{number}");
+        }
+        drop(store);
+        thread.join().unwrap();
+    }
+}

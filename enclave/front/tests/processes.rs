@@ -1,6 +1,8 @@
 //! The executable itself, with a scripted vault and a scripted device process: what they are given, who ends when, and
 //! what is left after a kill.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -32,7 +32,7 @@ fn transaction(operations: impl IntoIterator<Item = Operation>) -> Transaction {
 }
 
 fn in_memory() -> Redb {
-    let open = || Ok(prepared(builder().create_with_backend(InMemoryBackend::new()).unwrap(), Path::new("memory"))?);
+    let open = || prepared(builder().create_with_backend(InMemoryBackend::new()).unwrap(), Path::new("memory"));
     Redb::opened_by(Box::new(open)).unwrap()
 }
 
