@@ -219,7 +219,7 @@ pub fn endorse(
         AkForm::NoScheme => EndorsementError::AkScheme,
     })?;
 
-    let ek_hash = EkHash(sha256(&[&ek.public.key().spki()]));
+    let ek_hash = EkHash::of_public(&ek_public)?;
     if policy.denied.contains(&ek_hash) {
         return Err(EndorsementError::Denied { ek: ek_hash });
     }
@@ -367,6 +367,22 @@ impl Enrolled {
 pub struct BadEkHash;
 
 impl EkHash {
+    /// The hash of the EK with this public area (TPMT_PUBLIC). Says nothing about whether it is one.
+    ///
+    /// # Errors
+    ///
+    /// When the public area does not parse.
+    pub fn of_public(ek_public: &[u8]) -> Result<Self, EndorsementError> {
+        let parsed = Public::parse(ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
+        Ok(Self(sha256(&[&parsed.key().spki()])))
+    }
+
+    /// A hash that is known from elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -102,8 +102,6 @@ pub fn start(programs: &Programs<'_>, errand: &Errand) -> Result<(Processes, Pac
     let mut for_vault = vec![(FIRST, vault_front.into_fd()), (SECOND, vault_device.into_fd())];
     if *errand != Errand::Serve {
         for_vault.push((OUTPUT, duplicate(io::stdout().as_fd())?));
-    }
-    if matches!(errand, Errand::Recover { .. }) {
         for_vault.push((INPUT, duplicate(io::stdin().as_fd())?));
     }
     // Each call takes the descriptors with it: when it returns, the child alone has them.
@@ -186,7 +184,7 @@ const FIRST: RawFd = 3;
 const SECOND: RawFd = 4;
 /// For the vault, except to serve: the standard output, where it shows what no one else may see.
 const OUTPUT: RawFd = 5;
-/// For the vault, to recover: the standard input.
+/// For the vault, except to serve: the standard input, from which it takes its order.
 const INPUT: RawFd = 6;
 const ABOVE_ALL: RawFd = 16;
 

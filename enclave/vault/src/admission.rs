@@ -106,6 +106,7 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
         Admission::EnrolByCertificate => {
             let policy = EndorsementPolicy {
                 allowed: BTreeSet::new(),
+                denied: BTreeSet::new(),
                 roots: vault.endorsement_roots(),
                 manufacturers: Manufacturers::Any,
             };
@@ -126,6 +127,7 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
 fn allowing(ek: EkDigest) -> EndorsementPolicy {
     EndorsementPolicy {
         allowed: BTreeSet::from([EkHash::from_bytes(ek.0)]),
+        denied: BTreeSet::new(),
         roots: Vec::new(),
         manufacturers: Manufacturers::Any,
     }

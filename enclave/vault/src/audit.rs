@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::chain::{Chain, Signer};
 pub use self::verify::{ChainError, Head, Verified, verify};
 
+use crate::clock::Clock;
 use crate::store::log::{MAX_APPEND, audit_tampered};
 use crate::store::{Backing, Records, StoreError, Tampering};
 
@@ -79,7 +80,7 @@ pub struct Auditor<B> {
 pub struct AuditWriter<B> {
     records: Arc<Records<B>>,
     signer: Signer,
-    clock: fn() -> u64,
+    clock: Clock,
     events: mpsc::Receiver<Waiting>,
 }
 
@@ -91,14 +92,14 @@ struct Waiting {
 
 impl<B: Backing> Auditor<B> {
     /// Opens the audit where it was left: the newest record must be the one that the manifest's root names, and be
-    /// signed by us. `clock` tells milliseconds since the epoch.
+    /// signed by us. `clock` dates the records.
     ///
     /// # Errors
     /// [`AuditError::Store`] with [`StoreError::Tampered`] when the end of the audit is not as it was left.
     pub async fn open(
         records: Arc<Records<B>>,
         signer: Signer,
-        clock: fn() -> u64,
+        clock: Clock,
     ) -> Result<(Self, AuditWriter<B>), AuditError> {
         check_end(&records, &signer.key()).await.map_err(|error| AuditError::Store(Arc::new(error)))?;
         let (writer, events) = mpsc::channel(MAX_WAITING);
@@ -183,7 +184,7 @@ impl<B: Backing> AuditWriter<B> {
                     }
                 };
                 for Waiting { event, done } in batch {
-                    match chain.append(event, (self.clock)()) {
+                    match chain.append(event, self.clock.millis()) {
                         Ok((number, record)) => {
                             rows.push((number, record));
                             waiting.push((number, done));

@@ -4,6 +4,9 @@
 //! upstream's certificate; what is stored has to decrypt. A front that answers wrongly, late or not at all costs us a
 //! refusal.
 
+use crate::store::{Backing, StoreError};
+use crate::upstream::{Dial, DialError};
+use crate::vault::chain;
 use blindferry_handle::packet::{Packet, PacketError};
 use blindferry_proto::bounded::{CodecError, Text, decode, encode};
 use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
@@ -146,6 +149,23 @@ impl FrontLink {
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backing for FrontLink {
+    async fn request(&self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.store(request).await.map_err(|error| StoreError::Unreachable { why: chain(&error) })
+    }
+}
+
+impl Dial for FrontLink {
+    async fn dial(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, DialError> {
+        match self.connect(host, port).await {
+            Ok(connection) => tokio::net::TcpStream::from_std(connection).map_err(DialError::Stream),
+            Err(LinkError::NotDialled { why }) => Err(DialError::Refused { why: why.as_str().to_owned() }),
+            Err(LinkError::Connection { source }) => Err(DialError::Stream(source)),
+            Err(_) => Err(DialError::Gone),
+        }
     }
 }
 

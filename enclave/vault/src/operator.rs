@@ -307,7 +307,7 @@ fn status(vault: &Vault) -> OperatorReply {
 
 async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
     match vault.auditor.read(from, RECORDS_A_PAGE).await {
-        Ok(records) => Ok(OperatorReply::Records { records, head: vault.auditor.head(), key: vault.auditor.key() }),
+        Ok(records) => Ok(OperatorReply::Records { records, head: vault.auditor.head().map(|head| (head.number, head.hash)), key: vault.auditor.key() }),
         Err(error) => {
             let line = chain(&error);
             eprintln!("blindferry-vault: {line}");

@@ -173,8 +173,7 @@ async fn seal(
     let public = Authority::from_point(&point).map_err(SetupError::Authority)?;
     let secret = kek.into_secret();
     let shared = share(&secret)?;
-    let blob = device.seal(&shared, &public, policy_ref()).await.map_err(SetupError::Device)?;
-    shared.handed_over();
+    let blob = device.seal(shared, &public, policy_ref()).await.map_err(SetupError::Device)?;
     let opened = device.unseal(&blob, &public, &approval).await.map_err(SetupError::Device)?;
     #[expect(clippy::disallowed_methods, reason = "compares what was sealed with what was unsealed")]
     if !opened.ct_eq(secret.expose()) {

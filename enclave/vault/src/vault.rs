@@ -23,7 +23,6 @@ use crate::upstream::UpstreamError;
 use blindferry_attest::attested::{Attested, Claims};
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_attest::tpm::{AkName, QuoteClock};
-use blindferry_device::approval::PolicyRef;
 use blindferry_device::client::Device;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::audit::{Alarm, Event, Sight};
@@ -64,10 +63,9 @@ pub struct Vault {
     pub(crate) replica: ReplicaId,
     pub(crate) parcel_keys: ParcelKeyPair,
     pub(crate) deposit_keys: DepositKeyPair,
-    pub(crate) records: Records<FrontLink>,
+    pub(crate) records: Arc<Records<FrontLink>>,
     pub(crate) auditor: Auditor<FrontLink>,
     pub(crate) authority: PolicyAuthority,
-    pub(crate) policy_ref: PolicyRef,
     pub(crate) confined: Confined,
     pub(crate) software_tpm: bool,
     pub(crate) documents: Mutex<Documents>,
@@ -197,7 +195,7 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        match self.auditor.record(event, self.clock.millis()).await {
+        match self.auditor.record(event).await {
             Ok(_recorded) => Ok(()),
             Err(error) => {
                 eprintln!("blindferry-vault: cannot write an audit record, so nothing is granted: {}", chain(&error));
@@ -216,7 +214,7 @@ impl Vault {
     }
 
     /// Notes that evidence was refused.
-    pub(crate) async fn not_attested(&self, host: &HostName, role: Role, code: &str, error: &dyn Error) {
+    pub(crate) async fn not_attested(&self, host: &HostName, role: Role, code: &str, error: &(dyn Error + Sync)) {
         self.not_attested_because(host, role, code, &chain(error)).await;
     }
 
@@ -547,7 +545,8 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// An error with its causes, in one line for the log.
-pub(crate) fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -4,15 +4,14 @@ use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::{Bytes, Text, decode, encode};
 use blindferry_proto::credential::CredentialSettings;
 use blindferry_proto::front::Table;
-use blindferry_proto::identifier::EkDigest;
 use blindferry_proto::limits::{MAX_DOCUMENT, MAX_MASTER, MAX_PAGE, MAX_STORED};
 use blindferry_proto::name::{CredentialName, HostName};
-use blindferry_proto::role::Role;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Place;
 use super::{Backing, Records, StoreError, Stored, Tampering};
+use crate::host::HostRecord;
 use crate::sealed::record::OVERHEAD;
 
 /// Bytes of a record in the clear.
@@ -47,40 +46,17 @@ pub struct Master {
     pub version: u64,
 }
 
-/// A host as it is remembered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostRecord {
-    /// The hash of its endorsement key.
-    pub ek: EkDigest,
-    /// What it may be, or wants to be.
-    pub role: Role,
-    /// How far it got.
-    pub standing: PinnedStanding,
-    /// Seconds since the epoch when that began.
-    pub since: u64,
-}
-
-/// How far a host got, as far as it outlives a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PinnedStanding {
-    /// It knocked and waits for an operator.
-    Waiting,
-    /// It may enrol.
-    Allowed,
-    /// Enrolled.
-    Enrolled {
-        /// The Name of its attestation key, in hexadecimal: whoever cannot sign with it is not this host.
-        ak_name: Text<128>,
-    },
-}
-
 /// A document by what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Document {
     /// The Cedar policy.
     Policy,
-    /// The reference values for hosts.
-    Reference,
+    /// The reference values for worker hosts.
+    BrokerReference,
+    /// The reference values for operators' machines.
+    OperatorReference,
+    /// The certificates of the CAs whose EK certificates are accepted.
+    EndorsementRoots,
 }
 
 /// A document and its version.
@@ -255,12 +231,19 @@ impl<B: Backing> Records<B> {
 }
 
 impl Document {
-    fn place(self) -> Place {
-        let key = match self {
+    /// What it is called, in the store and in the audit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Policy => "policy",
-            Self::Reference => "reference",
-        };
-        Place::new(Table::Documents, key)
+            Self::BrokerReference => "broker-reference",
+            Self::OperatorReference => "operator-reference",
+            Self::EndorsementRoots => "endorsement-roots",
+        }
+    }
+
+    fn place(self) -> Place {
+        Place::new(Table::Documents, self.name())
     }
 }
 
