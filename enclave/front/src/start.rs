@@ -1,7 +1,7 @@
 //! Starts the device process and the vault, each with the descriptors it needs, no environment, and nothing else.
 //!
 //! ```text
-//!             3 ── socketpair ── 3          4 ── socketpair ── 3
+//!             ── socketpair ── 3          4 ── socketpair ── 0
 //!      front ────────────────────── vault ────────────────────── device ── TPM
 //! ```
 //!
@@ -112,8 +112,8 @@ pub fn start(programs: &Programs<'_>, errand: &Errand) -> Result<(Processes, Pac
 
 fn start_device(programs: &Programs<'_>, socket: OwnedFd) -> Result<Child, StartError> {
     let mut command = Command::new(programs.device);
-    command.args(["--socket-fd", "3", "--tcti", programs.tcti, "--pins"]).arg(programs.pins);
-    spawn(command, programs.device, vec![(FIRST, socket)])
+    command.args(["serve", "--tcti", programs.tcti, "--pins"]).arg(programs.pins);
+    spawn(command, Stdio::from(socket), programs.device, Vec::new())
 }
 
 /// Through a copy that can be executed and not read, so that the kernel lets nobody look into the vault from its first
@@ -125,7 +125,7 @@ fn start_vault(path: &Path, errand: &Errand, descriptors: Vec<(RawFd, OwnedFd)>)
         .map_err(|error| StartError::Spawn { path: path.to_owned(), source: error.into() })?;
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
     command.arg0("blindferry-vault").args(arguments(errand));
-    spawn(command, path, descriptors)
+    spawn(command, Stdio::null(), path, descriptors)
 }
 
 fn arguments(errand: &Errand) -> Vec<OsString> {
@@ -139,12 +139,17 @@ fn arguments(errand: &Errand) -> Vec<OsString> {
     }
 }
 
-/// Standard error is shared, for logs; standard input and output are nothing.
-fn spawn(mut command: Command, path: &Path, descriptors: Vec<(RawFd, OwnedFd)>) -> Result<Child, StartError> {
+/// Standard error is shared, for logs; standard output is nothing.
+fn spawn(
+    mut command: Command,
+    input: Stdio,
+    path: &Path,
+    descriptors: Vec<(RawFd, OwnedFd)>,
+) -> Result<Child, StartError> {
     let mappings = descriptors.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::null())
         .fd_mappings(mappings)
         .map_err(StartError::Collision)?
