@@ -53,6 +53,8 @@ async fn a_device_process_killed_in_the_middle_leaves_the_tpm_usable() {
         };
         tokio::join!(unseal, kill);
         machine.restart(&tcti(recorder.port));
+        // Also so that the next request is sent at once, before this task waits for the recorder.
+        machine.values().await;
     }
     assert!(is_key(&machine.device.unseal(&blob, &operator.authority, &approval).await.unwrap()));
 }
