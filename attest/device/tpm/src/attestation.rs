@@ -61,8 +61,8 @@ pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<Des
         .collect::<Result<Vec<_>, _>>()?
         .join(".");
     Ok(Description {
-        // libtpms, which swtpm runs, says `IBM` and `SW   TPM`; so does Microsoft's reference code with other makers.
-        software: vendor.starts_with("SW") || vendor.starts_with("xCG fTPM"),
+        // libtpms, which swtpm runs, says `IBM` and `SW   TPM`. A hypervisor's own TPM says otherwise.
+        software: manufacturer == "IBM" && vendor.starts_with("SW"),
         manufacturer,
         vendor,
         firmware,

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use blindferry_device::client::DeviceError;
+
 use crate::attestation::credential;
 use crate::machine::{KEY, Machine, Operator, is_key, pins, provision};
 use crate::recorder::Recorder;
@@ -28,6 +30,33 @@ async fn the_key_is_in_the_device_process_during_a_request_and_not_after_it() {
     let activate = machine.device.activate(&wrapped, &encrypted_secret);
     assert!(is_key(&watched(&machine, &recorder, CC_ACTIVATE, activate).await.unwrap()));
     assert_eq!(machine.process_id(), process);
+}
+
+/// Killed while it held the key and three slots, again and again: the next process finds a TPM that it can use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_process_killed_in_the_middle_leaves_the_tpm_usable() {
+    let Some((mut machine, recorder)) = recorded() else { return };
+    let operator = Operator::new();
+    let blob = machine.seal(&operator).await;
+    let approval = operator.approve(machine.values().await, 1);
+    for _ in 0..5 {
+        recorder.hold_after(CC_UNSEAL);
+        let unseal = machine.device.unseal(&blob, &operator.authority, &approval);
+        let kill = async {
+            tokio::task::block_in_place(|| recorder.wait_until_held());
+            machine.kill();
+            recorder.release();
+        };
+        let unseal = async {
+            let outcome = unseal.await;
+            assert!(matches!(outcome, Err(DeviceError::Ended)), "{:?}", outcome.err());
+        };
+        tokio::join!(unseal, kill);
+        machine.restart(&tcti(recorder.port));
+        // Also so that the next request is sent at once, before this task waits for the recorder.
+        machine.values().await;
+    }
+    assert!(is_key(&machine.device.unseal(&blob, &operator.authority, &approval).await.unwrap()));
 }
 
 /// Holds the device process right after the TPM's answer to `code`, looks for the key, lets go, and looks again.

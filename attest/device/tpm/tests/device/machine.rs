@@ -20,7 +20,7 @@ pub(crate) const KEY: [u8; KEY_LEN] = *b"a key that nobody shall find!!!!";
 
 pub(crate) struct Machine {
     pub(crate) device: Device,
-    process: Option<Child>,
+    process: Child,
     pub(crate) tpm: Swtpm,
 }
 
@@ -41,7 +41,7 @@ impl Machine {
     /// A device process for a TPM that is reached at `tcti`.
     pub(crate) fn with(tpm: Swtpm, tcti: &str, pins: &Path) -> Self {
         let (process, device) = device(tcti, pins);
-        Self { device, process: Some(process), tpm }
+        Self { device, process, tpm }
     }
 
     /// A device process whose pin file is missing.
@@ -51,7 +51,20 @@ impl Machine {
     }
 
     pub(crate) fn process_id(&self) -> u32 {
-        self.process.as_ref().unwrap().id()
+        self.process.id()
+    }
+
+    /// SIGKILL. The child is not waited for until it is replaced or dropped, so its id stays its own.
+    pub(crate) fn kill(&self) {
+        let id = i32::try_from(self.process.id()).unwrap();
+        let status = Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Another device process in the place of one that was killed.
+    pub(crate) fn restart(&mut self, tcti: &str) {
+        self.process.wait().unwrap();
+        (self.process, self.device) = device(tcti, &pins(&self.tpm));
     }
 
     pub(crate) async fn seal(&self, operator: &Operator) -> Vec<u8> {
@@ -66,10 +79,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::swtpm::adjacent_ports;
 
@@ -80,7 +81,8 @@ impl Recorder {
     /// Waits until the client is held.
     pub(crate) fn wait_until_held(&self) {
         let held = self.shared.held.lock().unwrap();
-        drop(self.shared.changed.wait_while(held, |hold| *hold != Hold::Held).unwrap());
+        let waited = self.shared.changed.wait_timeout_while(held, PATIENCE, |hold| *hold != Hold::Held).unwrap();
+        assert!(!waited.1.timed_out(), "the command to be held after did not go by");
     }
 
     pub(crate) fn release(&self) {
@@ -136,3 +138,6 @@ fn tamper(bytes: &mut [u8], shared: &Shared) {
         *byte ^= 1;
     }
 }
+
+/// A request takes well below a second.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -128,13 +128,12 @@ pub(crate) fn adjacent_ports() -> u16 {
 
 /// Waits until a TPM answers TPM2_GetCapability.
 fn answers(port: u16) -> bool {
+    // TPM_ST_NO_SESSIONS, length, command; TPM_CAP_TPM_PROPERTIES, TPM_PT_MANUFACTURER, one of them.
+    const COMMAND: [u8; 22] = [0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7a, 0, 0, 0, 6, 0, 0, 1, 5, 0, 0, 0, 1];
     let ask = || -> io::Result<()> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        let command = "80010000001600000 17a000000060000010500000001".replace(' ', "");
-        let bytes: Vec<u8> =
-            (0..command.len()).step_by(2).map(|at| u8::from_str_radix(&command[at..at + 2], 16).unwrap()).collect();
-        stream.write_all(&bytes)?;
+        stream.write_all(&COMMAND)?;
         stream.read_exact(&mut [0; 10])
     };
     (0..100).any(|_| {
