@@ -82,10 +82,7 @@ pub struct Endorsed {
 }
 
 /// The fresh secret of one credential activation, wiped when it is dropped.
-#[expect(
-    missing_debug_implementations,
-    reason = "a secret is mute, and so is what holds one"
-)]
+#[expect(missing_debug_implementations, reason = "a secret is mute, and so is what holds one")]
 pub struct ActivationSecret(Box<Zeroizing<[u8; 32]>>);
 
 /// What the host hands to TPM2_ActivateCredential. Not secret.
@@ -106,10 +103,7 @@ pub struct CredentialBlob {
 /// }
 /// ```
 #[must_use = "the AK is not known to live in this TPM until the answer was compared"]
-#[expect(
-    missing_debug_implementations,
-    reason = "a secret is mute, and so is what holds one"
-)]
+#[expect(missing_debug_implementations, reason = "a secret is mute, and so is what holds one")]
 pub struct Activation {
     ek_hash: EkHash,
     ak_name: AkName,
@@ -122,9 +116,7 @@ pub struct Activation {
 #[non_exhaustive]
 pub enum ActivationError {
     /// The answer is not the secret: the AK does not live in the TPM with this EK, or the answer is of another activation.
-    #[error(
-        "the activated credential is not the one that was sent: the AK does not live in the TPM with this EK"
-    )]
+    #[error("the activated credential is not the one that was sent: the AK does not live in the TPM with this EK")]
     Wrong,
 }
 
@@ -197,25 +189,13 @@ pub struct Enrolled {
 /// # Errors
 ///
 /// The first check that failed.
-pub fn endorse(
-    claim: EkClaim,
-    policy: &EndorsementPolicy,
-    now_unix: u64,
-) -> Result<Endorsed, EndorsementError> {
-    let EkClaim {
-        ek_public,
-        certificates,
-        ak_public,
-    } = claim;
-    let parsed =
-        Public::parse(&ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
+pub fn endorse(claim: EkClaim, policy: &EndorsementPolicy, now_unix: u64) -> Result<Endorsed, EndorsementError> {
+    let EkClaim { ek_public, certificates, ak_public } = claim;
+    let parsed = Public::parse(&ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
     let ek = template::from_template(parsed)?;
-    let ak =
-        Public::parse(&ak_public).map_err(|cause| parsing(cause, EndorsementError::AkPublic))?;
+    let ak = Public::parse(&ak_public).map_err(|cause| parsing(cause, EndorsementError::AkPublic))?;
     attesting(&ak).map_err(|form| match form {
-        AkForm::Attributes { missing, forbidden } => {
-            EndorsementError::AkAttributes { missing, forbidden }
-        }
+        AkForm::Attributes { missing, forbidden } => EndorsementError::AkAttributes { missing, forbidden },
         AkForm::NoScheme => EndorsementError::AkScheme,
     })?;
 
@@ -229,22 +209,9 @@ pub fn endorse(
         return Err(EndorsementError::NotAllowed { ek: ek_hash });
     } else {
         let key = ek.public.key();
-        certificate::certify(
-            key,
-            ek_hash,
-            &certificates,
-            &policy.roots,
-            &policy.manufacturers,
-            now_unix,
-        )?
-        .manufacturer
+        certificate::certify(key, ek_hash, &certificates, &policy.roots, &policy.manufacturers, now_unix)?.manufacturer
     };
-    Ok(Endorsed {
-        ek,
-        ek_hash,
-        ak_name: ak.name().clone(),
-        manufacturer,
-    })
+    Ok(Endorsed { ek, ek_hash, ak_name: ak.name().clone(), manufacturer })
 }
 
 /// A weak hash has its own code, wherever it is found.
@@ -280,21 +247,8 @@ impl Endorsed {
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
     ) -> Result<(CredentialBlob, Activation), ChallengeError> {
         let blob = credential::make(&self.ek, &self.ak_name, &secret, random)?;
-        let Self {
-            ek: _,
-            ek_hash,
-            ak_name,
-            manufacturer,
-        } = self;
-        Ok((
-            blob,
-            Activation {
-                ek_hash,
-                ak_name,
-                manufacturer,
-                secret,
-            },
-        ))
+        let Self { ek: _, ek_hash, ak_name, manufacturer } = self;
+        Ok((blob, Activation { ek_hash, ak_name, manufacturer, secret }))
     }
 }
 
@@ -304,9 +258,7 @@ impl ActivationSecret {
     /// # Errors
     ///
     /// When `random` fails.
-    pub fn draw(
-        random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
-    ) -> Result<Self, RandomError> {
+    pub fn draw(random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>) -> Result<Self, RandomError> {
         let mut secret = Self(Box::new(Zeroizing::new([0; 32])));
         random(secret.0.as_mut_slice())?;
         Ok(secret)
@@ -327,17 +279,8 @@ impl Activation {
         if !bool::from(self.secret.bytes().ct_eq(answer)) {
             return Err(ActivationError::Wrong);
         }
-        let Self {
-            ek_hash,
-            ak_name,
-            manufacturer,
-            secret: _,
-        } = self;
-        Ok(Enrolled {
-            ek_hash,
-            ak_name,
-            manufacturer,
-        })
+        let Self { ek_hash, ak_name, manufacturer, secret: _ } = self;
+        Ok(Enrolled { ek_hash, ak_name, manufacturer })
     }
 }
 

@@ -153,7 +153,8 @@ async fn enrol<S: Stream>(
         Ok(challenge) => challenge,
         Err(why) => return Err(turn_away(claimed, "ek-challenge", Some(why)).await),
     };
-    let (Ok(credential), Ok(encrypted_secret)) = (Bytes::new(blob.credential), Bytes::new(blob.encrypted_secret)) else {
+    let (Ok(credential), Ok(encrypted_secret)) = (Bytes::new(blob.credential), Bytes::new(blob.encrypted_secret))
+    else {
         return Err(turn_away(claimed, "ek-challenge", None).await);
     };
     let (claimed, activated) = claimed.activate(Activate { credential, encrypted_secret }).await?;

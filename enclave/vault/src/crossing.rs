@@ -90,8 +90,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
     };
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
-    let wanted =
-        Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
+    let wanted = Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
     let allowed = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
     let (id, claim) = (body.id, Claim { worker_key, request });
@@ -109,7 +108,12 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
 }
 
 /// Whether the worker is one that the grant was made for.
-async fn fits(vault: &Vault, session: &SessionEntry, grant: &OpenedGrant, worker: &ProcessFacts) -> Result<(), Refusal> {
+async fn fits(
+    vault: &Vault,
+    session: &SessionEntry,
+    grant: &OpenedGrant,
+    worker: &ProcessFacts,
+) -> Result<(), Refusal> {
     let wanted = grant.body().worker;
     let mismatch = match (wanted.uid, wanted.executable) {
         (Some(uid), _) if uid != worker.uid => format!("the grant is for uid {uid}, the worker has {}", worker.uid),
@@ -135,13 +139,14 @@ async fn fulfil(
     let body = ticket.grant().body().clone();
     let Claim { worker_key, request } = ticket.claim();
     let epoch = allowed.version();
-    let Minted { token, lease_idle } = match vault.mint(&body.credential, &order_of(vault, session, &body.audience, worker), allowed).await {
-        Ok(minted) => minted,
-        Err(failed) => {
-            vault.settle(ticket, failed.failure);
-            return Err(failed.refusal);
-        }
-    };
+    let Minted { token, lease_idle } =
+        match vault.mint(&body.credential, &order_of(vault, session, &body.audience, worker), allowed).await {
+            Ok(minted) => minted,
+            Err(failed) => {
+                vault.settle(ticket, failed.failure);
+                return Err(failed.refusal);
+            }
+        };
     let lease = match vault.draw() {
         Ok(id) => LeaseId(id),
         Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
@@ -206,12 +211,8 @@ async fn acknowledge(
 async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
     let Renew { lease: id, request } = renewal;
     let of = vault.lease_facts(id, &session.host)?;
-    let wanted = Wanted {
-        credential: &of.credential,
-        audience: of.audience.as_ref(),
-        worker: of.worker,
-        parent: of.parent,
-    };
+    let wanted =
+        Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
     let allowed = match allow(vault, session, Action::Renew, &wanted).await {
         Ok(allowed) => allowed,
         Err(refusal) => {
@@ -328,12 +329,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) parent: ProcessFacts,
 }
 
-async fn allow(
-    vault: &Vault,
-    session: &SessionEntry,
-    action: Action,
-    wanted: &Wanted<'_>,
-) -> Result<Allowed, Refusal> {
+async fn allow(vault: &Vault, session: &SessionEntry, action: Action, wanted: &Wanted<'_>) -> Result<Allowed, Refusal> {
     match vault.decide(session, action, wanted).await {
         Ok(allowed) => Ok(allowed),
         Err(refusal) => {
@@ -343,13 +339,31 @@ async fn allow(
     }
 }
 
-fn order_of<'a>(vault: &Vault, session: &'a SessionEntry, audience: &'a Option<Audience>, worker: ProcessFacts) -> Order<'a> {
-    Order { audience: audience.as_ref(), host: &session.host, uid: worker.uid, now: vault.clock.now(), lifetime: u32::MAX }
+fn order_of<'a>(
+    vault: &Vault,
+    session: &'a SessionEntry,
+    audience: &'a Option<Audience>,
+    worker: ProcessFacts,
+) -> Order<'a> {
+    Order {
+        audience: audience.as_ref(),
+        host: &session.host,
+        uid: worker.uid,
+        now: vault.clock.now(),
+        lifetime: u32::MAX,
+    }
 }
 
-fn wrap(vault: &Vault, token: &Token, header: ParcelHeader, lease: LeaseId, lease_idle: u32) -> Result<Parcelled, Refusal> {
+fn wrap(
+    vault: &Vault,
+    token: &Token,
+    header: ParcelHeader,
+    lease: LeaseId,
+    lease_idle: u32,
+) -> Result<Parcelled, Refusal> {
     let parcel = parcel::seal(token.secret(), header, &vault.parcel_keys)
         .map_err(|_| Refusal::new(RefusalCode::Malformed, "the worker's key cannot be used"))?;
-    let parcel = Bytes::new(parcel.to_bytes()).map_err(|_| Refusal::new(RefusalCode::Upstream, "the token is too long"))?;
+    let parcel =
+        Bytes::new(parcel.to_bytes()).map_err(|_| Refusal::new(RefusalCode::Upstream, "the token is too long"))?;
     Ok(Parcelled { lease, parcel, expires: token.expires(), lease_idle, token_type: token.token_type().clone() })
 }

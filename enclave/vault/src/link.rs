@@ -125,7 +125,8 @@ impl FrontLink {
     /// # Errors
     /// [`LinkError::NotDialled`] when it could not.
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, LinkError> {
-        let host = Text::new(host).map_err(|_| LinkError::NotDialled { why: Text::cut("the host name is too long") })?;
+        let host =
+            Text::new(host).map_err(|_| LinkError::NotDialled { why: Text::cut("the host name is too long") })?;
         let (reply, answer) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();

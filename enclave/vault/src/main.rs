@@ -122,10 +122,9 @@ async fn set_up(
     let work = async {
         let done = set_up_with(errand, &link, device, input, &mut output).await;
         if let Err(error) = &done {
-            let refusal = error.downcast_ref::<SetupError>().map_or_else(
-                || Refusal::new(RefusalCode::Malformed, &chain(error.as_ref())),
-                Refusal::from,
-            );
+            let refusal = error
+                .downcast_ref::<SetupError>()
+                .map_or_else(|| Refusal::new(RefusalCode::Malformed, &chain(error.as_ref())), Refusal::from);
             answer(&mut output, &SetupReply::Refused(refusal))?;
         }
         done

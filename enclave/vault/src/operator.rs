@@ -148,7 +148,10 @@ async fn approve(
     };
     match vault.records.host(&host).await {
         Ok(Some(HostRecord { place: Place::Enrolled { .. }, .. })) => {
-            return Err(Refusal::new(RefusalCode::Exists, "the host is enrolled; remove it first to enrol another TPM"));
+            return Err(Refusal::new(
+                RefusalCode::Exists,
+                "the host is enrolled; remove it first to enrol another TPM",
+            ));
         }
         Ok(_) => {}
         Err(error) => return Err(vault.store_failed(&error).await),
@@ -214,8 +217,8 @@ async fn policy(
 }
 
 async fn reference(vault: &Vault, session: &SessionEntry, text: Text<MAX_DOCUMENT>) -> Result<OperatorReply, Refusal> {
-    let values = ReferenceValues::parse(text.as_str())
-        .map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
+    let values =
+        ReferenceValues::parse(text.as_str()).map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
     let role = values.role();
     let version = store_document(vault, session, "reference apply", reference_of(role)?, text).await?;
     lock(&vault.documents).references.insert(role, (version, Arc::new(values)));
@@ -307,7 +310,11 @@ fn status(vault: &Vault) -> OperatorReply {
 
 async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
     match vault.auditor.read(from, RECORDS_A_PAGE).await {
-        Ok(records) => Ok(OperatorReply::Records { records, head: vault.auditor.head().map(|head| (head.number, head.hash)), key: vault.auditor.key() }),
+        Ok(records) => Ok(OperatorReply::Records {
+            records,
+            head: vault.auditor.head().map(|head| (head.number, head.hash)),
+            key: vault.auditor.key(),
+        }),
         Err(error) => {
             let line = chain(&error);
             eprintln!("blindferry-vault: {line}");
@@ -317,8 +324,7 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
 }
 
 async fn note(vault: &Vault, session: &SessionEntry, action: &str, subject: &str) -> Result<(), Refusal> {
-    let event =
-        Event::Operator { host: session.host.clone(), action: Text::cut(action), subject: Text::cut(subject) };
+    let event = Event::Operator { host: session.host.clone(), action: Text::cut(action), subject: Text::cut(subject) };
     vault.audit(event).await
 }
 

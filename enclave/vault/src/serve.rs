@@ -191,9 +191,7 @@ async fn documents<B: Backing>(records: &Records<B>) -> Result<Documents, ServeE
         None => Policy::deny_all(),
     };
     let mut references = HashMap::new();
-    for (document, role) in
-        [(Document::BrokerReference, Role::Broker), (Document::OperatorReference, Role::Operator)]
-    {
+    for (document, role) in [(Document::BrokerReference, Role::Broker), (Document::OperatorReference, Role::Operator)] {
         if let Some(stored) = records.document(document).await.map_err(ServeError::Store)? {
             let values = ReferenceValues::parse(stored.text.as_str())
                 .map_err(|source| ServeError::Reference { role, source })?;

@@ -171,12 +171,7 @@ async fn ask_again<S: Stream>(
     }
 }
 
-async fn reattested(
-    vault: &Vault,
-    entry: &SessionEntry,
-    challenge: &Challenge,
-    evidence: &[u8],
-) -> Result<(), Over> {
+async fn reattested(vault: &Vault, entry: &SessionEntry, challenge: &Challenge, evidence: &[u8]) -> Result<(), Over> {
     let open = challenge.lock().ok().and_then(|mut open| open.take());
     let Some(open) = open else { return Err(Over::because("evidence-unasked")) };
     let refused = || Over::with_leases("evidence-refused", LeaseEnd::HostRefused);

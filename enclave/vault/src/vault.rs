@@ -220,8 +220,7 @@ impl Vault {
 
     /// Notes that a peer was refused before it was attested.
     pub(crate) async fn not_attested_because(&self, host: &HostName, role: Role, code: &str, why: &str) {
-        let event =
-            Event::NotAttested { host: host.clone(), role, code: Text::cut(code), detail: Text::cut(why) };
+        let event = Event::NotAttested { host: host.clone(), role, code: Text::cut(code), detail: Text::cut(why) };
         let _unwritten = self.audit(event).await;
     }
 
@@ -273,12 +272,7 @@ impl Vault {
     }
 
     /// A session for a peer that was judged. A broker's new session takes the place of its old one.
-    pub(crate) fn new_session(
-        &self,
-        host: HostName,
-        role: Role,
-        ak: AkName,
-    ) -> Result<NewSession, Refusal> {
+    pub(crate) fn new_session(&self, host: HostName, role: Role, ak: AkName) -> Result<NewSession, Refusal> {
         let id = SessionId(self.draw()?);
         let (end, ended) = mpsc::channel(1);
         let (outgoing, queue) = mpsc::channel(OUTGOING);
@@ -294,8 +288,7 @@ impl Vault {
             return Err(RefusalCode::Busy.into());
         }
         let suspicious = Arc::clone(&suspicion);
-        let connected =
-            Connected { host: host.clone(), role, end, outgoing: outgoing.clone(), suspicion: suspicious };
+        let connected = Connected { host: host.clone(), role, end, outgoing: outgoing.clone(), suspicion: suspicious };
         sessions.insert(id, connected);
         self.figures.set("sessions", sessions.len());
         let entry = SessionEntry {

@@ -113,6 +113,7 @@ async fn a_tpm_enrols_with_the_verifier_by_its_endorsement_key_and_an_activated_
         let hash = pinned.lines().find_map(|line| line.strip_prefix("ek-hash = ")).unwrap().trim_matches('"');
         let policy = EndorsementPolicy {
             allowed: [hash.parse().unwrap()].into(),
+            denied: std::collections::BTreeSet::new(),
             roots: Vec::new(),
             manufacturers: Manufacturers::Any,
         };
