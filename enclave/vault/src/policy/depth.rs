@@ -60,7 +60,8 @@ mod tests {
     fn strings_and_comments_do_not_count() {
         let many = "(".repeat(MAX_BRACKETS + 1);
         assert!(bounded(&format!("\"{many}\\\"{many}\" // {many}\n")).is_ok());
-        assert_eq!(bounded(&format!("\n{many}")).unwrap_err()[0].at, Some((2, MAX_BRACKETS + 1)));
+        let problem = &bounded(&format!("\n{many}")).unwrap_err()[0];
+        assert_eq!((problem.line(), problem.column()), (2, MAX_BRACKETS + 1));
         assert!(bounded(&format!("// x\n{many}")).is_err());
         assert!(bounded(&format!("\"x\\\\\" {many}")).is_err());
     }
