@@ -1,3 +1,28 @@
 //! What crosses a boundary between Blindferry's processes: bytes only. No I/O, no cryptography, no async.
+//!
+//! | file | what it describes | between whom |
+//! |---|---|---|
+//! | [`session`] | messages of the attested session | broker or operator ⇄ vault |
+//! | [`operator`] | what an operator asks over that session | operator ⇄ vault |
+//! | [`local`] | JSON packets on the host's Unix sockets | parent or worker ⇄ broker |
+//! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
+//! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
+//! | [`audit`] | one record of the audit chain | vault → operator |
+//!
+//! Holding a value of one of these types tells you that its bytes parsed and that every length was within its bound;
+//! nothing else. What was *checked* has types elsewhere.
 
+pub mod audit;
+pub mod bounded;
+pub mod credential;
+pub mod frame;
+pub mod front;
+pub mod identifier;
+pub mod limits;
+pub mod local;
+pub mod name;
+pub mod operator;
+pub mod parcel;
+pub mod refusal;
 pub mod role;
+pub mod session;

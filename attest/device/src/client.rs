@@ -1,0 +1,336 @@
+//! The client of the device process, under tokio: one request at a time, a bounded queue, a deadline for each.
+//!
+//! A TPM does one thing at a time, and slowly. So requests take turns; more than [`WAITING_LIMIT`] waiting means that the
+//! TPM has stalled or that the caller asks too much, and is refused at once.
+//!
+//! A request whose deadline passes, or whose future is dropped, may already be with the device process. Its reply is
+//! awaited and thrown away before the next request is sent, so a reply is never taken for that of another request, and
+//! at most one request is ever unanswered.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use blindferry_attest::evidence::MAX_EVIDENCE;
+use blindferry_attest::tpm::{PcrSelection, PcrValues};
+use blindferry_handle::packet::{PacketError, PacketSocket};
+use blindferry_handle::secret::{SecretBytes, SharedSecret};
+use blindferry_seqpacket::AsyncPackets;
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::approval::{Approval, PolicyRef};
+use crate::authority::Authority;
+use crate::protocol::{
+    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
+    REQUEST_LIMIT, Reply, Request,
+};
+
+/// The most requests that wait while one is with the device process.
+pub const WAITING_LIMIT: usize = 32;
+
+/// A request that has no answer after this long, waiting included, has failed: a hardware TPM takes below a second for
+/// any command that we use, a few seconds when it makes an RSA key.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A device process. Clones ask the same process.
+#[derive(Clone, Debug)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// One permit for each request, asked or waiting.
+    places: Semaphore,
+    channel: Mutex<Channel>,
+}
+
+impl Device {
+    /// Takes the client's end of the socket pair, as [`spawn`](crate::spawn::spawn) gives it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Register`] when the runtime cannot watch the socket.
+    pub fn new(socket: PacketSocket) -> Result<Self, DeviceError> {
+        let packets = AsyncPackets::new(socket).map_err(|source| DeviceError::Register { source })?;
+        let channel = Channel { packets, last: 0, unanswered: None, broken: false };
+        Ok(Self { inner: Arc::new(Inner { places: Semaphore::new(WAITING_LIMIT + 1), channel: Mutex::new(channel) }) })
+    }
+
+    /// Who the TPM is: its keys, certificates, maker and firmware. Claims, not facts.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn describe(&self) -> Result<Description, DeviceError> {
+        match self.ask(Request::Describe, None).await?.without_secret()? {
+            Reply::Description(description) => Ok(*description),
+            reply => Err(unexpected("describe", &reply)),
+        }
+    }
+
+    /// A quote of these PCRs with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
+    /// encoded, at most [`MAX_EVIDENCE`] bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn quote(&self, binder: [u8; 32], selection: &PcrSelection) -> Result<Vec<u8>, DeviceError> {
+        let request = Request::Quote { binder, pcrs: selection.indices().collect() };
+        match self.ask(request, None).await?.without_secret()? {
+            Reply::Evidence(evidence) if evidence.len() <= MAX_EVIDENCE => Ok(evidence),
+            reply => Err(unexpected("quote", &reply)),
+        }
+    }
+
+    /// What these PCRs hold. [`never_extended`](crate::pcr::never_extended) tells which of them bind to nothing.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn pcrs(&self, selection: &PcrSelection) -> Result<PcrValues, DeviceError> {
+        let request = Request::Pcrs { pcrs: selection.indices().collect() };
+        match self.ask(request, None).await?.without_secret()? {
+            Reply::Pcrs(values) => {
+                PcrValues::new(*selection, &values).map_err(|_| DeviceError::Unexpected { operation: "read PCRs" })
+            }
+            reply => Err(unexpected("read PCRs", &reply)),
+        }
+    }
+
+    /// Decrypts a credential that was made for this TPM: TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET, each with its
+    /// length. The answer has [`KEY_LEN`] bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::CredentialForeign`] when it was made for another TPM.
+    pub async fn activate(&self, credential: &[u8], encrypted_secret: &[u8]) -> Result<SecretBytes, DeviceError> {
+        let request =
+            Request::Activate { credential: credential.to_vec(), encrypted_secret: encrypted_secret.to_vec() };
+        self.ask(request, None).await?.secret("activate a credential")
+    }
+
+    /// Seals a key of [`KEY_LEN`] bytes. The blob is not secret and needs no protection but against loss.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn seal(
+        &self,
+        key: &SharedSecret,
+        authority: &Authority,
+        policy_ref: PolicyRef,
+    ) -> Result<Vec<u8>, DeviceError> {
+        let request = Request::Seal { authority: authority.clone(), policy_ref };
+        match self.ask(request, Some(key.as_fd())).await?.without_secret()? {
+            Reply::Sealed(blob) if blob.len() <= BLOB_LIMIT => Ok(blob),
+            reply => Err(unexpected("seal", &reply)),
+        }
+    }
+
+    /// Unseals a key of [`KEY_LEN`] bytes, into secret memory of this process.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::WrongPcrs`] says which PCRs are not as approved.
+    pub async fn unseal(
+        &self,
+        blob: &[u8],
+        authority: &Authority,
+        approval: &Approval,
+    ) -> Result<SecretBytes, DeviceError> {
+        let request =
+            Request::Unseal { blob: blob.to_vec(), authority: authority.clone(), approval: approval.clone() };
+        self.ask(request, None).await?.secret("unseal")
+    }
+
+    /// Makes the counter against old approvals, and gives its value. One that exists stays as it is.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::CounterTaken`] when something else has its NV index.
+    pub async fn counter_create(&self) -> Result<u64, DeviceError> {
+        self.counter(CounterRequest::Create).await
+    }
+
+    /// The counter's value.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::NoCounter`] when it was not made yet.
+    pub async fn counter_read(&self) -> Result<u64, DeviceError> {
+        self.counter(CounterRequest::Read).await
+    }
+
+    /// Counts once, and gives the new value.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::NoCounter`] when it was not made yet. After [`DeviceError::Stalled`] it may or
+    /// may not have counted: read it.
+    pub async fn counter_increment(&self) -> Result<u64, DeviceError> {
+        self.counter(CounterRequest::Increment).await
+    }
+
+    async fn counter(&self, request: CounterRequest) -> Result<u64, DeviceError> {
+        match self.ask(Request::Counter(request), None).await?.without_secret()? {
+            Reply::Counter(value) => Ok(value),
+            reply => Err(unexpected("use the counter", &reply)),
+        }
+    }
+
+    async fn ask(&self, request: Request, descriptor: Option<BorrowedFd<'_>>) -> Result<Answer, DeviceError> {
+        let _place = self.inner.places.try_acquire().map_err(|_| DeviceError::Busy)?;
+        let exchange = async { self.inner.channel.lock().await.exchange(request, descriptor).await };
+        tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| DeviceError::Stalled { after: DEADLINE })?
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// The device process says no.
+    #[error(transparent)]
+    Refused(DeviceRefusal),
+    /// [`WAITING_LIMIT`] requests wait already.
+    #[error("{WAITING_LIMIT} requests wait for the TPM already")]
+    Busy,
+    /// No answer in time. A later request first waits for this one's reply.
+    #[error("the TPM has not answered for {after:?}")]
+    Stalled {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The device process has ended, or broke the protocol earlier; it must be started anew.
+    #[error("the device process has ended")]
+    Ended,
+    /// The socket cannot be watched.
+    #[error("cannot register the socket of the device process")]
+    Register {
+        /// What the runtime said.
+        source: std::io::Error,
+    },
+    /// A packet did not go out or come in.
+    #[error("cannot exchange packets with the device process")]
+    Packet {
+        /// Why.
+        source: PacketError,
+    },
+    /// A message could not be written or read.
+    #[error("cannot speak with the device process")]
+    Protocol {
+        /// Why.
+        source: ProtocolError,
+    },
+    /// A reply that answers another question, or to nobody.
+    #[error("the device process gave an answer that does not belong to the request to {operation}")]
+    Unexpected {
+        /// What was asked.
+        operation: &'static str,
+    },
+    /// The unsealed key arrived, but not in memory that can be adopted.
+    #[error("cannot adopt the secret memory that the device process sent")]
+    Adopt {
+        /// Why.
+        source: blindferry_handle::secret::SecretError,
+    },
+}
+
+impl DeviceError {
+    /// The stable name of the error.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Busy => "device-busy",
+            Self::Stalled { .. } => "device-stalled",
+            Self::Ended => "device-ended",
+            Self::Register { .. } | Self::Packet { .. } | Self::Adopt { .. } => "device-io",
+            Self::Protocol { .. } | Self::Unexpected { .. } => "device-protocol",
+        }
+    }
+}
+
+/// The conversation, owned by whoever's turn it is.
+#[derive(Debug)]
+struct Channel {
+    packets: AsyncPackets,
+    /// The number of the last request.
+    last: u64,
+    /// A request that was sent, and whose reply has not come.
+    unanswered: Option<u64>,
+    /// The other end is gone or does not keep to the protocol.
+    broken: bool,
+}
+
+impl Channel {
+    async fn exchange(
+        &mut self,
+        request: Request,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Answer, DeviceError> {
+        if self.broken {
+            return Err(DeviceError::Ended);
+        }
+        if let Some(abandoned) = self.unanswered {
+            self.receive(abandoned).await?;
+        }
+        let number = self.last + 1;
+        let bytes = Numbered { number, message: request }
+            .encode(REQUEST_LIMIT)
+            .map_err(|source| DeviceError::Protocol { source })?;
+        let sent = self.packets.send(&bytes, descriptor.as_slice()).await;
+        // No await between the packet's leaving and this note: a future dropped here leaves both or neither.
+        (self.last, self.unanswered) = (number, Some(number));
+        if let Err(error) = sent {
+            return Err(self.lost(error));
+        }
+        self.receive(number).await
+    }
+
+    /// Receives the reply to request `number`. Dropping the future loses nothing: the reply stays in the socket.
+    async fn receive(&mut self, number: u64) -> Result<Answer, DeviceError> {
+        let packet = match self.packets.receive().await {
+            Ok(packet) => packet,
+            Err(error) => return Err(self.lost(error)),
+        };
+        let reply = Numbered::<Reply>::decode(&packet.bytes, REPLY_LIMIT).map_err(|source| {
+            self.broken = true;
+            DeviceError::Protocol { source }
+        })?;
+        if reply.number != number {
+            self.broken = true;
+            return Err(DeviceError::Unexpected { operation: "an earlier request" });
+        }
+        self.unanswered = None;
+        Ok(Answer { reply: reply.message, descriptors: packet.descriptors })
+    }
+
+    fn lost(&mut self, error: PacketError) -> DeviceError {
+        self.broken = true;
+        match error {
+            PacketError::Closed => DeviceError::Ended,
+            source => DeviceError::Packet { source },
+        }
+    }
+}
+
+/// A reply and the descriptors that came with it.
+struct Answer {
+    reply: Reply,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Answer {
+    fn without_secret(self) -> Result<Reply, DeviceError> {
+        match self.reply {
+            Reply::Refused(refusal) => Err(DeviceError::Refused(refusal)),
+            reply => Ok(reply),
+        }
+    }
+
+    fn secret(mut self, operation: &'static str) -> Result<SecretBytes, DeviceError> {
+        match (self.reply, self.descriptors.pop(), self.descriptors.is_empty()) {
+            (Reply::Refused(refusal), ..) => Err(DeviceError::Refused(refusal)),
+            (Reply::Secret, Some(descriptor), true) => {
+                SecretBytes::adopt(descriptor, KEY_LEN).map_err(|source| DeviceError::Adopt { source })
+            }
+            _ => Err(DeviceError::Unexpected { operation }),
+        }
+    }
+}
+
+fn unexpected(operation: &'static str, _: &Reply) -> DeviceError {
+    DeviceError::Unexpected { operation }
+}

@@ -1,0 +1,257 @@
+//! One TLS connection after its handshake: frames both ways, the peer's key, and exporters for its life.
+
+use blindferry_attest::binder::{Binder, BinderError, EXPORTER_LABEL};
+use blindferry_proto::bounded::{CodecError, TooLong, decode, encode};
+use blindferry_proto::frame::{self, HEADER};
+use blindferry_proto::role::{Context, Role};
+use rustls::{HandshakeKind, ProtocolVersion};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as Task, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::TlsStream;
+
+/// What a session runs over: a TCP connection in production, a pipe in tests.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// A TLS 1.3 connection from a full handshake. Its two directions can be used from two tasks.
+#[derive(Debug)]
+pub struct Channel<S> {
+    /// Frames from the peer.
+    pub reader: Reader<S>,
+    /// Frames to the peer.
+    pub writer: Writer<S>,
+    /// Binders over this channel.
+    pub exporter: Exporter<S>,
+}
+
+/// The receiving direction.
+#[derive(Debug)]
+pub struct Reader<S>(Shared<S>);
+/// The sending direction.
+#[derive(Debug)]
+pub struct Writer<S>(Shared<S>);
+
+/// Computes binders from the connection's exporter (RFC 8446 section 7.5) and the two keys of its handshake.
+#[derive(Debug)]
+pub struct Exporter<S> {
+    shared: Shared<S>,
+    own_spki: Vec<u8>,
+    peer_spki: Vec<u8>,
+}
+
+impl<S: Stream> Channel<S> {
+    /// Takes a connection whose handshake is over.
+    ///
+    /// # Errors
+    /// [`ChannelError`] unless it is TLS 1.3 from a full handshake, with our protocol, in which the peer showed a key.
+    pub fn new(stream: TlsStream<S>, own_spki: &[u8]) -> Result<Self, ChannelError> {
+        let (_, connection) = stream.get_ref();
+        if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            return Err(ChannelError::NotTls13);
+        }
+        if !matches!(connection.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest))
+        {
+            return Err(ChannelError::Resumed);
+        }
+        if connection.alpn_protocol() != Some(crate::tls::ALPN) {
+            return Err(ChannelError::Protocol);
+        }
+        let peer_spki = match connection.peer_certificates() {
+            Some([key]) if !key.is_empty() => key.to_vec(),
+            _ => return Err(ChannelError::NoPeerKey),
+        };
+        if peer_spki == own_spki {
+            return Err(ChannelError::Reflected);
+        }
+        let shared = Shared(Arc::new(Mutex::new(stream)));
+        Ok(Self {
+            reader: Reader(shared.clone()),
+            writer: Writer(shared.clone()),
+            exporter: Exporter { shared, own_spki: own_spki.to_vec(), peer_spki },
+        })
+    }
+}
+
+impl<S: Stream> Reader<S> {
+    /// The next frame, decoded. A frame over `limit` is refused before anything is allocated for it.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn receive<T: DeserializeOwned>(&mut self, limit: usize) -> Result<T, ChannelError> {
+        let mut header = [0; HEADER];
+        match self.0.read_exact(&mut header).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ChannelError::Closed),
+            Err(source) => return Err(ChannelError::Receive { source }),
+        }
+        let length = frame::body_length(header, limit).map_err(|source| ChannelError::FrameTooLong { source })?;
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.map_err(|source| ChannelError::Receive { source })?;
+        decode(&body, limit).map_err(|source| ChannelError::Message { source })
+    }
+}
+
+impl<S: Stream> Writer<S> {
+    /// Sends one message as a frame.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn send<T: Serialize>(&mut self, message: &T, limit: usize) -> Result<(), ChannelError> {
+        let body = encode(message, limit).map_err(|source| ChannelError::Message { source })?;
+        let header = frame::header(body.len(), limit).map_err(|source| ChannelError::FrameTooLong { source })?;
+        let sending = |source| ChannelError::Send { source };
+        self.0.write_all(&[&header, body.as_slice()].concat()).await.map_err(sending)?;
+        self.0.flush().await.map_err(sending)
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub async fn close(&mut self) {
+        // The connection is over either way; a peer that is gone already need not hear it.
+        let _gone = self.0.shutdown().await;
+    }
+}
+
+impl<S: Stream> Exporter<S> {
+    /// What our own evidence must carry.
+    ///
+    /// # Errors
+    /// [`ChannelError::Export`] or [`ChannelError::Binder`]: without a binder there is no evidence.
+    pub fn own_binder(&self, role: Role, context: &Context) -> Result<Binder, ChannelError> {
+        self.binder(role, &self.own_spki, context)
+    }
+
+    /// What the peer's evidence must carry.
+    ///
+    /// # Errors
+    /// As [`Self::own_binder`].
+    pub fn peer_binder(&self, role: Role, context: &Context) -> Result<Binder, ChannelError> {
+        self.binder(role, &self.peer_spki, context)
+    }
+
+    fn binder(&self, role: Role, spki: &[u8], context: &Context) -> Result<Binder, ChannelError> {
+        let exported = match &*self.shared.lock() {
+            TlsStream::Client(stream) => {
+                stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&context.0))
+            }
+            TlsStream::Server(stream) => {
+                stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&context.0))
+            }
+        };
+        let exported = exported.map_err(|source| ChannelError::Export { source })?;
+        Binder::compute(role, spki, &exported).map_err(|source| ChannelError::Binder { source })
+    }
+}
+
+/// A fresh context.
+///
+/// # Errors
+/// [`ChannelError::Random`] when the system gives no random bytes.
+pub fn fresh_context(random: &dyn ring::rand::SecureRandom) -> Result<Context, ChannelError> {
+    let mut context = Context([0; Context::LEN]);
+    random.fill(&mut context.0).map_err(|_| ChannelError::Random)?;
+    Ok(context)
+}
+
+/// Why a connection is no channel, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// An older TLS.
+    #[error("the connection is not TLS 1.3")]
+    NotTls13,
+    /// Evidence would not be fresh.
+    #[error("the TLS session was resumed")]
+    Resumed,
+    /// Another application protocol, or none.
+    #[error("the peer does not speak our application protocol")]
+    Protocol,
+    /// Nothing to bind to.
+    #[error("the peer showed no key of its own")]
+    NoPeerKey,
+    /// Our own key came back.
+    #[error("the peer showed our own key")]
+    Reflected,
+    /// The peer ended the connection between frames.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// Reading failed.
+    #[error("cannot receive from the peer")]
+    Receive {
+        /// Why.
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("cannot send to the peer")]
+    Send {
+        /// Why.
+        source: io::Error,
+    },
+    /// A frame over its bound.
+    #[error("a frame is over its bound")]
+    FrameTooLong {
+        /// How long.
+        source: TooLong,
+    },
+    /// A frame that is no message.
+    #[error("a frame is not a message of this protocol")]
+    Message {
+        /// Why not.
+        source: CodecError,
+    },
+    /// The exporter gave nothing.
+    #[error("cannot export from the TLS connection")]
+    Export {
+        /// Why.
+        source: rustls::Error,
+    },
+    /// There is nothing to bind.
+    #[error("cannot compute a binder")]
+    Binder {
+        /// Why.
+        source: BinderError,
+    },
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// One stream under a lock that is held for a poll at a time, so that the two directions and the exporter can share it.
+#[derive(Debug)]
+struct Shared<S>(Arc<Mutex<TlsStream<S>>>);
+
+impl<S> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, TlsStream<S>> {
+        // A panic in another task cannot have left the stream half-changed in a way that TLS would not notice.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Clone for Shared<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Stream> AsyncRead for Shared<S> {
+    fn poll_read(self: Pin<&mut Self>, task: &mut Task<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(task, buffer)
+    }
+}
+
+impl<S: Stream> AsyncWrite for Shared<S> {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(task, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(task)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(task)
+    }
+}

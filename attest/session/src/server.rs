@@ -1,0 +1,346 @@
+//! The vault's end of the handshake: one type a stage, each made from the one before.
+//!
+//! [`Heard`] → [`Challenged`] → [`Claimed`] → [`Proven`] → [`Standing`]. A peer that fails is refused by the stage it
+//! is in; it learns a code and, before it is proven, nothing else.
+
+use crate::channel::{Channel, ChannelError, Exporter, Reader, Stream, Writer, fresh_context};
+use crate::identity::Identity;
+use crate::platform::{Platform, PlatformError};
+use blindferry_attest::attested::{AppraisalError, Attested, Expected, appraise};
+use blindferry_attest::binder::Binder;
+use blindferry_attest::evidence::{Evidence, EvidenceError};
+use blindferry_attest::reference::ReferenceValues;
+use blindferry_attest::tpm::{AkName, QuoteClock};
+use blindferry_proto::bounded::Bytes;
+use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::name::HostName;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::{Context, Role};
+use blindferry_proto::session::{
+    Activate, Activated, Endorsement, Open, OpenReply, PeerProof, ProofReply, VERSION, VaultProof, Welcome,
+};
+use ring::rand::SecureRandom;
+use rustls::ServerConfig;
+use std::io;
+use std::sync::Arc;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+/// A peer that finished TLS and said who it wants to be. Nothing of it is believed.
+#[derive(Debug)]
+pub struct Heard<S> {
+    channel: Channel<S>,
+    open: Open,
+}
+
+/// The vault proved itself; the peer's turn, over a context that is used once.
+#[derive(Debug)]
+pub struct Challenged<S> {
+    channel: Channel<S>,
+    open: Open,
+    context: Context,
+}
+
+/// The peer sent evidence: parsed, bounded, not believed.
+#[derive(Debug)]
+pub struct Claimed<S> {
+    channel: Channel<S>,
+    open: Open,
+    evidence: Evidence,
+    binder: Binder,
+    endorsement: Endorsement,
+}
+
+/// The peer's evidence was accepted, over this channel.
+#[expect(missing_debug_implementations, reason = "a verdict is not for printing")]
+pub struct Proven<S> {
+    channel: Channel<S>,
+    attested: Attested,
+}
+
+/// A session that stands.
+#[expect(missing_debug_implementations, reason = "a verdict is not for printing")]
+pub struct Standing<S> {
+    /// What is known of the peer.
+    pub attested: Attested,
+    /// Calls from the peer.
+    pub reader: Reader<S>,
+    /// Answers and pushes to the peer.
+    pub writer: Writer<S>,
+    /// For binders of later evidence.
+    pub exporter: Exporter<S>,
+}
+
+/// Does TLS with a peer and hears whom it wants to be.
+///
+/// # Errors
+/// [`ServerError`]; the connection is dropped.
+pub async fn hear<S: Stream>(stream: S, tls: &Arc<ServerConfig>, own: &Identity) -> Result<Heard<S>, ServerError> {
+    let tls = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await.map_err(|source| ServerError::Tls { source })?;
+    let mut channel = Channel::new(TlsStream::Server(tls), own.spki())?;
+    let open: Open = channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+    let heard = Heard { channel, open };
+    match (heard.open.version, heard.open.role) {
+        (VERSION, Role::Broker | Role::Operator) => Ok(heard),
+        (VERSION, Role::Vault) => {
+            heard.refuse(RefusalCode::Malformed.into()).await;
+            Err(ServerError::RoleOfVault)
+        }
+        (version, _) => {
+            heard.refuse(RefusalCode::Version.into()).await;
+            Err(ServerError::Version { version })
+        }
+    }
+}
+
+impl<S: Stream> Heard<S> {
+    /// What the peer wants to be called.
+    #[must_use]
+    pub fn name(&self) -> &HostName {
+        &self.open.name
+    }
+
+    /// What the peer wants to be.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.open.role
+    }
+
+    /// Proves the vault over the peer's context, and gives the peer one of its own.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the platform makes no evidence or the connection fails.
+    pub async fn prove<P: Platform>(
+        mut self,
+        platform: &P,
+        random: &dyn SecureRandom,
+    ) -> Result<Challenged<S>, ServerError> {
+        let binder = self.channel.exporter.own_binder(Role::Vault, &self.open.context)?;
+        let evidence = match platform.evidence(&binder).await {
+            Ok(evidence) => evidence,
+            Err(source) => {
+                self.refuse(RefusalCode::NotReady.into()).await;
+                return Err(ServerError::OwnEvidence { source });
+            }
+        };
+        let evidence = Bytes::new(evidence).map_err(|source| ServerError::OwnEvidence {
+            source: PlatformError::TooLong { what: "evidence", source },
+        })?;
+        let context = fresh_context(random)?;
+        let reply = OpenReply::Proof(VaultProof { evidence, context });
+        self.channel.writer.send(&reply, MAX_FRAME_UNATTESTED).await?;
+        Ok(Challenged { channel: self.channel, open: self.open, context })
+    }
+
+    /// Ends it.
+    pub async fn refuse(mut self, refusal: Refusal) {
+        say_and_close(&mut self.channel, &OpenReply::Refused(refusal)).await;
+    }
+}
+
+impl<S: Stream> Challenged<S> {
+    /// Receives the peer's evidence.
+    ///
+    /// # Errors
+    /// [`ServerError`] when it does not come, or does not parse.
+    pub async fn claim(mut self) -> Result<Claimed<S>, ServerError> {
+        let proof: PeerProof = self.channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+        let binder = self.channel.exporter.peer_binder(self.open.role, &self.context)?;
+        match Evidence::decode(proof.evidence.as_slice()) {
+            Ok(evidence) => {
+                Ok(Claimed { channel: self.channel, open: self.open, evidence, binder, endorsement: proof.endorsement })
+            }
+            Err(source) => {
+                let refusal = ProofReply::Refused(RefusalCode::NotAttested.into());
+                say_and_close(&mut self.channel, &refusal).await;
+                Err(ServerError::Evidence { source })
+            }
+        }
+    }
+}
+
+impl<S: Stream> Claimed<S> {
+    /// What the peer wants to be called.
+    #[must_use]
+    pub fn name(&self) -> &HostName {
+        &self.open.name
+    }
+
+    /// What the peer wants to be.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.open.role
+    }
+
+    /// Who, it says, vouches for its key.
+    #[must_use]
+    pub fn endorsement(&self) -> &Endorsement {
+        &self.endorsement
+    }
+
+    /// Sends a credential and receives what the peer's TPM made of it.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the connection fails or another message comes.
+    pub async fn activate(mut self, credential: Activate) -> Result<(Self, Activated), ServerError> {
+        self.channel.writer.send(&ProofReply::Activate(credential), MAX_FRAME_UNATTESTED).await?;
+        let activated = self.channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+        Ok((self, activated))
+    }
+
+    /// Judges the evidence, once.
+    ///
+    /// # Errors
+    /// [`ServerError::Appraisal`]; the peer is told that it was refused, and the connection is closed.
+    pub async fn judge(
+        mut self,
+        pinned_ak: &AkName,
+        earlier: Option<&QuoteClock>,
+        reference: &ReferenceValues,
+    ) -> Result<Proven<S>, ServerError> {
+        let expected = Expected { binder: self.binder, role: self.open.role, pinned_ak, earlier };
+        match appraise(self.evidence, expected, reference) {
+            Ok(attested) => Ok(Proven { channel: self.channel, attested }),
+            Err(source) => {
+                let refusal = ProofReply::Refused(RefusalCode::NotAttested.into());
+                say_and_close(&mut self.channel, &refusal).await;
+                Err(ServerError::Appraisal { source: Box::new(source) })
+            }
+        }
+    }
+
+    /// Ends it.
+    pub async fn refuse(mut self, refusal: Refusal) {
+        say_and_close(&mut self.channel, &ProofReply::Refused(refusal)).await;
+    }
+}
+
+impl<S: Stream> Proven<S> {
+    /// What is known of the peer.
+    pub fn attested(&self) -> &Attested {
+        &self.attested
+    }
+
+    /// Lets the peer in.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the connection fails.
+    pub async fn welcome(mut self, welcome: Welcome) -> Result<Standing<S>, ServerError> {
+        self.channel.writer.send(&ProofReply::Welcome(welcome), MAX_FRAME_UNATTESTED).await?;
+        let Channel { reader, writer, exporter } = self.channel;
+        Ok(Standing { attested: self.attested, reader, writer, exporter })
+    }
+
+    /// Ends it although the evidence was good.
+    pub async fn refuse(mut self, refusal: Refusal) {
+        say_and_close(&mut self.channel, &ProofReply::Refused(refusal)).await;
+    }
+}
+
+/// One re-attestation under way: a context that was sent and has not been answered. Spent by the answer.
+#[derive(Debug)]
+pub struct Rechallenge {
+    binder: Binder,
+    role: Role,
+}
+
+impl Rechallenge {
+    /// A fresh context to push to the peer, and what its answer has to carry.
+    ///
+    /// # Errors
+    /// [`ServerError`] when there is no binder or no random bytes.
+    pub fn new<S: Stream>(
+        exporter: &Exporter<S>,
+        role: Role,
+        random: &dyn SecureRandom,
+    ) -> Result<(Self, Context), ServerError> {
+        let context = fresh_context(random)?;
+        let binder = exporter.peer_binder(role, &context)?;
+        Ok((Self { binder, role }, context))
+    }
+
+    /// Judges the answer.
+    ///
+    /// # Errors
+    /// [`ServerError::Evidence`] or [`ServerError::Appraisal`]: the session is over.
+    pub fn judge(
+        self,
+        evidence: &[u8],
+        pinned_ak: &AkName,
+        earlier: Option<&QuoteClock>,
+        reference: &ReferenceValues,
+    ) -> Result<Attested, ServerError> {
+        let evidence = Evidence::decode(evidence).map_err(|source| ServerError::Evidence { source })?;
+        let expected = Expected { binder: self.binder, role: self.role, pinned_ak, earlier };
+        appraise(evidence, expected, reference).map_err(|source| ServerError::Appraisal { source: Box::new(source) })
+    }
+}
+
+/// Why a peer got no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed")]
+    Tls {
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection is not what it must be, or ended.
+    #[error("the connection cannot go on")]
+    Channel(
+        /// Why.
+        #[from]
+        ChannelError,
+    ),
+    /// The peer speaks another version.
+    #[error("the peer speaks version {version}, want {VERSION}")]
+    Version {
+        /// Its version.
+        version: u16,
+    },
+    /// Only a reflection of the vault would claim this.
+    #[error("the peer claims to be a vault")]
+    RoleOfVault,
+    /// The vault's own platform made no evidence.
+    #[error("the vault cannot prove itself")]
+    OwnEvidence {
+        /// Why not.
+        source: PlatformError,
+    },
+    /// The peer's evidence does not parse.
+    #[error("the peer's evidence cannot be read")]
+    Evidence {
+        /// Why not.
+        source: EvidenceError,
+    },
+    /// The peer's evidence was refused.
+    #[error("the peer's evidence is refused")]
+    Appraisal {
+        /// Why.
+        source: Box<AppraisalError>,
+    },
+}
+
+impl ServerError {
+    /// The stable code for audit and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Tls { .. } => "tls",
+            Self::Channel(ChannelError::Resumed) => "tls-resumed",
+            Self::Channel(ChannelError::Reflected) => "tls-reflected",
+            Self::Channel(ChannelError::Export { .. } | ChannelError::Binder { .. }) => "no-binder",
+            Self::Channel(_) => "connection",
+            Self::Version { .. } => "version",
+            Self::RoleOfVault => "role-of-vault",
+            Self::OwnEvidence { .. } => "own-evidence",
+            Self::Evidence { source } => source.code(),
+            Self::Appraisal { source } => source.code(),
+        }
+    }
+}
+
+async fn say_and_close<S: Stream, T: serde::Serialize>(channel: &mut Channel<S>, reply: &T) {
+    // The peer is refused whether or not it hears so.
+    let _unheard = channel.writer.send(reply, MAX_FRAME_UNATTESTED).await;
+    channel.writer.close().await;
+}

@@ -1,0 +1,19 @@
+//! TPM 2.0 as a verifier sees it: structures that a TPM writes, parsed strictly, and the digests that it computes.
+//!
+//! "Part N" is the TPM 2.0 Library specification, Family 2.0, by the Trusted Computing Group.
+
+pub mod algorithm;
+pub(crate) mod attestation_key;
+mod der;
+pub mod key;
+pub mod name;
+pub mod pcr;
+pub mod policy;
+pub mod public;
+pub mod quote;
+pub mod signature;
+
+pub use crate::reader::Malformed;
+pub use name::AkName;
+pub use pcr::{PcrSelection, PcrValues};
+pub use quote::{ClockInfo, QuoteClock};

@@ -1,0 +1,84 @@
+//! A public key of a TPM, in the forms that signature checks and certificates want.
+
+use super::der::{BIT_STRING, SEQUENCE, tlv, unsigned};
+
+/// A public key of a kind that we accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// On an elliptic curve.
+    Ecc {
+        /// The curve.
+        curve: Curve,
+        /// The uncompressed point: 04 ‖ x ‖ y.
+        point: Vec<u8>,
+    },
+    /// RSA, 2048 to 4096 bits.
+    Rsa {
+        /// The modulus, big-endian, without leading zeros.
+        modulus: Vec<u8>,
+        /// The public exponent, 65537 or more.
+        exponent: u32,
+    },
+}
+
+/// An elliptic curve that we accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// NIST P-256 (secp256r1).
+    P256,
+    /// NIST P-384 (secp384r1).
+    P384,
+}
+
+impl Key {
+    /// SubjectPublicKeyInfo in DER (RFC 5480; RFC 8017 with rsaEncryption).
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        match self {
+            Self::Ecc { curve, point } => {
+                let algorithm = tlv(SEQUENCE, &[EC_PUBLIC_KEY, curve.oid()]);
+                tlv(SEQUENCE, &[&algorithm, &tlv(BIT_STRING, &[&[0], point])])
+            }
+            Self::Rsa { .. } => {
+                let algorithm = tlv(SEQUENCE, &[RSA_ENCRYPTION, NULL]);
+                tlv(SEQUENCE, &[&algorithm, &tlv(BIT_STRING, &[&[0], &self.bare()])])
+            }
+        }
+    }
+
+    /// The key alone: the point, or RSAPublicKey in DER. What is inside the bit string of [`Key::spki`].
+    pub(crate) fn bare(&self) -> Vec<u8> {
+        match self {
+            Self::Ecc { point, .. } => point.clone(),
+            Self::Rsa { modulus, exponent } => {
+                tlv(SEQUENCE, &[&unsigned(modulus), &unsigned(&exponent.to_be_bytes())])
+            }
+        }
+    }
+}
+
+impl Curve {
+    /// The length of a coordinate in bytes.
+    #[must_use]
+    pub const fn field_len(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+        }
+    }
+
+    const fn oid(self) -> &'static [u8] {
+        match self {
+            // 1.2.840.10045.3.1.7
+            Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+            // 1.3.132.0.34
+            Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
+        }
+    }
+}
+
+// 1.2.840.10045.2.1
+const EC_PUBLIC_KEY: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+// 1.2.840.113549.1.1.1
+const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const NULL: &[u8] = &[0x05, 0x00];

@@ -1,0 +1,108 @@
+//! The vault's two HPKE key pairs: each is made at start, serves one purpose, and ends with the process.
+//!
+//! What is kept is the seed, in secret pages; the private key is derived for a use and wiped after it (RFC 9180 section
+//! 7.1.3, DeriveKeyPair). The hpke crate's key types wipe themselves.
+
+use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
+use blindferry_proto::identifier::{DepositKey, ParcelKey};
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Kem, Serializable};
+use ring::error::Unspecified;
+use ring::rand::SecureRandom;
+
+/// The suite's key encapsulation.
+pub(crate) type Suite = X25519HkdfSha256;
+/// A private key of the suite, for the length of one use.
+pub(crate) type PrivateKey = <Suite as Kem>::PrivateKey;
+/// A public key of the suite.
+pub(crate) type PublicKey = <Suite as Kem>::PublicKey;
+
+/// The key pair that authenticates parcels.
+#[derive(Debug)]
+pub struct ParcelKeyPair(KeyPair);
+
+/// The key pair to which operators encrypt masters.
+#[derive(Debug)]
+pub struct DepositKeyPair(KeyPair);
+
+#[derive(Debug)]
+struct KeyPair {
+    seed: SecretBytes,
+    public: [u8; 32],
+}
+
+impl ParcelKeyPair {
+    /// A new pair.
+    ///
+    /// # Errors
+    /// [`KeyPairError`].
+    pub fn generate(random: &dyn SecureRandom) -> Result<Self, KeyPairError> {
+        KeyPair::generate(random).map(Self)
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> ParcelKey {
+        ParcelKey(self.0.public)
+    }
+
+    pub(crate) fn derive(&self) -> (PrivateKey, PublicKey) {
+        self.0.derive()
+    }
+}
+
+impl DepositKeyPair {
+    /// A new pair.
+    ///
+    /// # Errors
+    /// [`KeyPairError`].
+    pub fn generate(random: &dyn SecureRandom) -> Result<Self, KeyPairError> {
+        KeyPair::generate(random).map(Self)
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> DepositKey {
+        DepositKey(self.0.public)
+    }
+
+    pub(crate) fn derive(&self) -> (PrivateKey, PublicKey) {
+        self.0.derive()
+    }
+}
+
+impl KeyPair {
+    fn generate(random: &dyn SecureRandom) -> Result<Self, KeyPairError> {
+        let seed = SecretBytes::init(SEED, |seed| random.fill(seed).map(|()| SEED)).map_err(|error| match error {
+            InitError::Fill(Unspecified) => KeyPairError::Random,
+            InitError::Secret(source) => KeyPairError::Keep { source },
+        })?;
+        let mut pair = Self { seed, public: [0; 32] };
+        let (_, public) = pair.derive();
+        pair.public = public.to_bytes().into();
+        Ok(pair)
+    }
+
+    fn derive(&self) -> (PrivateKey, PublicKey) {
+        #[expect(clippy::disallowed_methods, reason = "derives a key that is wiped after its one use")]
+        let seed = self.seed.expose();
+        Suite::derive_keypair(seed)
+    }
+}
+
+/// A key pair could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyPairError {
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// No place for the seed.
+    #[error("cannot keep the seed of a key pair")]
+    Keep {
+        /// Why not.
+        source: SecretError,
+    },
+}
+
+/// Bytes of a seed: the length of a private key of the suite.
+const SEED: usize = 32;

@@ -1,0 +1,261 @@
+//! One record of the audit: what happened, signed by the vault and chained to the record before it.
+//!
+//! A record's hash is SHA-256 over its encoded body; the body names the hash of the record before. The signature is
+//! Ed25519 (RFC 8032) over [`SIGNED`] ‖ hash. So a record that is removed, changed or reordered breaks the chain.
+
+use crate::bounded::{Bytes, CodecError, Text, decode, encode};
+use crate::identifier::{Digest, EkDigest, GrantId, LeaseId, RequestId, SessionId, WorkerKey};
+use crate::name::{CredentialName, HostName};
+use crate::refusal::RefusalCode;
+use crate::role::Role;
+use crate::session::{LeaseEnd, ProcessFacts};
+use serde::{Deserialize, Serialize};
+
+/// What is signed before the hash: names the one use of the key.
+pub const SIGNED: &[u8] = b"blindferry audit record v1";
+/// Bytes of an encoded body.
+pub const MAX_BODY: usize = 2048;
+
+/// A record as it is kept and handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// An encoded [`Body`], byte for byte as it was signed.
+    pub body: Bytes<MAX_BODY>,
+    /// Ed25519 signature, 64 bytes.
+    pub signature: Bytes<64>,
+}
+
+impl Record {
+    /// The body.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are none.
+    pub fn body(&self) -> Result<Body, CodecError> {
+        decode(self.body.as_slice(), MAX_BODY)
+    }
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// The first record has number 0.
+    pub number: u64,
+    /// Milliseconds since the epoch, by the vault's clock.
+    pub at: u64,
+    /// The hash of the record before; zeros in the first.
+    pub before: Digest,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Body {
+    /// The bytes that are hashed.
+    ///
+    /// # Errors
+    /// [`CodecError`] when it does not fit [`MAX_BODY`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
+        encode(self, MAX_BODY)
+    }
+}
+
+/// Whether the process in question handled an opaque blob or received plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sight {
+    /// It handled an opaque blob.
+    Opaque,
+    /// It received plaintext.
+    Plaintext,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The vault unsealed its key and serves.
+    Started {
+        /// What the operator should know about it, such as a fall-back of memory protection.
+        notes: Text<512>,
+    },
+    /// A peer was attested and has a session.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Its role.
+        role: Role,
+        /// Its host.
+        host: HostName,
+    },
+    /// A peer proved itself again.
+    Reattested {
+        /// The session.
+        session: SessionId,
+        /// Its host.
+        host: HostName,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+        /// Its host.
+        host: HostName,
+        /// Why, by a stable code.
+        why: Text<64>,
+    },
+    /// Evidence was not accepted.
+    NotAttested {
+        /// The name that it claimed.
+        host: HostName,
+        /// The role that it claimed.
+        role: Role,
+        /// The stable code of the appraisal's refusal.
+        code: Text<64>,
+        /// What was found and what was wanted.
+        detail: Text<512>,
+    },
+    /// A host was enrolled and pinned.
+    Enrolled {
+        /// The host.
+        host: HostName,
+        /// Its endorsement key.
+        ek: EkDigest,
+    },
+    /// A grant was issued. The parent saw an opaque blob.
+    Granted {
+        /// The grant.
+        grant: GrantId,
+        /// Of which credential.
+        credential: CredentialName,
+        /// To which host.
+        host: HostName,
+        /// Who asked.
+        parent: ProcessFacts,
+        /// What the parent saw.
+        sight: Sight,
+    },
+    /// A grant's handle was given to the parent, or could not be.
+    GrantDelivered {
+        /// The grant.
+        grant: GrantId,
+        /// Whether it was taken.
+        taken: bool,
+        /// What broker and parent saw.
+        sight: Sight,
+    },
+    /// The master was opened for one use.
+    Fetched {
+        /// Which credential.
+        credential: CredentialName,
+        /// What the vault saw.
+        sight: Sight,
+    },
+    /// A cached master was wiped because nobody used it.
+    Evicted {
+        /// Which credential.
+        credential: CredentialName,
+    },
+    /// A grant was redeemed and a token parcelled.
+    Redeemed {
+        /// The grant.
+        grant: GrantId,
+        /// The lease that it left.
+        lease: LeaseId,
+        /// Of which credential.
+        credential: CredentialName,
+        /// On which host.
+        host: HostName,
+        /// To which key.
+        worker_key: WorkerKey,
+        /// The worker.
+        worker: ProcessFacts,
+        /// What the worker will see.
+        sight: Sight,
+        /// What broker and parent saw of it.
+        carried: Sight,
+    },
+    /// The worker has its token.
+    Acknowledged {
+        /// The lease.
+        lease: LeaseId,
+        /// The request that it answered.
+        request: RequestId,
+    },
+    /// A lease was renewed with a new token.
+    Renewed {
+        /// The lease.
+        lease: LeaseId,
+        /// Of which credential.
+        credential: CredentialName,
+        /// What the worker will see.
+        sight: Sight,
+    },
+    /// A lease ended.
+    LeaseEnded {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        why: LeaseEnd,
+        /// Whether its tokens were revoked upstream; `None` where the kind cannot.
+        revoked: Option<bool>,
+    },
+    /// A request was refused.
+    Denied {
+        /// Which credential.
+        credential: CredentialName,
+        /// On which host.
+        host: HostName,
+        /// The code that the peer got.
+        code: RefusalCode,
+        /// Which policy denied, or what did not fit.
+        detail: Text<512>,
+    },
+    /// Something that should never happen in an honest fleet.
+    Alarm(Alarm),
+    /// An operator changed something.
+    Operator {
+        /// The operator's host.
+        host: HostName,
+        /// What was done, such as `put` or `host approve`.
+        action: Text<64>,
+        /// To what.
+        subject: Text<256>,
+    },
+}
+
+/// Something that should never happen in an honest fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alarm {
+    /// A grant that was redeemed came again, with another key.
+    GrantContested {
+        /// The grant.
+        grant: GrantId,
+        /// Who came first.
+        winner: WorkerKey,
+        /// Who came again.
+        loser: WorkerKey,
+        /// The loser as its broker saw it.
+        process: ProcessFacts,
+        /// On which host.
+        host: HostName,
+    },
+    /// A grant came from a host it was not made for.
+    GrantAstray {
+        /// The grant.
+        grant: GrantId,
+        /// The host that brought it.
+        host: HostName,
+    },
+    /// Another TPM claims the name of an enrolled host.
+    IdentityChanged {
+        /// The name.
+        host: HostName,
+        /// The endorsement key that claims it.
+        claimed: Option<EkDigest>,
+    },
+    /// What is stored does not verify.
+    StoreTampered {
+        /// What was found.
+        detail: Text<256>,
+    },
+}

@@ -1,0 +1,148 @@
+//! JSON packets on the host's Unix sockets (`SOCK_SEQPACKET`): parent ⇄ broker and worker ⇄ broker.
+//!
+//! JSON, so that a parent in any language needs nothing but its standard library. One packet is one message; grants
+//! and parcels travel beside it as descriptors (handles), never inside it. Identifiers are lower-case hexadecimal.
+
+use crate::identifier::{GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
+use crate::limits::MAX_PACKET;
+use crate::name::{Audience, CredentialName};
+use crate::refusal::Refusal;
+use crate::session::{LeaseEnd, WorkerConstraint};
+use crate::{bounded::Text, identifier::Digest};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What a parent may say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ParentRequest {
+    /// A grant for one token of this credential, please.
+    Ask {
+        /// Which credential.
+        credential: CredentialName,
+        /// Whom the token shall be for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audience: Option<Audience>,
+        /// Who may redeem it.
+        #[serde(default)]
+        worker: WorkerConstraint,
+    },
+}
+
+/// What the broker answers a parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParentReply {
+    /// The grant lies in the one handle beside this packet.
+    Granted {
+        /// For logs; it opens nothing.
+        grant: GrantId,
+        /// When it is over, in seconds since the epoch.
+        expires: u64,
+    },
+    /// No.
+    Refused(Refusal),
+}
+
+/// What a worker may say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum WorkerRequest {
+    /// Redeems the grant in the one handle beside this packet.
+    Redeem {
+        /// Random; the same again asks for the same parcel again.
+        request: RequestId,
+        /// The key to encrypt to.
+        key: WorkerKey,
+        /// The SHA-256 of the program about to be executed, if the sender is a launcher that measured it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        executable: Option<Digest>,
+    },
+    /// The parcel arrived and opens: the vault may forget it.
+    Acknowledge {
+        /// The lease.
+        lease: LeaseId,
+        /// The request that it answered.
+        request: RequestId,
+    },
+    /// The next token of a lease, encrypted to the same key.
+    Renew {
+        /// The lease.
+        lease: LeaseId,
+        /// Random; the same again asks for the same parcel again.
+        request: RequestId,
+    },
+    /// Gives the lease back.
+    End {
+        /// The lease.
+        lease: LeaseId,
+    },
+}
+
+/// What the broker answers a worker, and pushes to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerReply {
+    /// The parcel lies in the one handle beside this packet.
+    Parcelled {
+        /// The lease.
+        lease: LeaseId,
+        /// The key that authenticates the parcel.
+        sender: ParcelKey,
+        /// When the token is over, in seconds since the epoch.
+        expires: u64,
+        /// The form of the token, such as `Bearer`.
+        token_type: Text<32>,
+    },
+    /// Done; there is nothing to tell.
+    Done,
+    /// No.
+    Refused(Refusal),
+    /// Pushed, not asked for: the lease ended.
+    LeaseEnded {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        why: LeaseEnd,
+    },
+}
+
+/// Bytes of one JSON message on these sockets.
+pub const MAX_LOCAL: usize = 4096;
+const _: () = assert!(MAX_LOCAL <= MAX_PACKET);
+
+/// Encodes a message for a local socket.
+///
+/// # Errors
+/// [`LocalError`] when it does not fit.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, LocalError> {
+    let bytes = serde_json::to_vec(message).map_err(LocalError::Json)?;
+    within(bytes.len()).map(|()| bytes)
+}
+
+/// Decodes a message from a local socket.
+///
+/// # Errors
+/// [`LocalError`] when it is too long or not such a message.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LocalError> {
+    within(bytes.len())?;
+    serde_json::from_slice(bytes).map_err(LocalError::Json)
+}
+
+/// A packet is not a message of these sockets.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Over [`MAX_LOCAL`].
+    #[error("a message of {length} bytes, over {MAX_LOCAL}")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Not JSON, or not this message.
+    #[error("not a message of this socket")]
+    Json(#[source] serde_json::Error),
+}
+
+fn within(length: usize) -> Result<(), LocalError> {
+    if length > MAX_LOCAL { Err(LocalError::TooLong { length }) } else { Ok(()) }
+}

@@ -1,0 +1,186 @@
+//! What an operator asks of the vault, over an attested session whose role is operator.
+
+use crate::audit::Record;
+use crate::bounded::{Bytes, Text};
+use crate::credential::CredentialSettings;
+use crate::front::Figure;
+use crate::identifier::{AuditKey, Digest, EkDigest, ReplicaId};
+use crate::limits::{MAX_DOCUMENT, MAX_MASTER};
+use crate::name::{CredentialName, HostName};
+use crate::role::Role;
+use serde::{Deserialize, Serialize};
+
+/// The `info` of the HPKE context in which an operator encrypts a master to the vault's deposit key (base mode, the
+/// suite of [`crate::parcel`]). The associated data is the credential's name.
+pub const DEPOSIT_INFO: &[u8] = b"blindferry deposit v1";
+
+/// What an operator asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorRequest {
+    /// Stores a master.
+    Put {
+        /// Its name.
+        name: CredentialName,
+        /// How tokens come from it.
+        settings: Box<CredentialSettings>,
+        /// HPKE encapsulated key.
+        encapsulated: Digest,
+        /// The master, encrypted.
+        ciphertext: Bytes<{ MAX_MASTER + 16 }>,
+        /// Whether one of that name may be replaced.
+        replace: bool,
+    },
+    /// Names and settings of the stored credentials.
+    List {
+        /// Begin after this one.
+        after: Option<CredentialName>,
+    },
+    /// Removes a credential and ends its leases.
+    Remove {
+        /// Its name.
+        name: CredentialName,
+    },
+    /// Hosts: enrolled, allowed and waiting.
+    Hosts {
+        /// Begin after this one.
+        after: Option<HostName>,
+    },
+    /// Allows a TPM to enrol under a name; or, without an EK, the one that waits under that name.
+    HostApprove {
+        /// The host's name.
+        host: HostName,
+        /// The hash of its endorsement key; `None`: the one that waits.
+        ek: Option<EkDigest>,
+        /// What it may be.
+        role: Role,
+    },
+    /// Removes a host; its sessions and leases end.
+    HostRemove {
+        /// Its name.
+        host: HostName,
+    },
+    /// Checks a policy, and applies it where asked.
+    Policy {
+        /// Cedar policies.
+        text: Text<MAX_DOCUMENT>,
+        /// Apply it, or only check it.
+        apply: bool,
+    },
+    /// The policy in force.
+    PolicyShow,
+    /// Replaces the reference values for hosts.
+    Reference {
+        /// The text, see the reference-value format.
+        text: Text<MAX_DOCUMENT>,
+    },
+    /// The reference values in force.
+    ReferenceShow,
+    /// Approves PCR values under which the vault's own key may be unsealed, beside those approved before.
+    ApproveEnclave {
+        /// PCR numbers and SHA-256 values, each PCR once.
+        pcrs: Vec<(u8, Digest)>,
+    },
+    /// Withdraws all approvals but the newest: the counter in the TPM moves on.
+    RevokeOldApprovals,
+    /// How the vault is.
+    Status,
+    /// Audit records in order.
+    Audit {
+        /// The first number wanted.
+        from: u64,
+    },
+}
+
+/// What the vault answers an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorReply {
+    /// Done.
+    Done,
+    /// A page of credentials; empty at the end.
+    Credentials(Vec<(CredentialName, CredentialSettings)>),
+    /// A page of hosts; empty at the end.
+    Hosts(Vec<HostEntry>),
+    /// A document and its version.
+    Document {
+        /// Counts up with every change.
+        version: u64,
+        /// The text.
+        text: Text<MAX_DOCUMENT>,
+    },
+    /// A policy was checked; problems, none when it is fine.
+    Checked {
+        /// One line each.
+        problems: Vec<Text<512>>,
+        /// The version now in force, where it was applied.
+        applied: Option<u64>,
+    },
+    /// How the vault is.
+    Status(Box<Status>),
+    /// Records in order; empty at the end.
+    Records {
+        /// At most a page of them.
+        records: Vec<Record>,
+        /// The hash of the newest record there is, and its number.
+        head: Option<(u64, Digest)>,
+        /// The key that signed them.
+        key: AuditKey,
+    },
+}
+
+/// A host as the vault knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// Its name.
+    pub name: HostName,
+    /// Its endorsement key.
+    pub ek: EkDigest,
+    /// What it may be, or wants to be.
+    pub role: Role,
+    /// How far it got.
+    pub standing: Standing,
+    /// Seconds since the epoch when that began.
+    pub since: u64,
+}
+
+/// How far a host got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It knocked and waits for an operator.
+    Waiting,
+    /// It may enrol.
+    Allowed,
+    /// Enrolled: its TPM is pinned.
+    Enrolled,
+    /// Enrolled, with a session now.
+    Connected,
+}
+
+/// How the vault is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The running vault.
+    pub replica: ReplicaId,
+    /// Its version.
+    pub version: Text<32>,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// How secrets are kept in memory, in words.
+    pub memory: Text<64>,
+    /// The policy's version.
+    pub policy_version: u64,
+    /// The reference values' version.
+    pub reference_version: u64,
+    /// Whether the platform is a software TPM.
+    pub software_tpm: bool,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Leases now.
+    pub leases: u32,
+    /// The same figures as in the metrics.
+    pub figures: Vec<Figure>,
+    /// The key that signs audit records.
+    pub audit_key: AuditKey,
+    /// What an operator should know, a line each.
+    pub warnings: Vec<Text<256>>,
+}
