@@ -31,6 +31,18 @@ pub enum BinderError {
     EmptyExporter,
 }
 
+impl BinderError {
+    /// A stable name for programs, the log and the audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::EmptyKey => "binder-no-key",
+            Self::KeyTooLong { .. } => "binder-key-too-long",
+            Self::EmptyExporter => "binder-no-exporter",
+        }
+    }
+}
+
 impl Binder {
     /// Its length in bytes.
     pub const LEN: usize = 32;
@@ -53,7 +65,9 @@ impl Binder {
             return Err(BinderError::EmptyKey);
         }
         if own_spki.len() > Self::MAX_SPKI {
-            return Err(BinderError::KeyTooLong { found: own_spki.len() });
+            return Err(BinderError::KeyTooLong {
+                found: own_spki.len(),
+            });
         }
         if exporter.iter().all(|byte| *byte == 0) {
             return Err(BinderError::EmptyExporter);

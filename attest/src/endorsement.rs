@@ -6,12 +6,31 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::tpm::AkName;
+use crate::{
+    reader::Malformed,
+    tpm::{
+        AkName,
+        algorithm::sha256,
+        attestation_key::{AkForm, attesting},
+        public::Public,
+    },
+};
+
+mod certificate;
+mod credential;
+mod refusal;
+mod template;
+
+pub use refusal::EndorsementError;
 
 /// The most certificates in a chain, leaf included, root not.
 pub const MAX_CHAIN: usize = 4;
+
+/// The most bytes of one certificate; real ones have under 2 KiB.
+pub const MAX_CERTIFICATE: usize = 8 * 1024;
 
 /// SHA-256 of an EK's SubjectPublicKeyInfo in DER: what an allow-list names a TPM by. As text, 64 lower-case hexadecimal
 /// digits; the same as `openssl pkey -pubin -outform DER | sha256sum` of the EK.
@@ -23,6 +42,8 @@ pub struct EkHash([u8; 32]);
 pub struct EndorsementPolicy {
     /// EKs that are accepted by their hash, with or without a certificate.
     pub allowed: BTreeSet<EkHash>,
+    /// EKs that are refused whatever speaks for them: our own revocation list, since few vendors keep one.
+    pub denied: BTreeSet<EkHash>,
     /// Certificates (DER) of the CAs whose EK certificates are accepted.
     pub roots: Vec<Vec<u8>>,
     /// The manufacturers whose EK certificates are accepted. Does not concern EKs that are allowed by hash.
@@ -49,28 +70,22 @@ pub struct EkClaim {
     pub ak_public: Vec<u8>,
 }
 
-/// Why an enrolment was refused before anything was asked of the TPM.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndorsementError {
-    /// The EK is well formed, but neither its hash is allowed nor is there a certificate.
-    #[error("the EK {ek} is not on the allow-list and has no certificate; if this is the right TPM, allow its hash")]
-    NotAllowed {
-        /// Its hash.
-        ek: EkHash,
-    },
-}
-
 /// An EK that we accept, and an AK of good form that claims to live beside it. Not yet proof that it does: that is what
 /// the challenge is for.
 #[must_use = "an endorsement that is not followed by a challenge proves nothing about the AK"]
 #[derive(Debug)]
 pub struct Endorsed {
+    ek: template::Template,
     ek_hash: EkHash,
     ak_name: AkName,
+    manufacturer: Option<String>,
 }
 
 /// The fresh secret of one credential activation, wiped when it is dropped.
+#[expect(
+    missing_debug_implementations,
+    reason = "a secret is mute, and so is what holds one"
+)]
 pub struct ActivationSecret(Box<Zeroizing<[u8; 32]>>);
 
 /// What the host hands to TPM2_ActivateCredential. Not secret.
@@ -82,11 +97,23 @@ pub struct CredentialBlob {
     pub encrypted_secret: Vec<u8>,
 }
 
-/// A credential activation that waits for its answer.
+/// A credential activation that waits for its answer: one, so that nobody can guess twice.
+///
+/// ```compile_fail,E0382
+/// fn guess(activation: blindferry_attest::endorsement::Activation) {
+///     let _ = activation.answer(b"first");
+///     let _ = activation.answer(b"second");
+/// }
+/// ```
 #[must_use = "the AK is not known to live in this TPM until the answer was compared"]
+#[expect(
+    missing_debug_implementations,
+    reason = "a secret is mute, and so is what holds one"
+)]
 pub struct Activation {
     ek_hash: EkHash,
     ak_name: AkName,
+    manufacturer: Option<String>,
     secret: ActivationSecret,
 }
 
@@ -95,8 +122,20 @@ pub struct Activation {
 #[non_exhaustive]
 pub enum ActivationError {
     /// The answer is not the secret: the AK does not live in the TPM with this EK, or the answer is of another activation.
-    #[error("the activated credential is not the one that was sent: the AK does not live in the TPM with this EK")]
+    #[error(
+        "the activated credential is not the one that was sent: the AK does not live in the TPM with this EK"
+    )]
     Wrong,
+}
+
+impl ActivationError {
+    /// A stable name for programs, the log and the audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Wrong => "ek-activation-wrong",
+        }
+    }
 }
 
 /// Why no challenge could be made.
@@ -111,16 +150,46 @@ pub enum ChallengeError {
     Key,
 }
 
+impl ChallengeError {
+    /// A stable name for programs, the log and the audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Random(_) => "ek-challenge-randomness",
+            Self::Key => "ek-challenge-key",
+        }
+    }
+}
+
 /// The source of randomness gave none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the source of randomness gave none")]
 pub struct RandomError;
 
 /// A TPM that is enrolled: this AK lives in the TPM with this EK, and the EK was accepted. Pin `ak_name` from now on.
+///
+/// It cannot be built, only earned:
+///
+/// ```compile_fail,E0451
+/// use blindferry_attest::endorsement::Enrolled;
+/// let forged = Enrolled { ..panic!() };
+/// ```
+///
+/// And it is spent by the one who records it:
+///
+/// ```compile_fail,E0382
+/// fn record(_: blindferry_attest::endorsement::Enrolled) {}
+/// fn twice(enrolled: blindferry_attest::endorsement::Enrolled) {
+///     record(enrolled);
+///     record(enrolled);
+/// }
+/// ```
 #[must_use = "an enrolment that is not recorded has no effect"]
+#[derive(Debug)]
 pub struct Enrolled {
     ek_hash: EkHash,
     ak_name: AkName,
+    manufacturer: Option<String>,
 }
 
 /// Judges an EK and the form of an AK. `now_unix` is the time in seconds since 1970, for the certificates.
@@ -128,9 +197,62 @@ pub struct Enrolled {
 /// # Errors
 ///
 /// The first check that failed.
-pub fn endorse(claim: EkClaim, policy: &EndorsementPolicy, now_unix: u64) -> Result<Endorsed, EndorsementError> {
-    let _ = (claim, policy, now_unix);
-    todo!()
+pub fn endorse(
+    claim: EkClaim,
+    policy: &EndorsementPolicy,
+    now_unix: u64,
+) -> Result<Endorsed, EndorsementError> {
+    let EkClaim {
+        ek_public,
+        certificates,
+        ak_public,
+    } = claim;
+    let parsed =
+        Public::parse(&ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
+    let ek = template::from_template(parsed)?;
+    let ak =
+        Public::parse(&ak_public).map_err(|cause| parsing(cause, EndorsementError::AkPublic))?;
+    attesting(&ak).map_err(|form| match form {
+        AkForm::Attributes { missing, forbidden } => {
+            EndorsementError::AkAttributes { missing, forbidden }
+        }
+        AkForm::NoScheme => EndorsementError::AkScheme,
+    })?;
+
+    let ek_hash = EkHash(sha256(&[&ek.public.key().spki()]));
+    if policy.denied.contains(&ek_hash) {
+        return Err(EndorsementError::Denied { ek: ek_hash });
+    }
+    let manufacturer = if policy.allowed.contains(&ek_hash) {
+        None
+    } else if certificates.is_empty() || policy.roots.is_empty() {
+        return Err(EndorsementError::NotAllowed { ek: ek_hash });
+    } else {
+        let key = ek.public.key();
+        certificate::certify(
+            key,
+            ek_hash,
+            &certificates,
+            &policy.roots,
+            &policy.manufacturers,
+            now_unix,
+        )?
+        .manufacturer
+    };
+    Ok(Endorsed {
+        ek,
+        ek_hash,
+        ak_name: ak.name().clone(),
+        manufacturer,
+    })
+}
+
+/// A weak hash has its own code, wherever it is found.
+fn parsing(cause: Malformed, otherwise: fn(Malformed) -> EndorsementError) -> EndorsementError {
+    match cause {
+        weak @ Malformed::WeakHash { .. } => EndorsementError::WeakHash(weak),
+        other => otherwise(other),
+    }
 }
 
 impl Endorsed {
@@ -138,6 +260,12 @@ impl Endorsed {
     #[must_use]
     pub fn ek_hash(&self) -> EkHash {
         self.ek_hash
+    }
+
+    /// The Name of the AK that claims to live beside it.
+    #[must_use]
+    pub fn ak_name(&self) -> &AkName {
+        &self.ak_name
     }
 
     /// Wraps `secret` so that only the TPM with this EK can open it, and only while it holds this AK
@@ -151,9 +279,22 @@ impl Endorsed {
         secret: ActivationSecret,
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
     ) -> Result<(CredentialBlob, Activation), ChallengeError> {
-        let _ = random;
-        let _ = Activation { ek_hash: self.ek_hash, ak_name: self.ak_name, secret };
-        todo!()
+        let blob = credential::make(&self.ek, &self.ak_name, &secret, random)?;
+        let Self {
+            ek: _,
+            ek_hash,
+            ak_name,
+            manufacturer,
+        } = self;
+        Ok((
+            blob,
+            Activation {
+                ek_hash,
+                ak_name,
+                manufacturer,
+                secret,
+            },
+        ))
     }
 }
 
@@ -163,10 +304,16 @@ impl ActivationSecret {
     /// # Errors
     ///
     /// When `random` fails.
-    pub fn draw(random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>) -> Result<Self, RandomError> {
+    pub fn draw(
+        random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
+    ) -> Result<Self, RandomError> {
         let mut secret = Self(Box::new(Zeroizing::new([0; 32])));
         random(secret.0.as_mut_slice())?;
         Ok(secret)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_slice()
     }
 }
 
@@ -177,8 +324,20 @@ impl Activation {
     ///
     /// When they differ.
     pub fn answer(self, answer: &[u8]) -> Result<Enrolled, ActivationError> {
-        let _ = (self.secret, answer);
-        Ok(Enrolled { ek_hash: self.ek_hash, ak_name: self.ak_name })
+        if !bool::from(self.secret.bytes().ct_eq(answer)) {
+            return Err(ActivationError::Wrong);
+        }
+        let Self {
+            ek_hash,
+            ak_name,
+            manufacturer,
+            secret: _,
+        } = self;
+        Ok(Enrolled {
+            ek_hash,
+            ak_name,
+            manufacturer,
+        })
     }
 }
 
@@ -193,6 +352,12 @@ impl Enrolled {
     #[must_use]
     pub fn ak_name(&self) -> AkName {
         self.ak_name.clone()
+    }
+
+    /// The manufacturer that the EK certificate names, such as `IFX`; none when the EK was allowed by its hash.
+    #[must_use]
+    pub fn manufacturer(&self) -> Option<&str> {
+        self.manufacturer.as_deref()
     }
 }
 

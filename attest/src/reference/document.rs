@@ -8,7 +8,9 @@ use std::{
 use blindferry_proto::role::Role;
 use serde::Deserialize;
 
-use super::{AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues};
+use super::{
+    AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues,
+};
 use crate::tpm::{PcrSelection, pcr::PcrError};
 
 /// Why text is not reference values.
@@ -58,7 +60,9 @@ pub enum ReferenceError {
         name: String,
     },
     /// Firmware is neither `"any"` nor 16 hexadecimal digits.
-    #[error("{name:?} has firmware {found:?}: \"any\", or a list of 16 lower-case hexadecimal digits each, is needed")]
+    #[error(
+        "{name:?} has firmware {found:?}: \"any\", or a list of 16 lower-case hexadecimal digits each, is needed"
+    )]
     Firmware {
         /// The set.
         name: String,
@@ -66,7 +70,9 @@ pub enum ReferenceError {
         found: String,
     },
     /// There are neither PCR values nor the words that do without, or there are both.
-    #[error("{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two")]
+    #[error(
+        "{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two"
+    )]
     NoPcrs {
         /// The set.
         name: String,
@@ -92,7 +98,9 @@ pub enum ReferenceError {
         found: String,
     },
     /// A PCR value is not 64 lower-case hexadecimal digits, or stands there twice.
-    #[error("{name:?} lists {found:?} for PCR {pcr}: 64 lower-case hexadecimal digits are needed, each value once")]
+    #[error(
+        "{name:?} lists {found:?} for PCR {pcr}: 64 lower-case hexadecimal digits are needed, each value once"
+    )]
     PcrValue {
         /// The set.
         name: String,
@@ -129,6 +137,32 @@ pub enum ReferenceError {
     },
 }
 
+impl ReferenceError {
+    /// A stable name for programs, the log and the audit.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "reference-too-long",
+            Self::Toml(_) => "reference-toml",
+            Self::Version { .. } => "reference-version",
+            Self::NoSets => "reference-no-platform",
+            Self::TooManySets { .. } => "reference-too-many-platforms",
+            Self::Name { .. } => "reference-name",
+            Self::NameTwice { .. } => "reference-name-twice",
+            Self::NoFirmware { .. } => "reference-no-firmware",
+            Self::Firmware { .. } => "reference-firmware",
+            Self::NoPcrs { .. } => "reference-no-pcrs",
+            Self::Reason { .. } => "reference-reason",
+            Self::AnyBesideOthers { .. } => "reference-any-beside-others",
+            Self::PcrIndex { .. } => "reference-pcr-index",
+            Self::PcrValue { .. } => "reference-pcr-value",
+            Self::NoValue { .. } => "reference-pcr-no-value",
+            Self::Pcrs { .. } => "reference-pcrs",
+            Self::Selection { .. } => "reference-pcr-selection",
+        }
+    }
+}
+
 pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if text.len() > MAX_REFERENCE {
         return Err(ReferenceError::TooLong { found: text.len() });
@@ -138,18 +172,32 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if version != VERSION {
         return Err(ReferenceError::Version { found: version });
     }
-    let Document { version: _, role, tpm } = toml::from_str(text).map_err(ReferenceError::Toml)?;
-    let sets = tpm.into_iter().map(ReferenceSet::try_from).collect::<Result<_, _>>()?;
+    let Document {
+        _version,
+        role,
+        tpm,
+    } = toml::from_str(text).map_err(ReferenceError::Toml)?;
+    let sets = tpm
+        .into_iter()
+        .map(ReferenceSet::try_from)
+        .collect::<Result<_, _>>()?;
     ReferenceValues::new(role.into(), sets)
 }
 
 pub(super) fn write(values: &ReferenceValues) -> String {
-    let mut out = format!("version = {VERSION}\nrole = \"{}\"\n", RoleText::from(values.role()).text());
+    let mut out = format!(
+        "version = {VERSION}\nrole = \"{}\"\n",
+        RoleText::from(values.role()).text()
+    );
     for set in &values.sets {
         let _ = write!(out, "\n[[tpm]]\nname = {}\n", quoted(&set.name));
         match &set.firmware {
             Firmware::Any => out.push_str("firmware = \"any\"\n"),
-            Firmware::Only(versions) => list(&mut out, "firmware", versions.iter().map(|one| format!("{one:016x}"))),
+            Firmware::Only(versions) => list(
+                &mut out,
+                "firmware",
+                versions.iter().map(|one| format!("{one:016x}")),
+            ),
         }
         match &set.pcrs {
             AcceptedPcrs::DangerouslyAny(reason) => {
@@ -174,8 +222,9 @@ struct Versioned {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    // Judged already; here so that it is a known key.
     #[serde(rename = "version")]
-    version: i64,
+    _version: i64,
     role: RoleText,
     #[serde(default)]
     tpm: Vec<TpmTable>,
@@ -209,7 +258,12 @@ impl TryFrom<TpmTable> for ReferenceSet {
     type Error = ReferenceError;
 
     fn try_from(table: TpmTable) -> Result<Self, ReferenceError> {
-        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs } = table;
+        let TpmTable {
+            name,
+            firmware,
+            dangerously_accept_any_pcrs,
+            pcrs,
+        } = table;
         let firmware = read_firmware(&name, firmware)?;
         let pcrs = match (pcrs, dangerously_accept_any_pcrs) {
             (Some(pcrs), None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
@@ -251,7 +305,10 @@ impl From<Role> for RoleText {
 }
 
 fn read_firmware(name: &str, firmware: FirmwareText) -> Result<Firmware, ReferenceError> {
-    let refused = |found: &str| ReferenceError::Firmware { name: name.to_owned(), found: found.to_owned() };
+    let refused = |found: &str| ReferenceError::Firmware {
+        name: name.to_owned(),
+        found: found.to_owned(),
+    };
     match firmware {
         FirmwareText::Word(word) if word == "any" => Ok(Firmware::Any),
         FirmwareText::Word(word) => Err(refused(&word)),
@@ -274,12 +331,19 @@ fn read_pcrs(
     for (key, texts) in pcrs {
         // One way to write each number, so that no PCR can stand there twice.
         let pcr = (0u8..24).find(|pcr| pcr.to_string() == key);
-        let pcr = pcr.ok_or_else(|| ReferenceError::PcrIndex { name: name.to_owned(), found: key })?;
+        let pcr = pcr.ok_or_else(|| ReferenceError::PcrIndex {
+            name: name.to_owned(),
+            found: key,
+        })?;
         let mut values = BTreeSet::new();
         for found in texts {
             let fresh = fixed_hex(&found).is_some_and(|value| values.insert(value));
             if !fresh {
-                return Err(ReferenceError::PcrValue { name: name.to_owned(), pcr, found });
+                return Err(ReferenceError::PcrValue {
+                    name: name.to_owned(),
+                    pcr,
+                    found,
+                });
             }
         }
         accepted.insert(pcr, values);

@@ -2,14 +2,22 @@
 //!
 //! All are of SHA-256 policy sessions (Part 3, the commands named below).
 
-use super::{algorithm::{HashAlg, sha256}, pcr::PcrValues};
+use super::{
+    algorithm::{HashAlg, sha256},
+    pcr::PcrValues,
+};
 
 /// The policy digest after TPM2_PolicyPCR alone, from a fresh session:
 /// SHA-256(0³² ‖ TPM_CC_PolicyPCR ‖ selection ‖ SHA-256(values)).
 #[must_use]
 pub fn policy_pcr(values: &PcrValues) -> [u8; 32] {
     const TPM_CC_POLICY_PCR: [u8; 4] = 0x0000_017f_u32.to_be_bytes();
-    sha256(&[&[0; 32], &TPM_CC_POLICY_PCR, &values.selection().to_tpml(), &values.digest(HashAlg::Sha256)])
+    sha256(&[
+        &[0; 32],
+        &TPM_CC_POLICY_PCR,
+        &values.selection().to_tpml(),
+        &values.digest(HashAlg::Sha256),
+    ])
 }
 
 /// The policy digest after TPM2_PolicyAuthorize, which forgets what came before:
