@@ -114,7 +114,7 @@ pub struct Description {
     pub firmware: String,
     /// The endorsement key's TPMT_PUBLIC.
     pub ek_public: Vec<u8>,
-    /// The EK certificates found in NV memory, DER, the one of `ek_public` first.
+    /// The certificate of `ek_public` and those of the maker's CAs, as far as NV memory holds them, DER, leaf first.
     pub ek_certificates: Vec<Vec<u8>>,
     /// The attestation key's TPMT_PUBLIC.
     pub ak_public: Vec<u8>,
@@ -163,11 +163,11 @@ pub enum DeviceRefusal {
         found: String,
     },
     /// The endorsement key is not the one of provisioning.
-    #[error("the TPM's endorsement key is {found}, pinned is {pinned}: the TPM was exchanged")]
+    #[error("the TPM's endorsement key hashes to {found}, pinned is {pinned}: the TPM was exchanged")]
     EndorsementKeyChanged {
-        /// The Name of provisioning, in hexadecimal.
+        /// SHA-256 of its SubjectPublicKeyInfo at provisioning, in hexadecimal.
         pinned: String,
-        /// The Name now.
+        /// The same now.
         found: String,
     },
     /// What stands where an EK certificate should be is none.
