@@ -205,6 +205,9 @@ impl ExecOnlyImage {
         let args = pointers(args);
         let env = pointers(env);
         let put_aside = PutAside::reading();
+        // Rust's runtime ignores SIGPIPE, and what is ignored stays so over execve(2); programs expect the default.
+        // SAFETY: sets a disposition and installs no handler.
+        let broken_pipe = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         // SAFETY: both arrays are null-terminated and point to C strings that outlive the call; on success the call
         // does not return and on failure it has touched nothing.
         unsafe {
@@ -218,6 +221,8 @@ impl ExecOnlyImage {
             )
         };
         let source = io::Error::last_os_error();
+        // SAFETY: puts back what was there before.
+        unsafe { libc::signal(libc::SIGPIPE, broken_pipe) };
         drop(put_aside);
         ImageError::Exec { source }
     }
