@@ -7,8 +7,7 @@
 //! ```
 
 use crate::host::{Admission, HostRecord, admit};
-use crate::session::Over;
-use crate::vault::{SessionEntry, Vault, chain};
+use crate::vault::{NewSession, Vault, chain};
 use blindferry_attest::attested::AppraisalError;
 use blindferry_attest::endorsement::{
     ActivationSecret, EkClaim, EkHash, EndorsementPolicy, Enrolled, Manufacturers, RandomError, endorse,
@@ -25,13 +24,11 @@ use blindferry_session::channel::Stream;
 use blindferry_session::server::{Claimed, ServerError, Standing, hear};
 use ring::rand::SecureRandom;
 use std::collections::BTreeSet;
-use tokio::sync::mpsc;
 
 /// A session that stands, and who it is.
 pub(crate) struct Admitted<S> {
     pub(crate) standing: Standing<S>,
-    pub(crate) entry: SessionEntry,
-    pub(crate) ended: mpsc::Receiver<Over>,
+    pub(crate) new: NewSession,
 }
 
 /// Takes a connection through the handshake; whoever is refused has been told so, and it is in the audit.
@@ -192,30 +189,30 @@ async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, ak: AkName) -> Res
     let earlier = vault.clock_of(&host);
     let proven = claimed.judge(&ak, earlier.as_ref(), &reference).await?;
     vault.keep_clock(&host, proven.attested());
-    let (entry, ended) = match vault.new_session(host.clone(), role, ak) {
+    let new = match vault.new_session(host.clone(), role, ak) {
         Ok(new) => new,
         Err(refusal) => {
             proven.refuse(refusal).await;
             return Err(Turned::Away { code: "busy", why: None });
         }
     };
-    let event = Event::SessionOpened { session: entry.id, role, host };
+    let event = Event::SessionOpened { session: new.entry.id, role, host };
     if let Err(refusal) = vault.audit(event).await {
-        vault.forget_session(&entry);
+        vault.forget_session(&new.entry);
         proven.refuse(refusal).await;
         return Err(Turned::Away { code: "audit", why: None });
     }
     let welcome = Welcome {
-        session: entry.id,
+        session: new.entry.id,
         replica: vault.replica,
         parcel_key: vault.parcel_keys.public(),
         deposit_key: vault.deposit_keys.public(),
         reattest_every: vault.reattest_every(),
     };
     match proven.welcome(welcome).await {
-        Ok(standing) => Ok(Admitted { standing, entry, ended }),
+        Ok(standing) => Ok(Admitted { standing, new }),
         Err(error) => {
-            vault.forget_session(&entry);
+            vault.forget_session(&new.entry);
             Err(error.into())
         }
     }

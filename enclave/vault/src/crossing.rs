@@ -9,7 +9,7 @@ use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Allowed};
-use crate::vault::{Revocable, SessionEntry, Vault};
+use crate::vault::{Minted, Revocable, SessionEntry, Vault};
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, WorkerKey};
@@ -135,8 +135,8 @@ async fn fulfil(
     let body = ticket.grant().body().clone();
     let Claim { worker_key, request } = ticket.claim();
     let epoch = allowed.version();
-    let token = match vault.mint(&body.credential, &order_of(session, &body.audience, worker), allowed).await {
-        Ok(token) => token,
+    let Minted { token, lease_idle } = match vault.mint(&body.credential, &order_of(vault, session, &body.audience, worker), allowed).await {
+        Ok(minted) => minted,
         Err(failed) => {
             vault.settle(ticket, failed.failure);
             return Err(failed.refusal);
@@ -147,7 +147,7 @@ async fn fulfil(
         Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
     };
     let header = ParcelHeader { request, grant: body.id, worker: worker_key, uid: worker.uid, policy_epoch: epoch };
-    let parcelled = match wrap(vault, &token, header, lease) {
+    let parcelled = match wrap(vault, &token, header, lease, lease_idle) {
         Ok(parcelled) => parcelled,
         Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
     };
@@ -265,10 +265,11 @@ async fn mint_renewal(
     allowed: Allowed,
 ) -> Result<Parcelled, Refusal> {
     let policy_epoch = allowed.version();
-    let order = order_of(session, &of.audience, of.worker);
-    let token = vault.mint(&of.credential, &order, allowed).await.map_err(|failed| failed.refusal)?;
+    let order = order_of(vault, session, &of.audience, of.worker);
+    let minted = vault.mint(&of.credential, &order, allowed).await.map_err(|failed| failed.refusal)?;
+    let Minted { token, lease_idle } = minted;
     let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
-    let wrapped = wrap(vault, &token, header, id);
+    let wrapped = wrap(vault, &token, header, id, lease_idle);
     let revocable = Revocable::of(token, of.credential.clone());
     let parcelled = match wrapped {
         Ok(parcelled) => parcelled,
@@ -342,14 +343,13 @@ async fn allow(
     }
 }
 
-fn order_of<'a>(session: &'a SessionEntry, audience: &'a Option<Audience>, worker: ProcessFacts) -> Order<'a> {
-    Order { audience: audience.as_ref(), host: &session.host, uid: worker.uid, now: 0, lifetime: u32::MAX }
+fn order_of<'a>(vault: &Vault, session: &'a SessionEntry, audience: &'a Option<Audience>, worker: ProcessFacts) -> Order<'a> {
+    Order { audience: audience.as_ref(), host: &session.host, uid: worker.uid, now: vault.clock.now(), lifetime: u32::MAX }
 }
 
-fn wrap(vault: &Vault, token: &Token, header: ParcelHeader, lease: LeaseId) -> Result<Parcelled, Refusal> {
+fn wrap(vault: &Vault, token: &Token, header: ParcelHeader, lease: LeaseId, lease_idle: u32) -> Result<Parcelled, Refusal> {
     let parcel = parcel::seal(token.secret(), header, &vault.parcel_keys)
         .map_err(|_| Refusal::new(RefusalCode::Malformed, "the worker's key cannot be used"))?;
     let parcel = Bytes::new(parcel.to_bytes()).map_err(|_| Refusal::new(RefusalCode::Upstream, "the token is too long"))?;
-    let lease_idle = vault.lease_idle(token);
     Ok(Parcelled { lease, parcel, expires: token.expires(), lease_idle, token_type: token.token_type().clone() })
 }

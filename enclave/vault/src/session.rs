@@ -4,7 +4,7 @@
 //! runs to its end even when its session does not: what was begun is audited.
 
 use crate::admission::{Admitted, admit_peer};
-use crate::vault::{SessionEntry, Vault};
+use crate::vault::{NewSession, SessionEntry, Vault};
 use crate::{crossing, operator};
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Text;
@@ -25,8 +25,6 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 pub const REATTEST_TIME: Duration = Duration::from_secs(60);
 /// Calls of one session under way at once; further ones wait in its connection.
 pub const CALLS: usize = 64;
-/// Messages that wait for a peer to read them; a peer that reads slower loses its session.
-pub const OUTGOING: usize = 1024;
 /// Nothing is sent for longer than this to a peer that does not read.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
@@ -46,12 +44,11 @@ pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
 }
 
 async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
-    let Admitted { standing, entry, mut ended } = admitted;
+    let Admitted { standing, new: NewSession { entry, mut ended, mut queue } } = admitted;
     let Standing { attested, mut reader, mut writer, exporter } = standing;
     let entry = Arc::new(entry);
     entry.believe(attested);
-    let (outgoing, mut queue) = mpsc::channel::<FromVault>(OUTGOING);
-    entry.connect(outgoing.clone());
+    let outgoing = entry.outgoing.clone();
     let calls = Arc::new(Semaphore::new(CALLS));
     let challenge = Challenge::default();
 
