@@ -151,11 +151,11 @@ impl<S: Stream> Judged<S> {
     }
 
     fn establish<P: Platform>(self, welcome: Welcome, role: Role, platform: P) -> Established<S, P> {
-        let (calls, waiting) = mpsc::channel(CALLS);
+        let (caller, asked, serving) = Caller::new();
         let (push, pushes) = mpsc::channel(PUSHES);
         let Channel { reader, writer, exporter } = self.channel;
-        let driver = Driver { reader, writer, exporter, waiting, push, role, platform };
-        Established { welcome, caller: Caller { calls }, pushes: Pushes { pushes }, driver }
+        let driver = Driver { reader, writer, exporter, asked, serving, push, role, platform };
+        Established { welcome, caller, pushes: Pushes { pushes }, driver }
     }
 }
 

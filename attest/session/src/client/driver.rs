@@ -1,6 +1,6 @@
 //! Keeps an established session going: calls out, answers and pushes in, and fresh evidence whenever the vault asks.
 
-use super::call::Waiting;
+use super::call::Serving;
 use crate::channel::{ChannelError, Exporter, Reader, Stream, Writer};
 use crate::platform::{Platform, PlatformError};
 use blindferry_proto::bounded::Bytes;
@@ -9,9 +9,7 @@ use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// What the vault tells us unasked.
 #[derive(Debug)]
@@ -32,30 +30,24 @@ pub struct Driver<S, P> {
     pub(super) reader: Reader<S>,
     pub(super) writer: Writer<S>,
     pub(super) exporter: Exporter<S>,
-    pub(super) waiting: mpsc::Receiver<Waiting>,
+    pub(super) asked: mpsc::Receiver<Call>,
+    pub(super) serving: Serving,
     pub(super) push: mpsc::Sender<(LeaseId, LeaseEnd)>,
     pub(super) role: Role,
     pub(super) platform: P,
 }
 
-type UnderWay = Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>;
-
 impl<S: Stream, P: Platform> Driver<S, P> {
     /// Runs until the session is over, and says why. Calls under way then end with [`CallError::Over`].
     pub async fn run(self) -> SessionOver {
-        let Self { mut reader, mut writer, exporter, mut waiting, push, role, platform } = self;
-        let under_way = UnderWay::default();
+        let Self { mut reader, mut writer, exporter, mut asked, serving, push, role, platform } = self;
         let (challenge, mut challenges) = mpsc::channel::<Context>(1);
-        let (proof, mut proofs) = mpsc::channel::<Waiting>(1);
+        let (proof, mut proofs) = mpsc::channel::<Call>(1);
 
         let receive = async {
             loop {
                 match reader.receive(MAX_FRAME).await {
-                    Ok(FromVault::Answer { id, answer }) => {
-                        let caller = under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                        // A caller that gave up has dropped its end; an answer nobody waits for is nothing.
-                        let _given_up = caller.map(|caller| caller.send(answer));
-                    }
+                    Ok(FromVault::Answer { id, answer }) => serving.answered(id, answer),
                     Ok(FromVault::Reattest { context }) => {
                         if challenge.try_send(context).is_err() {
                             return SessionOver::Pressed;
@@ -72,19 +64,19 @@ impl<S: Stream, P: Platform> Driver<S, P> {
             }
         };
         let send = async {
-            let mut id = 0;
             loop {
-                let next = tokio::select! {
+                let call = tokio::select! {
                     biased;
-                    Some(next) = proofs.recv() => next,
-                    next = waiting.recv() => match next {
-                        Some(next) => next,
+                    Some(call) = proofs.recv() => call,
+                    call = asked.recv() => match call {
+                        Some(call) => call,
                         None => return SessionOver::Ended,
                     },
                 };
-                id += 1;
-                under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id, next.1);
-                if let Err(source) = writer.send(&Call { id, request: next.0 }, MAX_FRAME).await {
+                if !serving.is_awaited(call.id) {
+                    continue;
+                }
+                if let Err(source) = writer.send(&call, MAX_FRAME).await {
                     return SessionOver::Failed { source };
                 }
             }
@@ -92,13 +84,14 @@ impl<S: Stream, P: Platform> Driver<S, P> {
         let reattest = async {
             loop {
                 let Some(context) = challenges.recv().await else { return SessionOver::Closed };
-                match prove_again(&exporter, role, &context, &platform, &proof).await {
+                match prove_again(&exporter, role, &context, &platform, &serving, &proof).await {
                     Ok(()) => {}
                     Err(over) => return over,
                 }
             }
         };
         let over = tokio::select! { over = receive => over, over = send => over, over = reattest => over };
+        serving.end();
         writer.close().await;
         over
     }
@@ -109,19 +102,20 @@ async fn prove_again<S: Stream, P: Platform>(
     role: Role,
     context: &Context,
     platform: &P,
-    proof: &mpsc::Sender<Waiting>,
+    serving: &Serving,
+    proof: &mpsc::Sender<Call>,
 ) -> Result<(), SessionOver> {
     let binder = exporter.own_binder(role, context).map_err(|source| SessionOver::Failed { source })?;
     let own = |source| SessionOver::OwnEvidence { source };
     let evidence = platform.evidence(&binder).await.map_err(own)?;
     let evidence = Bytes::new(evidence).map_err(|source| own(PlatformError::TooLong { what: "evidence", source }))?;
-    let (reply, answer) = oneshot::channel();
-    let sent = proof.send((Request::Reattest { evidence }, reply)).await;
+    let mut begun = serving.begin().map_err(|_| SessionOver::Closed)?;
+    let sent = proof.send(begun.call(Request::Reattest { evidence })).await;
     sent.map_err(|_| SessionOver::Closed)?;
-    match answer.await {
-        Ok(Answer::Done) => Ok(()),
-        Ok(Answer::Refused(refusal)) => Err(SessionOver::Refused { refusal }),
-        Ok(_) | Err(_) => Err(SessionOver::Closed),
+    match begun.answer().await {
+        Some(Answer::Done) => Ok(()),
+        Some(Answer::Refused(refusal)) => Err(SessionOver::Refused { refusal }),
+        Some(_) | None => Err(SessionOver::Closed),
     }
 }
 
