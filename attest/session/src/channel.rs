@@ -223,6 +223,25 @@ pub enum ChannelError {
     Random,
 }
 
+impl ChannelError {
+    /// The stable code for audit and metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotTls13 => "tls-version",
+            Self::Resumed => "tls-resumed",
+            Self::Protocol => "tls-protocol",
+            Self::NoPeerKey => "tls-no-key",
+            Self::Reflected => "tls-reflected",
+            Self::Closed | Self::Receive { .. } | Self::Send { .. } => "connection",
+            Self::FrameTooLong { .. } => "frame-too-long",
+            Self::Message { .. } => "malformed",
+            Self::Export { .. } | Self::Binder { .. } => "no-binder",
+            Self::Random => "no-random",
+        }
+    }
+}
+
 /// One stream under a lock that is held for a poll at a time, so that the two directions and the exporter can share it.
 #[derive(Debug)]
 struct Shared<S>(Arc<Mutex<TlsStream<S>>>);
