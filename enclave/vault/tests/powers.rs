@@ -5,6 +5,8 @@
 //! code cannot make (ptrace, process_vm_readv, io_uring_setup, bpf, keyctl, mmap of code) are put to the very programs
 //! that the kernel gets, in the unit tests of `confine/calls.rs`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test, though clippy sees none without the usual harness")]
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -44,7 +46,7 @@ fn main() {
 
 /// Tells a child what to try: `before:name`, `after:name`.
 const ATTEMPT: &str = "BLINDFERRY_TEST_ATTEMPT";
-/// How a child says that an attempt was refused with `EPERM` or `EACCES`; 0 says that it worked.
+/// How a child says that an attempt was refused, as in [`Gone::Refused`]; 0 says that it worked.
 const REFUSED: i32 = 10;
 /// How it says that something else went wrong.
 const BROKEN: i32 = 20;
@@ -58,7 +60,7 @@ struct Power {
 
 /// What an attempt meets.
 enum Gone {
-    /// `EPERM` or `EACCES`.
+    /// `EPERM` or `EACCES`; `EFBIG` for a file that may not grow.
     Refused,
     /// The end of the process by `SIGSYS`.
     Killed,
@@ -178,7 +180,7 @@ const POWERS: &[Power] = &[
         attempt: |b| {
             let pidfd = rustix::process::pidfd_open(b.sleeper.pid(), PidfdFlags::empty());
             // Confined, there is no pidfd to be had; the call under test must be made all the same.
-            let pidfd = pidfd.unwrap_or_else(|_| b.log.try_clone().map(OwnedFd::from).unwrap());
+            let pidfd = pidfd.or_else(|_| b.log.try_clone().map(OwnedFd::from))?;
             Ok(rustix::process::pidfd_getfd(&pidfd, 0, rustix::process::PidfdGetfdFlags::empty()).map(drop)?)
         },
         gone: Killed,
