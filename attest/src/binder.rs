@@ -65,9 +65,7 @@ impl Binder {
             return Err(BinderError::EmptyKey);
         }
         if own_spki.len() > Self::MAX_SPKI {
-            return Err(BinderError::KeyTooLong {
-                found: own_spki.len(),
-            });
+            return Err(BinderError::KeyTooLong { found: own_spki.len() });
         }
         if exporter.iter().all(|byte| *byte == 0) {
             return Err(BinderError::EmptyExporter);

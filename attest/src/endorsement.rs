@@ -42,6 +42,8 @@ pub struct EkHash([u8; 32]);
 pub struct EndorsementPolicy {
     /// EKs that are accepted by their hash, with or without a certificate.
     pub allowed: BTreeSet<EkHash>,
+    /// EKs that are refused whatever speaks for them: our own revocation list, since few vendors keep one.
+    pub denied: BTreeSet<EkHash>,
     /// Certificates (DER) of the CAs whose EK certificates are accepted.
     pub roots: Vec<Vec<u8>>,
     /// The manufacturers whose EK certificates are accepted. Does not concern EKs that are allowed by hash.
@@ -80,10 +82,7 @@ pub struct Endorsed {
 }
 
 /// The fresh secret of one credential activation, wiped when it is dropped.
-#[expect(
-    missing_debug_implementations,
-    reason = "a secret is mute, and so is what holds one"
-)]
+#[expect(missing_debug_implementations, reason = "a secret is mute, and so is what holds one")]
 pub struct ActivationSecret(Box<Zeroizing<[u8; 32]>>);
 
 /// What the host hands to TPM2_ActivateCredential. Not secret.
@@ -104,10 +103,7 @@ pub struct CredentialBlob {
 /// }
 /// ```
 #[must_use = "the AK is not known to live in this TPM until the answer was compared"]
-#[expect(
-    missing_debug_implementations,
-    reason = "a secret is mute, and so is what holds one"
-)]
+#[expect(missing_debug_implementations, reason = "a secret is mute, and so is what holds one")]
 pub struct Activation {
     ek_hash: EkHash,
     ak_name: AkName,
@@ -120,9 +116,7 @@ pub struct Activation {
 #[non_exhaustive]
 pub enum ActivationError {
     /// The answer is not the secret: the AK does not live in the TPM with this EK, or the answer is of another activation.
-    #[error(
-        "the activated credential is not the one that was sent: the AK does not live in the TPM with this EK"
-    )]
+    #[error("the activated credential is not the one that was sent: the AK does not live in the TPM with this EK")]
     Wrong,
 }
 
@@ -195,51 +189,29 @@ pub struct Enrolled {
 /// # Errors
 ///
 /// The first check that failed.
-pub fn endorse(
-    claim: EkClaim,
-    policy: &EndorsementPolicy,
-    now_unix: u64,
-) -> Result<Endorsed, EndorsementError> {
-    let EkClaim {
-        ek_public,
-        certificates,
-        ak_public,
-    } = claim;
-    let parsed =
-        Public::parse(&ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
+pub fn endorse(claim: EkClaim, policy: &EndorsementPolicy, now_unix: u64) -> Result<Endorsed, EndorsementError> {
+    let EkClaim { ek_public, certificates, ak_public } = claim;
+    let parsed = Public::parse(&ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
     let ek = template::from_template(parsed)?;
-    let ak =
-        Public::parse(&ak_public).map_err(|cause| parsing(cause, EndorsementError::AkPublic))?;
+    let ak = Public::parse(&ak_public).map_err(|cause| parsing(cause, EndorsementError::AkPublic))?;
     attesting(&ak).map_err(|form| match form {
-        AkForm::Attributes { missing, forbidden } => {
-            EndorsementError::AkAttributes { missing, forbidden }
-        }
+        AkForm::Attributes { missing, forbidden } => EndorsementError::AkAttributes { missing, forbidden },
         AkForm::NoScheme => EndorsementError::AkScheme,
     })?;
 
-    let ek_hash = EkHash(sha256(&[&ek.public.key().spki()]));
+    let ek_hash = EkHash::of_public(&ek_public)?;
+    if policy.denied.contains(&ek_hash) {
+        return Err(EndorsementError::Denied { ek: ek_hash });
+    }
     let manufacturer = if policy.allowed.contains(&ek_hash) {
         None
     } else if certificates.is_empty() || policy.roots.is_empty() {
         return Err(EndorsementError::NotAllowed { ek: ek_hash });
     } else {
         let key = ek.public.key();
-        certificate::certify(
-            key,
-            ek_hash,
-            &certificates,
-            &policy.roots,
-            &policy.manufacturers,
-            now_unix,
-        )?
-        .manufacturer
+        certificate::certify(key, ek_hash, &certificates, &policy.roots, &policy.manufacturers, now_unix)?.manufacturer
     };
-    Ok(Endorsed {
-        ek,
-        ek_hash,
-        ak_name: ak.name().clone(),
-        manufacturer,
-    })
+    Ok(Endorsed { ek, ek_hash, ak_name: ak.name().clone(), manufacturer })
 }
 
 /// A weak hash has its own code, wherever it is found.
@@ -275,21 +247,8 @@ impl Endorsed {
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
     ) -> Result<(CredentialBlob, Activation), ChallengeError> {
         let blob = credential::make(&self.ek, &self.ak_name, &secret, random)?;
-        let Self {
-            ek: _,
-            ek_hash,
-            ak_name,
-            manufacturer,
-        } = self;
-        Ok((
-            blob,
-            Activation {
-                ek_hash,
-                ak_name,
-                manufacturer,
-                secret,
-            },
-        ))
+        let Self { ek: _, ek_hash, ak_name, manufacturer } = self;
+        Ok((blob, Activation { ek_hash, ak_name, manufacturer, secret }))
     }
 }
 
@@ -299,9 +258,7 @@ impl ActivationSecret {
     /// # Errors
     ///
     /// When `random` fails.
-    pub fn draw(
-        random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>,
-    ) -> Result<Self, RandomError> {
+    pub fn draw(random: &mut dyn FnMut(&mut [u8]) -> Result<(), RandomError>) -> Result<Self, RandomError> {
         let mut secret = Self(Box::new(Zeroizing::new([0; 32])));
         random(secret.0.as_mut_slice())?;
         Ok(secret)
@@ -322,17 +279,8 @@ impl Activation {
         if !bool::from(self.secret.bytes().ct_eq(answer)) {
             return Err(ActivationError::Wrong);
         }
-        let Self {
-            ek_hash,
-            ak_name,
-            manufacturer,
-            secret: _,
-        } = self;
-        Ok(Enrolled {
-            ek_hash,
-            ak_name,
-            manufacturer,
-        })
+        let Self { ek_hash, ak_name, manufacturer, secret: _ } = self;
+        Ok(Enrolled { ek_hash, ak_name, manufacturer })
     }
 }
 
@@ -362,6 +310,22 @@ impl Enrolled {
 pub struct BadEkHash;
 
 impl EkHash {
+    /// The hash of the EK with this public area (TPMT_PUBLIC). Says nothing about whether it is one.
+    ///
+    /// # Errors
+    ///
+    /// When the public area does not parse.
+    pub fn of_public(ek_public: &[u8]) -> Result<Self, EndorsementError> {
+        let parsed = Public::parse(ek_public).map_err(|cause| parsing(cause, EndorsementError::EkPublic))?;
+        Ok(Self(sha256(&[&parsed.key().spki()])))
+    }
+
+    /// A hash that is known from elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

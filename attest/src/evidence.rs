@@ -95,9 +95,7 @@ impl Evidence {
             PLATFORM_TPM => Self::Tpm(TpmEvidence::read(&mut reader)?),
             found => return Err(EvidenceError::Platform { found }),
         };
-        reader
-            .finish("evidence")
-            .map_err(EvidenceError::Malformed)?;
+        reader.finish("evidence").map_err(EvidenceError::Malformed)?;
         Ok(evidence)
     }
 
@@ -130,31 +128,16 @@ impl TpmEvidence {
         ak_public: Vec<u8>,
         pcrs: Vec<(u8, [u8; 32])>,
     ) -> Result<Self, EvidenceError> {
-        for (part, bytes) in [
-            ("TPMS_ATTEST", &attest),
-            ("TPMT_SIGNATURE", &signature),
-            ("TPMT_PUBLIC", &ak_public),
-        ] {
+        for (part, bytes) in [("TPMS_ATTEST", &attest), ("TPMT_SIGNATURE", &signature), ("TPMT_PUBLIC", &ak_public)] {
             if bytes.is_empty() || bytes.len() > MAX_PART {
-                return Err(EvidenceError::Part {
-                    part,
-                    found: bytes.len(),
-                });
+                return Err(EvidenceError::Part { part, found: bytes.len() });
             }
         }
-        let ascending = pcrs
-            .iter()
-            .zip(pcrs.iter().skip(1))
-            .all(|((this, _), (next, _))| this < next);
+        let ascending = pcrs.iter().zip(pcrs.iter().skip(1)).all(|((this, _), (next, _))| this < next);
         if !ascending || pcrs.iter().any(|(index, _)| *index > 23) {
             return Err(EvidenceError::PcrOrder);
         }
-        Ok(Self {
-            attest,
-            signature,
-            ak_public,
-            pcrs,
-        })
+        Ok(Self { attest, signature, ak_public, pcrs })
     }
 
     /// TPMS_ATTEST as the TPM marshalled it.
@@ -183,18 +166,9 @@ impl TpmEvidence {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, EvidenceError> {
         let malformed = EvidenceError::Malformed;
-        let attest = reader
-            .sized(MAX_PART, "TPMS_ATTEST")
-            .map_err(malformed)?
-            .to_vec();
-        let signature = reader
-            .sized(MAX_PART, "TPMT_SIGNATURE")
-            .map_err(malformed)?
-            .to_vec();
-        let ak_public = reader
-            .sized(MAX_PART, "TPMT_PUBLIC")
-            .map_err(malformed)?
-            .to_vec();
+        let attest = reader.sized(MAX_PART, "TPMS_ATTEST").map_err(malformed)?.to_vec();
+        let signature = reader.sized(MAX_PART, "TPMT_SIGNATURE").map_err(malformed)?.to_vec();
+        let ak_public = reader.sized(MAX_PART, "TPMT_PUBLIC").map_err(malformed)?.to_vec();
         let count = reader.u8("PCR count").map_err(malformed)?;
         if count > 24 {
             return Err(EvidenceError::PcrOrder);

@@ -66,14 +66,8 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    pub(crate) fn array<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], Malformed> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(Malformed::Truncated { field })?;
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated { field })?;
         self.rest = rest;
         Ok(*head)
     }
@@ -96,27 +90,16 @@ impl<'a> Reader<'a> {
 
     /// A field of `len` bytes.
     pub(crate) fn bytes(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(Malformed::Truncated { field })?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Truncated { field })?;
         self.rest = rest;
         Ok(head)
     }
 
     /// A field with a 16-bit length before it (a TPM2B), of at most `limit` bytes.
-    pub(crate) fn sized(
-        &mut self,
-        limit: usize,
-        field: &'static str,
-    ) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn sized(&mut self, limit: usize, field: &'static str) -> Result<&'a [u8], Malformed> {
         let len = usize::from(self.u16(field)?);
         if len > limit {
-            return Err(Malformed::TooLong {
-                field,
-                found: len,
-                limit,
-            });
+            return Err(Malformed::TooLong { field, found: len, limit });
         }
         self.bytes(len, field)
     }

@@ -85,16 +85,8 @@ impl ReferenceValues {
     /// # Errors
     ///
     /// When the name or the list of firmware versions could not be written in a file.
-    pub fn capture(
-        role: Role,
-        name: &str,
-        firmware: Firmware,
-        now: &PcrValues,
-    ) -> Result<Self, ReferenceError> {
-        let pcrs = now
-            .iter()
-            .map(|(index, value)| (index, BTreeSet::from([*value])))
-            .collect();
+    pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
+        let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
         let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs))?;
         Self::new(role, vec![set])
     }
@@ -129,11 +121,7 @@ impl ReferenceValues {
     /// # Errors
     ///
     /// What differs from the set that comes closest.
-    pub(crate) fn matching(
-        &self,
-        values: &PcrValues,
-        firmware: u64,
-    ) -> Result<&ReferenceSet, AppraisalError> {
+    pub(crate) fn matching(&self, values: &PcrValues, firmware: u64) -> Result<&ReferenceSet, AppraisalError> {
         let mut refusal: Option<(usize, AppraisalError)> = None;
         for set in &self.sets {
             let mut differences = set.differences(values, firmware);
@@ -146,11 +134,7 @@ impl ReferenceValues {
             }
         }
         // `new` refuses to be without sets; were there none, nothing would be accepted.
-        Err(
-            refusal.map_or(AppraisalError::PcrValues(PcrError::Empty), |(_, first)| {
-                first
-            }),
-        )
+        Err(refusal.map_or(AppraisalError::PcrValues(PcrError::Empty), |(_, first)| first))
     }
 
     /// The one constructor: whatever exists is consistent.
@@ -163,48 +147,31 @@ impl ReferenceValues {
         let mut names = BTreeSet::new();
         for set in &sets {
             if !names.insert(&set.name) {
-                return Err(ReferenceError::NameTwice {
-                    name: set.name.clone(),
-                });
+                return Err(ReferenceError::NameTwice { name: set.name.clone() });
             }
             if matches!(set.pcrs, AcceptedPcrs::DangerouslyAny(_)) && sets.len() > 1 {
-                return Err(ReferenceError::AnyBesideOthers {
-                    name: set.name.clone(),
-                });
+                return Err(ReferenceError::AnyBesideOthers { name: set.name.clone() });
             }
             let found = set.selection()?;
             if found != selection {
-                return Err(ReferenceError::Selection {
-                    name: set.name.clone(),
-                    found,
-                    wanted: selection,
-                });
+                return Err(ReferenceError::Selection { name: set.name.clone(), found, wanted: selection });
             }
         }
-        Ok(Self {
-            role,
-            selection,
-            sets,
-        })
+        Ok(Self { role, selection, sets })
     }
 }
 
 impl ReferenceSet {
     fn new(name: String, firmware: Firmware, pcrs: AcceptedPcrs) -> Result<Self, ReferenceError> {
         if name.is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
-            return Err(ReferenceError::Name {
-                name: name.chars().take(MAX_TEXT).collect(),
-            });
+            return Err(ReferenceError::Name { name: name.chars().take(MAX_TEXT).collect() });
         }
         if matches!(&firmware, Firmware::Only(versions) if versions.is_empty()) {
             return Err(ReferenceError::NoFirmware { name });
         }
         match &pcrs {
             AcceptedPcrs::DangerouslyAny(reason) => {
-                if reason.trim().is_empty()
-                    || reason.len() > MAX_TEXT
-                    || reason.chars().any(char::is_control)
-                {
+                if reason.trim().is_empty() || reason.len() > MAX_TEXT || reason.chars().any(char::is_control) {
                     return Err(ReferenceError::Reason { name });
                 }
             }
@@ -214,11 +181,7 @@ impl ReferenceSet {
                 }
             }
         }
-        Ok(Self {
-            name,
-            firmware,
-            pcrs,
-        })
+        Ok(Self { name, firmware, pcrs })
     }
 
     /// Its name.
@@ -241,17 +204,10 @@ impl ReferenceSet {
             AcceptedPcrs::Only(accepted) => PcrSelection::new(accepted.keys().copied()),
             AcceptedPcrs::DangerouslyAny(_) => PcrSelection::new(0..=7),
         };
-        selected.map_err(|source| ReferenceError::Pcrs {
-            name: self.name.clone(),
-            source,
-        })
+        selected.map_err(|source| ReferenceError::Pcrs { name: self.name.clone(), source })
     }
 
-    fn differences<'a>(
-        &'a self,
-        values: &'a PcrValues,
-        firmware: u64,
-    ) -> impl Iterator<Item = AppraisalError> + 'a {
+    fn differences<'a>(&'a self, values: &'a PcrValues, firmware: u64) -> impl Iterator<Item = AppraisalError> + 'a {
         let pcrs = values.iter().filter_map(|(pcr, found)| {
             let wanted = match &self.pcrs {
                 AcceptedPcrs::DangerouslyAny(_) => return None,

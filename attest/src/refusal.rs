@@ -18,9 +18,7 @@ use crate::{
 #[non_exhaustive]
 pub enum AppraisalError {
     /// The reference values are for peers of another role.
-    #[error(
-        "the reference values are for role {found:?}, the peer must be {wanted:?}; load those of its role"
-    )]
+    #[error("the reference values are for role {found:?}, the peer must be {wanted:?}; load those of its role")]
     Role {
         /// The role of the reference values.
         found: Role,
@@ -28,14 +26,10 @@ pub enum AppraisalError {
         wanted: Role,
     },
     /// The public area of the attestation key does not parse.
-    #[error(
-        "cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384"
-    )]
+    #[error("cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     AkPublic(#[source] Malformed),
     /// Somewhere a hash is used that no judgement rests on.
-    #[error(
-        "the evidence rests on a weak hash; make the attestation key and the quote with SHA-256 or SHA-384"
-    )]
+    #[error("the evidence rests on a weak hash; make the attestation key and the quote with SHA-256 or SHA-384")]
     WeakHash(#[source] Malformed),
     /// The evidence is by another key than the one that was pinned.
     #[error(
@@ -60,9 +54,7 @@ pub enum AppraisalError {
         forbidden: Attributes,
     },
     /// The attestation key may sign by any scheme, so that the evidence would choose.
-    #[error(
-        "the attestation key has no fixed signature scheme; make one with RSASSA, RSAPSS or ECDSA"
-    )]
+    #[error("the attestation key has no fixed signature scheme; make one with RSASSA, RSAPSS or ECDSA")]
     AkScheme,
     /// The signature does not parse.
     #[error("cannot parse the signature of the quote")]
@@ -84,14 +76,10 @@ pub enum AppraisalError {
         ak: AkName,
     },
     /// The signed structure does not parse.
-    #[error(
-        "cannot parse TPMS_ATTEST, although its signature holds; the TPM is of a kind that we do not know"
-    )]
+    #[error("cannot parse TPMS_ATTEST, although its signature holds; the TPM is of a kind that we do not know")]
     Attest(#[source] Malformed),
     /// The signed structure is not one that a TPM made.
-    #[error(
-        "the signed structure begins with {found:#010x}, not with 0xff544347: it was not made by a TPM"
-    )]
+    #[error("the signed structure begins with {found:#010x}, not with 0xff544347: it was not made by a TPM")]
     QuoteMagic {
         /// Its first four bytes.
         found: u32,
@@ -183,7 +171,7 @@ pub enum AppraisalError {
     /// The TPM does not vouch for its clock.
     #[error(
         "the TPM does not vouch for its clock, as after a loss of power without shutdown; \
-         shut the host down in order, or wait until the TPM has stored its clock, an hour or so"
+         shut the host down in order, or wait until the TPM has stored its clock: seconds for some, over an hour for others"
     )]
     ClockUnsafe,
 }
@@ -236,9 +224,5 @@ impl From<QuoteError> for AppraisalError {
 }
 
 fn hex_or_nothing(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        "no challenge".to_owned()
-    } else {
-        hex::encode(bytes)
-    }
+    if bytes.is_empty() { "no challenge".to_owned() } else { hex::encode(bytes) }
 }

@@ -8,6 +8,7 @@
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
+//! | [`setup`] | what sets up a vault, on standard input and output | operator's command ⇄ vault |
 //!
 //! Holding a value of one of these types tells you that its bytes parsed and that every length was within its bound;
 //! nothing else. What was *checked* has types elsewhere.
@@ -26,3 +27,4 @@ pub mod parcel;
 pub mod refusal;
 pub mod role;
 pub mod session;
+pub mod setup;

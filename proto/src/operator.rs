@@ -45,14 +45,19 @@ pub enum OperatorRequest {
         /// Begin after this one.
         after: Option<HostName>,
     },
-    /// Allows a TPM to enrol under a name; or, without an EK, the one that waits under that name.
+    /// Allows a TPM to enrol under a name.
     HostApprove {
         /// The host's name.
         host: HostName,
-        /// The hash of its endorsement key; `None`: the one that waits.
-        ek: Option<EkDigest>,
+        /// Which TPM.
+        whom: Approvee,
         /// What it may be.
         role: Role,
+    },
+    /// Replaces the certificates of the TPM makers' CAs, for hosts that are approved by certificate.
+    EndorsementRoots {
+        /// Certificates in PEM, one after the other.
+        text: Text<MAX_DOCUMENT>,
     },
     /// Removes a host; its sessions and leases end.
     HostRemove {
@@ -73,8 +78,11 @@ pub enum OperatorRequest {
         /// The text, see the reference-value format.
         text: Text<MAX_DOCUMENT>,
     },
-    /// The reference values in force.
-    ReferenceShow,
+    /// The reference values in force for hosts of this role.
+    ReferenceShow {
+        /// Whose.
+        role: Role,
+    },
     /// Approves PCR values under which the vault's own key may be unsealed, beside those approved before.
     ApproveEnclave {
         /// PCR numbers and SHA-256 values, each PCR once.
@@ -89,6 +97,17 @@ pub enum OperatorRequest {
         /// The first number wanted.
         from: u64,
     },
+}
+
+/// Which TPM may enrol under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Approvee {
+    /// The one whose endorsement key has this hash.
+    Ek(EkDigest),
+    /// The one that waits under that name.
+    Waiting,
+    /// The first one whose EK certificate leads to one of the endorsement roots.
+    Certified,
 }
 
 /// What the vault answers an operator.
@@ -132,8 +151,8 @@ pub enum OperatorReply {
 pub struct HostEntry {
     /// Its name.
     pub name: HostName,
-    /// Its endorsement key.
-    pub ek: EkDigest,
+    /// Its endorsement key; `None` while any certified one may enrol.
+    pub ek: Option<EkDigest>,
     /// What it may be, or wants to be.
     pub role: Role,
     /// How far it got.

@@ -69,6 +69,12 @@ impl Terms {
         bytes
     }
 
+    /// SHA-256 of [`Terms::to_sign`]: what TPM2_VerifySignature takes.
+    #[must_use]
+    pub fn signed_digest(&self) -> [u8; POLICY_LEN] {
+        policy::authorized_hash(&self.policy(), &self.policy_ref.0)
+    }
+
     /// The digest of the policy: what a session's policy digest is after TPM2_PolicyPCR and TPM2_PolicyOR.
     #[must_use]
     pub fn policy(&self) -> [u8; POLICY_LEN] {

@@ -106,17 +106,19 @@ impl Device {
         self.ask(request, None).await?.secret("activate a credential")
     }
 
-    /// Seals a key of [`KEY_LEN`] bytes. The blob is not secret and needs no protection but against loss.
+    /// Seals a key of [`KEY_LEN`] bytes, and spends the copy that is handed over. The blob is not secret and needs no
+    /// protection but against loss.
     ///
     /// # Errors
     /// [`DeviceError`].
     pub async fn seal(
         &self,
-        key: &SharedSecret,
+        key: SharedSecret,
         authority: &Authority,
         policy_ref: PolicyRef,
     ) -> Result<Vec<u8>, DeviceError> {
         let request = Request::Seal { authority: authority.clone(), policy_ref };
+        // Dropped after the answer, and wiped then: earlier it would be wiped under the device process's hands.
         match self.ask(request, Some(key.as_fd())).await?.without_secret()? {
             Reply::Sealed(blob) if blob.len() <= BLOB_LIMIT => Ok(blob),
             reply => Err(unexpected("seal", &reply)),
@@ -133,8 +135,7 @@ impl Device {
         authority: &Authority,
         approval: &Approval,
     ) -> Result<SecretBytes, DeviceError> {
-        let request =
-            Request::Unseal { blob: blob.to_vec(), authority: authority.clone(), approval: approval.clone() };
+        let request = Request::Unseal { blob: blob.to_vec(), authority: authority.clone(), approval: approval.clone() };
         self.ask(request, None).await?.secret("unseal")
     }
 
@@ -255,11 +256,7 @@ struct Channel {
 }
 
 impl Channel {
-    async fn exchange(
-        &mut self,
-        request: Request,
-        descriptor: Option<BorrowedFd<'_>>,
-    ) -> Result<Answer, DeviceError> {
+    async fn exchange(&mut self, request: Request, descriptor: Option<BorrowedFd<'_>>) -> Result<Answer, DeviceError> {
         if self.broken {
             return Err(DeviceError::Ended);
         }

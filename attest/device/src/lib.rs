@@ -18,4 +18,5 @@ pub mod authority;
 pub mod client;
 pub mod pcr;
 pub mod protocol;
+mod refusal;
 pub mod spawn;

@@ -112,7 +112,7 @@ impl<S: Stream> Heard<S> {
     pub async fn prove<P: Platform>(
         mut self,
         platform: &P,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Sync),
     ) -> Result<Challenged<S>, ServerError> {
         let binder = self.channel.exporter.own_binder(Role::Vault, &self.open.context)?;
         let evidence = match platform.evidence(&binder).await {
@@ -251,7 +251,7 @@ impl Rechallenge {
     pub fn new<S: Stream>(
         exporter: &Exporter<S>,
         role: Role,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Sync),
     ) -> Result<(Self, Context), ServerError> {
         let context = fresh_context(random)?;
         let binder = exporter.peer_binder(role, &context)?;

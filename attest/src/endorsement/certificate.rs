@@ -35,9 +35,7 @@ pub(super) fn certify(
     now: u64,
 ) -> Result<Certified, EndorsementError> {
     let chain = parse_chain(chain)?;
-    let leaf = chain
-        .first()
-        .ok_or(EndorsementError::NotAllowed { ek: ek_hash })?;
+    let leaf = chain.first().ok_or(EndorsementError::NotAllowed { ek: ek_hash })?;
     // The cheap comparison first: a chain for another key is not worth a signature check.
     if !is_for(leaf, ek) {
         return Err(EndorsementError::CertificateKey { ek: ek_hash });
@@ -60,9 +58,7 @@ pub(super) fn certify(
         (Manufacturers::Any, _) => {}
         (Manufacturers::Only(accepted), Some(found)) if accepted.contains(found) => {}
         (Manufacturers::Only(_), found) => {
-            return Err(EndorsementError::Manufacturer {
-                found: found.clone(),
-            });
+            return Err(EndorsementError::Manufacturer { found: found.clone() });
         }
     }
     Ok(Certified { manufacturer })
@@ -75,10 +71,7 @@ fn parse_chain(chain: &[Vec<u8>]) -> Result<Vec<X509Certificate<'_>>, Endorsemen
     let mut parsed = Vec::with_capacity(chain.len());
     for (index, der) in chain.iter().enumerate() {
         if der.len() > MAX_CERTIFICATE {
-            return Err(EndorsementError::CertificateTooLong {
-                index,
-                found: der.len(),
-            });
+            return Err(EndorsementError::CertificateTooLong { index, found: der.len() });
         }
         parsed.push(parse(der).map_err(|what| EndorsementError::Certificate { index, what })?);
     }
@@ -94,17 +87,11 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
         return Err("it names two signature algorithms".to_owned());
     }
     // Fails when an extension is there twice.
-    certificate
-        .extensions_map()
-        .map_err(|error| error.to_string())?;
-    let broken =
-        certificate
-            .extensions()
-            .iter()
-            .find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::ParseError { error } => Some(error.to_string()),
-                _ => None,
-            });
+    certificate.extensions_map().map_err(|error| error.to_string())?;
+    let broken = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::ParseError { error } => Some(error.to_string()),
+        _ => None,
+    });
     broken.map_or(Ok(certificate), Err)
 }
 
@@ -117,69 +104,42 @@ fn is_for(certificate: &X509Certificate<'_>, ek: &Key) -> bool {
             *algorithm == oids::OID_KEY_TYPE_EC_PUBLIC_KEY && curve_of(certificate) == Some(*curve)
         }
     };
-    kind_fits
-        && spki.subject_public_key.unused_bits == 0
-        && *spki.subject_public_key.data == ek.bare()
+    kind_fits && spki.subject_public_key.unused_bits == 0 && *spki.subject_public_key.data == ek.bare()
 }
 
-fn valid_at(
-    certificate: &X509Certificate<'_>,
-    index: usize,
-    now: u64,
-) -> Result<(), EndorsementError> {
+fn valid_at(certificate: &X509Certificate<'_>, index: usize, now: u64) -> Result<(), EndorsementError> {
     let validity = certificate.validity();
-    let (not_before, not_after) = (
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    );
+    let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     match i64::try_from(now) {
         Ok(seconds) if (not_before..=not_after).contains(&seconds) => Ok(()),
-        _ => Err(EndorsementError::Validity {
-            index,
-            not_before,
-            not_after,
-            now,
-        }),
+        _ => Err(EndorsementError::Validity { index, not_before, not_after, now }),
     }
 }
 
-fn critical_extensions_known(
-    certificate: &X509Certificate<'_>,
-    index: usize,
-) -> Result<(), EndorsementError> {
-    let unknown = certificate
-        .extensions()
-        .iter()
-        .filter(|extension| extension.critical)
-        .find(|extension| {
-            !matches!(
-                extension.parsed_extension(),
-                ParsedExtension::BasicConstraints(_)
+fn critical_extensions_known(certificate: &X509Certificate<'_>, index: usize) -> Result<(), EndorsementError> {
+    let unknown = certificate.extensions().iter().filter(|extension| extension.critical).find(|extension| {
+        !matches!(
+            extension.parsed_extension(),
+            ParsedExtension::BasicConstraints(_)
                 | ParsedExtension::KeyUsage(_)
                 | ParsedExtension::ExtendedKeyUsage(_)
                 // Where an EK certificate names the TPM; critical when the subject is empty.
                 | ParsedExtension::SubjectAlternativeName(_)
                 // We ask for no particular policy, so that every one is as good as any.
                 | ParsedExtension::CertificatePolicies(_)
-            )
-        });
+        )
+    });
     match unknown {
         None => Ok(()),
-        Some(extension) => Err(EndorsementError::CriticalExtension {
-            index,
-            oid: extension.oid.to_id_string(),
-        }),
+        Some(extension) => Err(EndorsementError::CriticalExtension { index, oid: extension.oid.to_id_string() }),
     }
 }
 
 /// `index` counts the CA in the chain; between it and the leaf are `index - 1` other CAs.
 fn may_sign(authority: &X509Certificate<'_>, index: usize) -> Result<(), EndorsementError> {
     let refused = |what| EndorsementError::Authority { index, what };
-    let constraints = authority
-        .basic_constraints()
-        .ok()
-        .flatten()
-        .ok_or_else(|| refused("it has no basicConstraints"))?;
+    let constraints =
+        authority.basic_constraints().ok().flatten().ok_or_else(|| refused("it has no basicConstraints"))?;
     if !constraints.value.ca {
         return Err(refused("it is no CA"));
     }
@@ -189,9 +149,7 @@ fn may_sign(authority: &X509Certificate<'_>, index: usize) -> Result<(), Endorse
         return Err(refused("its path length is exceeded"));
     }
     match authority.key_usage() {
-        Ok(Some(usage)) if !usage.value.key_cert_sign() => {
-            Err(refused("its key usage is without keyCertSign"))
-        }
+        Ok(Some(usage)) if !usage.value.key_cert_sign() => Err(refused("its key usage is without keyCertSign")),
         Ok(_) => Ok(()),
         Err(_) => Err(refused("its key usage cannot be read")),
     }
@@ -203,8 +161,7 @@ fn signed_by(
     index: usize,
 ) -> Result<(), EndorsementError> {
     let refused = || EndorsementError::CertificateSignature { index };
-    let algorithm = accepted_algorithm(&certificate.signature_algorithm.algorithm, issuer)
-        .ok_or_else(refused)?;
+    let algorithm = accepted_algorithm(&certificate.signature_algorithm.algorithm, issuer).ok_or_else(refused)?;
     let value = &certificate.signature_value;
     if value.unused_bits != 0 {
         return Err(refused());
@@ -216,30 +173,15 @@ fn signed_by(
 
 /// What CAs of TPM vendors sign with, as far as it is strong: PKCS #1 v1.5 and ECDSA with SHA-2. The key of the issuer,
 /// not the certificate, says of which kind it must be.
-fn accepted_algorithm(
-    named: &Oid<'_>,
-    issuer: &X509Certificate<'_>,
-) -> Option<&'static dyn VerificationAlgorithm> {
+fn accepted_algorithm(named: &Oid<'_>, issuer: &X509Certificate<'_>) -> Option<&'static dyn VerificationAlgorithm> {
     let key = &issuer.public_key().algorithm.algorithm;
     if *key == oids::OID_PKCS1_RSAENCRYPTION {
         let algorithms: [(Oid<'_>, &'static dyn VerificationAlgorithm); 3] = [
-            (
-                oids::OID_PKCS1_SHA256WITHRSA,
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-            ),
-            (
-                oids::OID_PKCS1_SHA384WITHRSA,
-                &signature::RSA_PKCS1_2048_8192_SHA384,
-            ),
-            (
-                oids::OID_PKCS1_SHA512WITHRSA,
-                &signature::RSA_PKCS1_2048_8192_SHA512,
-            ),
+            (oids::OID_PKCS1_SHA256WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA256),
+            (oids::OID_PKCS1_SHA384WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA384),
+            (oids::OID_PKCS1_SHA512WITHRSA, &signature::RSA_PKCS1_2048_8192_SHA512),
         ];
-        return algorithms
-            .into_iter()
-            .find(|(oid, _)| oid == named)
-            .map(|(_, algorithm)| algorithm);
+        return algorithms.into_iter().find(|(oid, _)| oid == named).map(|(_, algorithm)| algorithm);
     }
     if *key != oids::OID_KEY_TYPE_EC_PUBLIC_KEY {
         return None;
@@ -256,13 +198,7 @@ fn accepted_algorithm(
 }
 
 fn curve_of(certificate: &X509Certificate<'_>) -> Option<Curve> {
-    let parameters = certificate
-        .public_key()
-        .algorithm
-        .parameters
-        .as_ref()?
-        .as_oid()
-        .ok()?;
+    let parameters = certificate.public_key().algorithm.parameters.as_ref()?.as_oid().ok()?;
     if parameters == oids::OID_EC_P256 {
         Some(Curve::P256)
     } else if parameters == oids::OID_NIST_EC_P384 {
@@ -273,12 +209,7 @@ fn curve_of(certificate: &X509Certificate<'_>) -> Option<Curve> {
 }
 
 /// The end of the chain must be signed by a root, or be one (but for the EK's own certificate, which cannot).
-fn anchored(
-    chain: &[X509Certificate<'_>],
-    ek: EkHash,
-    roots: &[Vec<u8>],
-    now: u64,
-) -> Result<(), EndorsementError> {
+fn anchored(chain: &[X509Certificate<'_>], ek: EkHash, roots: &[Vec<u8>], now: u64) -> Result<(), EndorsementError> {
     let end = chain.len().saturating_sub(1);
     let last = chain.get(end).ok_or(EndorsementError::NotAllowed { ek })?;
     let mut refusal = None;
@@ -300,10 +231,7 @@ fn anchored(
             Err(error) => refusal = Some(error),
         }
     }
-    Err(refusal.unwrap_or_else(|| EndorsementError::NoRoot {
-        ek,
-        issuer: last.issuer().to_string(),
-    }))
+    Err(refusal.unwrap_or_else(|| EndorsementError::NoRoot { ek, issuer: last.issuer().to_string() }))
 }
 
 /// Section 3.2 of the EK Credential Profile: not a CA, for encryption or key agreement, and, where it lists uses, for EKs.
@@ -312,9 +240,7 @@ fn for_an_ek(leaf: &X509Certificate<'_>, ek: &Key) -> Result<(), EndorsementErro
     if leaf.is_ca() {
         return Err(refused("it is a CA's"));
     }
-    let usage = leaf
-        .key_usage()
-        .map_err(|_| refused("its key usage cannot be read"))?;
+    let usage = leaf.key_usage().map_err(|_| refused("its key usage cannot be read"))?;
     let fits = match (usage, ek) {
         (None, _) => true,
         (Some(usage), Key::Rsa { .. }) => usage.value.key_encipherment(),
@@ -323,13 +249,11 @@ fn for_an_ek(leaf: &X509Certificate<'_>, ek: &Key) -> Result<(), EndorsementErro
     if !fits {
         return Err(refused("its key usage is not that of an EK"));
     }
-    let uses = leaf
-        .extended_key_usage()
-        .map_err(|_| refused("its extended key usage cannot be read"))?;
+    let uses = leaf.extended_key_usage().map_err(|_| refused("its extended key usage cannot be read"))?;
     match uses {
-        Some(uses) if !uses.value.any && !uses.value.other.contains(&TCG_KP_EK_CERTIFICATE) => Err(
-            refused("its extended key usage is without tcg-kp-EKCertificate"),
-        ),
+        Some(uses) if !uses.value.any && !uses.value.other.contains(&TCG_KP_EK_CERTIFICATE) => {
+            Err(refused("its extended key usage is without tcg-kp-EKCertificate"))
+        }
         _ => Ok(()),
     }
 }

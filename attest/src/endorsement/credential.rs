@@ -32,31 +32,16 @@ pub(super) fn make(
     let alg = ek.public.name_alg();
     let (seed, encrypted) = match ek.public.key() {
         Key::Rsa { modulus, exponent } => seed_for_rsa(alg, modulus, *exponent, random)?,
-        Key::Ecc {
-            curve: Curve::P256,
-            point,
-        } => seed_for_ecc::<p256::NistP256>(alg, point, random)?,
-        Key::Ecc {
-            curve: Curve::P384,
-            point,
-        } => seed_for_ecc::<p384::NistP384>(alg, point, random)?,
+        Key::Ecc { curve: Curve::P256, point } => seed_for_ecc::<p256::NistP256>(alg, point, random)?,
+        Key::Ecc { curve: Curve::P384, point } => seed_for_ecc::<p384::NistP384>(alg, point, random)?,
     };
-    Ok(CredentialBlob {
-        credential: sized(&protect(ek, &seed, ak, secret)),
-        encrypted_secret: sized(&encrypted),
-    })
+    Ok(CredentialBlob { credential: sized(&protect(ek, &seed, ak, secret)), encrypted_secret: sized(&encrypted) })
 }
 
 /// The contents of TPM2B_ID_OBJECT: the HMAC with its length, then the encrypted TPM2B_DIGEST.
 fn protect(ek: &Template, seed: &[u8], ak: &AkName, secret: &ActivationSecret) -> Vec<u8> {
     let alg = ek.public.name_alg();
-    let key = kdfa(
-        alg,
-        seed,
-        b"STORAGE\0",
-        ak.as_bytes(),
-        ek.symmetric.key_len(),
-    );
+    let key = kdfa(alg, seed, b"STORAGE\0", ak.as_bytes(), ek.symmetric.key_len());
     // In place, so that the secret leaves no copy.
     let mut identity = sized(secret.bytes());
     encrypt(ek.symmetric, &key, &mut identity);
@@ -79,20 +64,15 @@ fn seed_for_rsa(
     const LABEL: &[u8] = b"IDENTITY\0";
     let bits = u32::try_from(modulus.len() * 8).map_err(|_| ChallengeError::Key)?;
     let n = BoxedUint::from_be_slice(modulus, bits).map_err(|_| ChallengeError::Key)?;
-    let e =
-        BoxedUint::from_be_slice(&exponent.to_be_bytes(), 32).map_err(|_| ChallengeError::Key)?;
+    let e = BoxedUint::from_be_slice(&exponent.to_be_bytes(), 32).map_err(|_| ChallengeError::Key)?;
     let key = RsaPublicKey::new(n, e).map_err(|_| ChallengeError::Key)?;
     let mut seed = Zeroizing::new(vec![0; alg.digest_len()]);
     random(&mut seed).map_err(ChallengeError::Random)?;
     let mut source = Source(random);
     // By the padding's own method: unlike the key's, it takes a source that can fail.
     let encrypted = match alg {
-        HashAlg::Sha256 => {
-            Oaep::<sha2::Sha256>::new_with_label(LABEL).encrypt(&mut source, &key, &seed)
-        }
-        HashAlg::Sha384 => {
-            Oaep::<sha2::Sha384>::new_with_label(LABEL).encrypt(&mut source, &key, &seed)
-        }
+        HashAlg::Sha256 => Oaep::<sha2::Sha256>::new_with_label(LABEL).encrypt(&mut source, &key, &seed),
+        HashAlg::Sha384 => Oaep::<sha2::Sha384>::new_with_label(LABEL).encrypt(&mut source, &key, &seed),
     };
     match encrypted {
         Ok(encrypted) => Ok((seed, encrypted)),
@@ -115,28 +95,19 @@ where
     // Refuses points that are not on the curve.
     let ek = PublicKey::<C>::from_sec1_bytes(ek).map_err(|_| ChallengeError::Key)?;
     let ephemeral = ephemeral_key::<C>(random)?;
-    let agreed =
-        elliptic_curve::ecdh::diffie_hellman::<C>(ephemeral.to_nonzero_scalar(), ek.as_affine());
+    let agreed = elliptic_curve::ecdh::diffie_hellman::<C>(ephemeral.to_nonzero_scalar(), ek.as_affine());
     let ours = ephemeral.public_key().to_sec1_point(false);
     let theirs = ek.to_sec1_point(false);
     let (Some(our_x), Some(our_y), Some(their_x)) = (ours.x(), ours.y(), theirs.x()) else {
         return Err(ChallengeError::Key);
     };
-    let seed = kdfe(
-        alg,
-        agreed.raw_secret_bytes(),
-        b"IDENTITY\0",
-        our_x,
-        their_x,
-    );
+    let seed = kdfe(alg, agreed.raw_secret_bytes(), b"IDENTITY\0", our_x, their_x);
     let mut point = sized(our_x);
     point.extend_from_slice(&sized(our_y));
     Ok((seed, point))
 }
 
-fn ephemeral_key<C: CurveArithmetic>(
-    random: &mut Random<'_>,
-) -> Result<SecretKey<C>, ChallengeError> {
+fn ephemeral_key<C: CurveArithmetic>(random: &mut Random<'_>) -> Result<SecretKey<C>, ChallengeError> {
     // A draw is refused when it is not below the order of the curve: with a chance of 2⁻³² for P-256.
     const DRAWS: usize = 8;
     let mut bytes = Zeroizing::new(elliptic_curve::FieldBytes::<C>::default().to_vec());
@@ -162,16 +133,8 @@ fn kdfa(alg: HashAlg, key: &[u8], label: &[u8], context: &[u8], len: usize) -> Z
 }
 
 /// KDFe for a key as long as a digest (Part 1 section 11.4.10.3). `label` has its terminating zero.
-fn kdfe(
-    alg: HashAlg,
-    z: &[u8],
-    label: &[u8],
-    party_u: &[u8],
-    party_v: &[u8],
-) -> Zeroizing<Vec<u8>> {
-    derive(alg.digest_len(), |counter| {
-        Zeroizing::new(alg.hash(&[&counter.to_be_bytes(), z, label, party_u, party_v]))
-    })
+fn kdfe(alg: HashAlg, z: &[u8], label: &[u8], party_u: &[u8], party_v: &[u8]) -> Zeroizing<Vec<u8>> {
+    derive(alg.digest_len(), |counter| Zeroizing::new(alg.hash(&[&counter.to_be_bytes(), z, label, party_u, party_v])))
 }
 
 /// `len` bytes out of the blocks for counter 1, 2, and so on.

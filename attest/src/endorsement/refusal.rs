@@ -8,14 +8,10 @@ use crate::{reader::Malformed, tpm::public::Attributes};
 #[non_exhaustive]
 pub enum EndorsementError {
     /// The public area of the EK does not parse.
-    #[error(
-        "cannot parse the public area of the EK; it must be RSA of 2048 to 4096 bits, P-256 or P-384"
-    )]
+    #[error("cannot parse the public area of the EK; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     EkPublic(#[source] Malformed),
     /// The EK has not the attributes of an EK, so that it might not be one that its TPM alone can use.
-    #[error(
-        "the EK has attributes {found}, an EK has {low} or {high}; create it from the TCG's template"
-    )]
+    #[error("the EK has attributes {found}, an EK has {low} or {high}; create it from the TCG's template")]
     EkAttributes {
         /// Its attributes.
         found: Attributes,
@@ -31,9 +27,7 @@ pub enum EndorsementError {
         part: &'static str,
     },
     /// The public area of the AK does not parse.
-    #[error(
-        "cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384"
-    )]
+    #[error("cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     AkPublic(#[source] Malformed),
     /// The AK could sign what no TPM made, or could leave its TPM.
     #[error("the attestation key lacks {missing} and must not have {forbidden}")]
@@ -44,13 +38,17 @@ pub enum EndorsementError {
         forbidden: Attributes,
     },
     /// The AK may sign by any scheme.
-    #[error(
-        "the attestation key has no fixed signature scheme; make one with RSASSA, RSAPSS or ECDSA"
-    )]
+    #[error("the attestation key has no fixed signature scheme; make one with RSASSA, RSAPSS or ECDSA")]
     AkScheme,
     /// A key rests on a weak hash.
     #[error("a key rests on a weak hash; create it with SHA-256 or SHA-384")]
     WeakHash(#[source] Malformed),
+    /// The EK was revoked.
+    #[error("the EK {ek} is on the deny-list")]
+    Denied {
+        /// Its hash.
+        ek: EkHash,
+    },
     /// Neither the EK's hash is allowed, nor is there a certificate and a root to judge it by.
     #[error(
         "the EK {ek} is not allowed, and there is no certificate to judge it by; if this is the right TPM, allow its hash"
@@ -94,9 +92,7 @@ pub enum EndorsementError {
         what: &'static str,
     },
     /// A certificate has a critical extension that we do not process.
-    #[error(
-        "certificate {index} has the critical extension {oid}, which this program does not process"
-    )]
+    #[error("certificate {index} has the critical extension {oid}, which this program does not process")]
     CriticalExtension {
         /// Which.
         index: usize,
@@ -104,9 +100,7 @@ pub enum EndorsementError {
         oid: String,
     },
     /// A certificate is not valid at this time.
-    #[error(
-        "certificate {index} is valid from {not_before} to {not_after} (Unix time), now is {now}"
-    )]
+    #[error("certificate {index} is valid from {not_before} to {not_after} (Unix time), now is {now}")]
     Validity {
         /// Which.
         index: usize,
@@ -177,6 +171,7 @@ impl EndorsementError {
             Self::AkAttributes { .. } => "enrol-ak-attributes",
             Self::AkScheme => "enrol-ak-scheme",
             Self::WeakHash(_) => "enrol-hash-weak",
+            Self::Denied { .. } => "ek-denied",
             Self::NotAllowed { .. } => "ek-not-allowed",
             Self::ChainTooLong { .. } => "ek-chain-too-long",
             Self::CertificateTooLong { .. } => "ek-certificate-too-long",

@@ -8,9 +8,7 @@ use std::{
 use blindferry_proto::role::Role;
 use serde::Deserialize;
 
-use super::{
-    AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues,
-};
+use super::{AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues};
 use crate::tpm::{PcrSelection, pcr::PcrError};
 
 /// Why text is not reference values.
@@ -60,9 +58,7 @@ pub enum ReferenceError {
         name: String,
     },
     /// Firmware is neither `"any"` nor 16 hexadecimal digits.
-    #[error(
-        "{name:?} has firmware {found:?}: \"any\", or a list of 16 lower-case hexadecimal digits each, is needed"
-    )]
+    #[error("{name:?} has firmware {found:?}: \"any\", or a list of 16 lower-case hexadecimal digits each, is needed")]
     Firmware {
         /// The set.
         name: String,
@@ -70,9 +66,7 @@ pub enum ReferenceError {
         found: String,
     },
     /// There are neither PCR values nor the words that do without, or there are both.
-    #[error(
-        "{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two"
-    )]
+    #[error("{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two")]
     NoPcrs {
         /// The set.
         name: String,
@@ -98,9 +92,7 @@ pub enum ReferenceError {
         found: String,
     },
     /// A PCR value is not 64 lower-case hexadecimal digits, or stands there twice.
-    #[error(
-        "{name:?} lists {found:?} for PCR {pcr}: 64 lower-case hexadecimal digits are needed, each value once"
-    )]
+    #[error("{name:?} lists {found:?} for PCR {pcr}: 64 lower-case hexadecimal digits are needed, each value once")]
     PcrValue {
         /// The set.
         name: String,
@@ -172,32 +164,18 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if version != VERSION {
         return Err(ReferenceError::Version { found: version });
     }
-    let Document {
-        _version,
-        role,
-        tpm,
-    } = toml::from_str(text).map_err(ReferenceError::Toml)?;
-    let sets = tpm
-        .into_iter()
-        .map(ReferenceSet::try_from)
-        .collect::<Result<_, _>>()?;
+    let Document { _version, role, tpm } = toml::from_str(text).map_err(ReferenceError::Toml)?;
+    let sets = tpm.into_iter().map(ReferenceSet::try_from).collect::<Result<_, _>>()?;
     ReferenceValues::new(role.into(), sets)
 }
 
 pub(super) fn write(values: &ReferenceValues) -> String {
-    let mut out = format!(
-        "version = {VERSION}\nrole = \"{}\"\n",
-        RoleText::from(values.role()).text()
-    );
+    let mut out = format!("version = {VERSION}\nrole = \"{}\"\n", RoleText::from(values.role()).text());
     for set in &values.sets {
         let _ = write!(out, "\n[[tpm]]\nname = {}\n", quoted(&set.name));
         match &set.firmware {
             Firmware::Any => out.push_str("firmware = \"any\"\n"),
-            Firmware::Only(versions) => list(
-                &mut out,
-                "firmware",
-                versions.iter().map(|one| format!("{one:016x}")),
-            ),
+            Firmware::Only(versions) => list(&mut out, "firmware", versions.iter().map(|one| format!("{one:016x}"))),
         }
         match &set.pcrs {
             AcceptedPcrs::DangerouslyAny(reason) => {
@@ -258,12 +236,7 @@ impl TryFrom<TpmTable> for ReferenceSet {
     type Error = ReferenceError;
 
     fn try_from(table: TpmTable) -> Result<Self, ReferenceError> {
-        let TpmTable {
-            name,
-            firmware,
-            dangerously_accept_any_pcrs,
-            pcrs,
-        } = table;
+        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs } = table;
         let firmware = read_firmware(&name, firmware)?;
         let pcrs = match (pcrs, dangerously_accept_any_pcrs) {
             (Some(pcrs), None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
@@ -305,10 +278,7 @@ impl From<Role> for RoleText {
 }
 
 fn read_firmware(name: &str, firmware: FirmwareText) -> Result<Firmware, ReferenceError> {
-    let refused = |found: &str| ReferenceError::Firmware {
-        name: name.to_owned(),
-        found: found.to_owned(),
-    };
+    let refused = |found: &str| ReferenceError::Firmware { name: name.to_owned(), found: found.to_owned() };
     match firmware {
         FirmwareText::Word(word) if word == "any" => Ok(Firmware::Any),
         FirmwareText::Word(word) => Err(refused(&word)),
@@ -331,19 +301,12 @@ fn read_pcrs(
     for (key, texts) in pcrs {
         // One way to write each number, so that no PCR can stand there twice.
         let pcr = (0u8..24).find(|pcr| pcr.to_string() == key);
-        let pcr = pcr.ok_or_else(|| ReferenceError::PcrIndex {
-            name: name.to_owned(),
-            found: key,
-        })?;
+        let pcr = pcr.ok_or_else(|| ReferenceError::PcrIndex { name: name.to_owned(), found: key })?;
         let mut values = BTreeSet::new();
         for found in texts {
             let fresh = fixed_hex(&found).is_some_and(|value| values.insert(value));
             if !fresh {
-                return Err(ReferenceError::PcrValue {
-                    name: name.to_owned(),
-                    pcr,
-                    found,
-                });
+                return Err(ReferenceError::PcrValue { name: name.to_owned(), pcr, found });
             }
         }
         accepted.insert(pcr, values);

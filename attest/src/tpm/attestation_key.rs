@@ -6,10 +6,7 @@ use super::public::{Attributes, Public, Scheme};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AkForm {
     /// Its attributes.
-    Attributes {
-        missing: Attributes,
-        forbidden: Attributes,
-    },
+    Attributes { missing: Attributes, forbidden: Attributes },
     /// It signs by whatever scheme it is asked to.
     NoScheme,
 }

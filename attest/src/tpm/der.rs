@@ -7,11 +7,7 @@ pub(crate) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     match u8::try_from(len) {
         Ok(short @ 0..=0x7f) => out.push(short),
         _ => {
-            let bytes: Vec<u8> = len
-                .to_be_bytes()
-                .into_iter()
-                .skip_while(|byte| *byte == 0)
-                .collect();
+            let bytes: Vec<u8> = len.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
             // A usize has at most 8 bytes.
             out.push(0x80 | u8::try_from(bytes.len()).unwrap_or(8));
             out.extend_from_slice(&bytes);

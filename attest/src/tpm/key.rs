@@ -41,10 +41,7 @@ impl Key {
             }
             Self::Rsa { .. } => {
                 let algorithm = tlv(SEQUENCE, &[RSA_ENCRYPTION, NULL]);
-                tlv(
-                    SEQUENCE,
-                    &[&algorithm, &tlv(BIT_STRING, &[&[0], &self.bare()])],
-                )
+                tlv(SEQUENCE, &[&algorithm, &tlv(BIT_STRING, &[&[0], &self.bare()])])
             }
         }
     }
@@ -53,10 +50,7 @@ impl Key {
     pub(crate) fn bare(&self) -> Vec<u8> {
         match self {
             Self::Ecc { point, .. } => point.clone(),
-            Self::Rsa { modulus, exponent } => tlv(
-                SEQUENCE,
-                &[&unsigned(modulus), &unsigned(&exponent.to_be_bytes())],
-            ),
+            Self::Rsa { modulus, exponent } => tlv(SEQUENCE, &[&unsigned(modulus), &unsigned(&exponent.to_be_bytes())]),
         }
     }
 }
@@ -84,7 +78,5 @@ impl Curve {
 // 1.2.840.10045.2.1
 const EC_PUBLIC_KEY: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 // 1.2.840.113549.1.1.1
-const RSA_ENCRYPTION: &[u8] = &[
-    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
-];
+const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const NULL: &[u8] = &[0x05, 0x00];

@@ -12,9 +12,7 @@ pub struct AkName(Vec<u8>);
 
 /// Why bytes or text are not the Name of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not the Name of a TPM object: 000b and 64, or 000c and 96 lower-case hexadecimal digits are needed"
-)]
+#[error("not the Name of a TPM object: 000b and 64, or 000c and 96 lower-case hexadecimal digits are needed")]
 pub struct BadName;
 
 impl AkName {

@@ -75,7 +75,7 @@ impl PcrSelection {
         self.0
     }
 
-    /// As TPML_PCR_SELECTION with one entry for the SHA-256 bank, three octets of bits (Part 2 section 10.6.2).
+    /// As TPML_PCR_SELECTION with one entry for the SHA-256 bank, three octets of bits (Part 2 sections 10.6.2 and 10.9.7).
     #[must_use]
     pub fn to_tpml(self) -> [u8; 10] {
         let [low, middle, high, _] = self.0.to_le_bytes();
@@ -91,23 +91,11 @@ impl PcrValues {
     ///
     /// When the values are not of exactly the selected PCRs in ascending order.
     pub fn new(selection: PcrSelection, values: &[(u8, [u8; 32])]) -> Result<Self, PcrError> {
-        if !selection
-            .indices()
-            .eq(values.iter().map(|(index, _)| *index))
-        {
-            let found = values
-                .iter()
-                .filter(|(index, _)| *index < 24)
-                .fold(0, |bits, (index, _)| bits | 1 << index);
-            return Err(PcrError::Values {
-                found: Indices(found),
-                wanted: selection,
-            });
+        if !selection.indices().eq(values.iter().map(|(index, _)| *index)) {
+            let found = values.iter().filter(|(index, _)| *index < 24).fold(0, |bits, (index, _)| bits | 1 << index);
+            return Err(PcrError::Values { found: Indices(found), wanted: selection });
         }
-        Ok(Self {
-            selection,
-            ascending: values.iter().map(|(_, value)| *value).collect(),
-        })
+        Ok(Self { selection, ascending: values.iter().map(|(_, value)| *value).collect() })
     }
 
     /// Which PCRs these are.
@@ -137,8 +125,6 @@ impl fmt::Debug for PcrSelection {
 
 impl fmt::Debug for Indices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries((0..24).filter(|index| self.0 & (1 << index) != 0))
-            .finish()
+        f.debug_list().entries((0..24).filter(|index| self.0 & (1 << index) != 0)).finish()
     }
 }

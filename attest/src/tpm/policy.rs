@@ -12,12 +12,7 @@ use super::{
 #[must_use]
 pub fn policy_pcr(values: &PcrValues) -> [u8; 32] {
     const TPM_CC_POLICY_PCR: [u8; 4] = 0x0000_017f_u32.to_be_bytes();
-    sha256(&[
-        &[0; 32],
-        &TPM_CC_POLICY_PCR,
-        &values.selection().to_tpml(),
-        &values.digest(HashAlg::Sha256),
-    ])
+    sha256(&[&[0; 32], &TPM_CC_POLICY_PCR, &values.selection().to_tpml(), &values.digest(HashAlg::Sha256)])
 }
 
 /// The policy digest after TPM2_PolicyAuthorize, which forgets what came before:

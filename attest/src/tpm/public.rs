@@ -3,9 +3,7 @@
 use std::fmt;
 
 use super::{
-    algorithm::{
-        HashAlg, TPM_ALG_AES, TPM_ALG_CFB, TPM_ALG_ECC, TPM_ALG_ECDSA, TPM_ALG_NULL, TPM_ALG_RSA,
-    },
+    algorithm::{HashAlg, TPM_ALG_AES, TPM_ALG_CFB, TPM_ALG_ECC, TPM_ALG_ECDSA, TPM_ALG_NULL, TPM_ALG_RSA},
     algorithm::{TPM_ALG_RSAPSS, TPM_ALG_RSASSA},
     der::strip_zeros,
     key::{Curve, Key},
@@ -68,23 +66,12 @@ impl Public {
             TPM_ALG_RSA => read_rsa(&mut reader)?,
             TPM_ALG_ECC => read_ecc(&mut reader)?,
             other => {
-                return Err(Malformed::Value {
-                    field: "key type",
-                    found: other.into(),
-                });
+                return Err(Malformed::Value { field: "key type", found: other.into() });
             }
         };
         reader.finish("TPMT_PUBLIC")?;
         let name = AkName::compute(name_alg, bytes);
-        Ok(Self {
-            name,
-            name_alg,
-            attributes,
-            auth_policy,
-            symmetric,
-            scheme,
-            key,
-        })
+        Ok(Self { name, name_alg, attributes, auth_policy, symmetric, scheme, key })
     }
 
     /// nameAlg ‖ nameAlg's digest of exactly the bytes that were parsed.
@@ -215,10 +202,7 @@ impl Scheme {
             TPM_ALG_RSASSA => Ok(Self::RsaSsa(HashAlg::read(reader, "hash of the scheme")?)),
             TPM_ALG_RSAPSS => Ok(Self::RsaPss(HashAlg::read(reader, "hash of the scheme")?)),
             TPM_ALG_ECDSA => Ok(Self::Ecdsa(HashAlg::read(reader, "hash of the scheme")?)),
-            other => Err(Malformed::Value {
-                field: "signature scheme",
-                found: other.into(),
-            }),
+            other => Err(Malformed::Value { field: "signature scheme", found: other.into() }),
         }
     }
 
@@ -237,12 +221,10 @@ impl Scheme {
             return Ok(None);
         }
         match (kind, Self::read(reader)?) {
-            (TPM_ALG_RSA, scheme @ (Self::RsaSsa(_) | Self::RsaPss(_)))
-            | (TPM_ALG_ECC, scheme @ Self::Ecdsa(_)) => Ok(Some(scheme)),
-            _ => Err(Malformed::Value {
-                field: "key type under this signature scheme",
-                found: kind.into(),
-            }),
+            (TPM_ALG_RSA, scheme @ (Self::RsaSsa(_) | Self::RsaPss(_))) | (TPM_ALG_ECC, scheme @ Self::Ecdsa(_)) => {
+                Ok(Some(scheme))
+            }
+            _ => Err(Malformed::Value { field: "key type under this signature scheme", found: kind.into() }),
         }
     }
 }
@@ -273,10 +255,7 @@ impl Symmetric {
             TPM_ALG_NULL => return Ok(None),
             TPM_ALG_AES => {}
             other => {
-                return Err(Malformed::Value {
-                    field: "symmetric algorithm",
-                    found: other.into(),
-                });
+                return Err(Malformed::Value { field: "symmetric algorithm", found: other.into() });
             }
         }
         let bits = reader.u16("symmetric key bits")?;
@@ -284,14 +263,8 @@ impl Symmetric {
         match (bits, mode) {
             (128, TPM_ALG_CFB) => Ok(Some(Self::Aes128Cfb)),
             (256, TPM_ALG_CFB) => Ok(Some(Self::Aes256Cfb)),
-            (bits, TPM_ALG_CFB) => Err(Malformed::Value {
-                field: "symmetric key bits",
-                found: bits.into(),
-            }),
-            (_, mode) => Err(Malformed::Value {
-                field: "symmetric mode",
-                found: mode.into(),
-            }),
+            (bits, TPM_ALG_CFB) => Err(Malformed::Value { field: "symmetric key bits", found: bits.into() }),
+            (_, mode) => Err(Malformed::Value { field: "symmetric mode", found: mode.into() }),
         }
     }
 }
@@ -299,36 +272,23 @@ impl Symmetric {
 fn read_rsa(reader: &mut Reader<'_>) -> Result<Key, Malformed> {
     let bits = reader.u16("RSA key bits")?;
     if !matches!(bits, 2048 | 3072 | 4096) {
-        return Err(Malformed::Value {
-            field: "RSA key bits",
-            found: bits.into(),
-        });
+        return Err(Malformed::Value { field: "RSA key bits", found: bits.into() });
     }
     // Zero stands for 65537 (Part 2 section 12.2.3.5).
     let exponent = match reader.u32("RSA exponent")? {
         0 => 65537,
         odd if odd >= 65537 && odd % 2 == 1 => odd,
         other => {
-            return Err(Malformed::Value {
-                field: "RSA exponent",
-                found: other.into(),
-            });
+            return Err(Malformed::Value { field: "RSA exponent", found: other.into() });
         }
     };
     let modulus = reader.sized(usize::from(bits / 8), "RSA modulus")?;
     // A modulus of exactly the bits that the area names, and odd: the rest is for the libraries to refuse.
     let found = modulus.len();
     if found != usize::from(bits / 8) || modulus.first().is_none_or(|top| *top < 0x80) {
-        return Err(Malformed::Length {
-            field: "RSA modulus",
-            found,
-            wanted: usize::from(bits / 8),
-        });
+        return Err(Malformed::Length { field: "RSA modulus", found, wanted: usize::from(bits / 8) });
     }
-    Ok(Key::Rsa {
-        modulus: strip_zeros(modulus).to_vec(),
-        exponent,
-    })
+    Ok(Key::Rsa { modulus: strip_zeros(modulus).to_vec(), exponent })
 }
 
 fn read_ecc(reader: &mut Reader<'_>) -> Result<Key, Malformed> {
@@ -336,19 +296,13 @@ fn read_ecc(reader: &mut Reader<'_>) -> Result<Key, Malformed> {
         0x0003 => Curve::P256,
         0x0004 => Curve::P384,
         other => {
-            return Err(Malformed::Value {
-                field: "curve",
-                found: other.into(),
-            });
+            return Err(Malformed::Value { field: "curve", found: other.into() });
         }
     };
     match reader.u16("key derivation of the key")? {
         TPM_ALG_NULL => {}
         other => {
-            return Err(Malformed::Value {
-                field: "key derivation of the key",
-                found: other.into(),
-            });
+            return Err(Malformed::Value { field: "key derivation of the key", found: other.into() });
         }
     }
     let mut point = vec![0x04];

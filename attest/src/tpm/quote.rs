@@ -51,17 +51,13 @@ pub struct QuotedSelection(Vec<(u16, u32)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuoteError {
     /// The first four bytes are not those that a TPM puts before what it made itself.
-    #[error(
-        "the magic number is {found:#010x}, not {TPM_GENERATED:#010x}: no TPM made this structure"
-    )]
+    #[error("the magic number is {found:#010x}, not {TPM_GENERATED:#010x}: no TPM made this structure")]
     Magic {
         /// What they are.
         found: u32,
     },
     /// It attests something other than PCRs.
-    #[error(
-        "the attestation has type {found:#06x}, not that of a quote, {TPM_ST_ATTEST_QUOTE:#06x}"
-    )]
+    #[error("the attestation has type {found:#06x}, not that of a quote, {TPM_ST_ATTEST_QUOTE:#06x}")]
     Type {
         /// Its TPMI_ST_ATTEST.
         found: u16,
@@ -95,13 +91,7 @@ impl Quote {
         let selection = QuotedSelection::read(&mut reader)?;
         let pcr_digest = reader.sized(64, "pcrDigest")?.to_vec();
         reader.finish("TPMS_ATTEST")?;
-        Ok(Self {
-            challenge,
-            clock,
-            firmware,
-            selection,
-            pcr_digest,
-        })
+        Ok(Self { challenge, clock, firmware, selection, pcr_digest })
     }
 
     /// extraData: the qualifying data of the quote.
@@ -117,7 +107,7 @@ impl Quote {
     }
 
     /// firmwareVersion. True for keys under the endorsement hierarchy; for others a TPM adds a secret number to it and to
-    /// the counters of the clock, the same for each quote by that key (Part 1 section 36.7).
+    /// the counters of the clock, the same for each quote by that key (Part 1, "Attestation").
     #[must_use]
     pub fn firmware(&self) -> u64 {
         self.firmware
@@ -146,10 +136,7 @@ impl ClockInfo {
                 0 => false,
                 1 => true,
                 other => {
-                    return Err(Malformed::Value {
-                        field: "safe",
-                        found: other.into(),
-                    });
+                    return Err(Malformed::Value { field: "safe", found: other.into() });
                 }
             },
         })
@@ -158,11 +145,7 @@ impl ClockInfo {
 
 impl From<ClockInfo> for QuoteClock {
     fn from(now: ClockInfo) -> Self {
-        Self {
-            clock: now.clock,
-            reset_count: now.reset_count,
-            restart_count: now.restart_count,
-        }
+        Self { clock: now.clock, reset_count: now.reset_count, restart_count: now.restart_count }
     }
 }
 
@@ -177,20 +160,14 @@ impl QuotedSelection {
         let count = reader.u32("number of PCR banks")?;
         // TPML_PCR_SELECTION has room for 16 (HASH_COUNT).
         if count > 16 {
-            return Err(Malformed::Value {
-                field: "number of PCR banks",
-                found: count.into(),
-            });
+            return Err(Malformed::Value { field: "number of PCR banks", found: count.into() });
         }
         let mut banks = Vec::new();
         for _ in 0..count {
             let bank = reader.u16("PCR bank")?;
             let len = reader.u8("sizeofSelect")?;
             if len > 4 {
-                return Err(Malformed::Value {
-                    field: "sizeofSelect",
-                    found: len.into(),
-                });
+                return Err(Malformed::Value { field: "sizeofSelect", found: len.into() });
             }
             let mut bits = [0; 4];
             for (to, from) in bits.iter_mut().zip(reader.bytes(len.into(), "pcrSelect")?) {

@@ -40,10 +40,7 @@ impl Signature {
             }
         };
         reader.finish("TPMT_SIGNATURE")?;
-        Ok(Self {
-            scheme,
-            bytes: signature,
-        })
+        Ok(Self { scheme, bytes: signature })
     }
 
     /// The scheme that it claims.
@@ -57,32 +54,21 @@ impl Signature {
     /// PSS salts must be as long as the digest, as TPMs of FIPS 186-4 make them.
     pub(crate) fn verify<'a>(&self, key: &Key, message: &'a [u8]) -> Option<Signed<'a>> {
         let algorithm: &'static dyn VerificationAlgorithm = match (key, self.scheme) {
-            (Key::Rsa { .. }, Scheme::RsaSsa(HashAlg::Sha256)) => {
-                &signature::RSA_PKCS1_2048_8192_SHA256
-            }
-            (Key::Rsa { .. }, Scheme::RsaSsa(HashAlg::Sha384)) => {
-                &signature::RSA_PKCS1_2048_8192_SHA384
-            }
-            (Key::Rsa { .. }, Scheme::RsaPss(HashAlg::Sha256)) => {
-                &signature::RSA_PSS_2048_8192_SHA256
-            }
-            (Key::Rsa { .. }, Scheme::RsaPss(HashAlg::Sha384)) => {
-                &signature::RSA_PSS_2048_8192_SHA384
-            }
+            (Key::Rsa { .. }, Scheme::RsaSsa(HashAlg::Sha256)) => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Key::Rsa { .. }, Scheme::RsaSsa(HashAlg::Sha384)) => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Key::Rsa { .. }, Scheme::RsaPss(HashAlg::Sha256)) => &signature::RSA_PSS_2048_8192_SHA256,
+            (Key::Rsa { .. }, Scheme::RsaPss(HashAlg::Sha384)) => &signature::RSA_PSS_2048_8192_SHA384,
             (Key::Ecc { curve, .. }, Scheme::Ecdsa(hash)) => match (curve, hash) {
                 (Curve::P256, HashAlg::Sha256) => &signature::ECDSA_P256_SHA256_ASN1,
                 (Curve::P256, HashAlg::Sha384) => &signature::ECDSA_P256_SHA384_ASN1,
                 (Curve::P384, HashAlg::Sha256) => &signature::ECDSA_P384_SHA256_ASN1,
                 (Curve::P384, HashAlg::Sha384) => &signature::ECDSA_P384_SHA384_ASN1,
             },
-            (Key::Rsa { .. }, Scheme::Ecdsa(_))
-            | (Key::Ecc { .. }, Scheme::RsaSsa(_) | Scheme::RsaPss(_)) => {
+            (Key::Rsa { .. }, Scheme::Ecdsa(_)) | (Key::Ecc { .. }, Scheme::RsaSsa(_) | Scheme::RsaPss(_)) => {
                 return None;
             }
         };
-        UnparsedPublicKey::new(algorithm, key.bare())
-            .verify(message, &self.bytes)
-            .ok()?;
+        UnparsedPublicKey::new(algorithm, key.bare()).verify(message, &self.bytes).ok()?;
         Some(Signed(message))
     }
 }

@@ -23,15 +23,8 @@ fn codes() -> Vec<&'static str> {
 
 #[test]
 fn every_code_is_unique() {
-    let codes: Vec<_> = codes()
-        .into_iter()
-        .filter(|code| code.contains('-'))
-        .collect();
-    assert!(
-        codes.len() > 60,
-        "only {} codes found: the search is broken",
-        codes.len()
-    );
+    let codes: Vec<_> = codes().into_iter().filter(|code| code.contains('-')).collect();
+    assert!(codes.len() > 60, "only {} codes found: the search is broken", codes.len());
     let mut seen = BTreeSet::new();
     for code in codes {
         assert!(seen.insert(code), "{code} has two meanings");
@@ -43,10 +36,7 @@ fn every_code_is_kebab_case() {
     for code in codes() {
         let words: Vec<_> = code.split('-').collect();
         let fine = |word: &&str| {
-            !word.is_empty()
-                && word
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
         };
         assert!(words.iter().all(fine), "{code}");
     }

@@ -10,63 +10,27 @@ use crate::synthetic::Case;
 
 #[test]
 fn too_long_evidence_is_refused_before_it_is_parsed() {
-    assert_eq!(
-        Evidence::decode(&vec![1; MAX_EVIDENCE + 1])
-            .unwrap_err()
-            .code(),
-        "evidence-too-long"
-    );
+    assert_eq!(Evidence::decode(&vec![1; MAX_EVIDENCE + 1]).unwrap_err().code(), "evidence-too-long");
 }
 
 #[test]
 fn unknown_versions_and_platforms_are_refused() {
-    assert_eq!(
-        Evidence::decode(&[]).unwrap_err().code(),
-        "evidence-malformed"
-    );
-    assert_eq!(
-        Evidence::decode(&[2, 1]).unwrap_err().code(),
-        "evidence-version"
-    );
-    assert_eq!(
-        Evidence::decode(&[1, 9]).unwrap_err().code(),
-        "evidence-platform"
-    );
+    assert_eq!(Evidence::decode(&[]).unwrap_err().code(), "evidence-malformed");
+    assert_eq!(Evidence::decode(&[2, 1]).unwrap_err().code(), "evidence-version");
+    assert_eq!(Evidence::decode(&[1, 9]).unwrap_err().code(), "evidence-platform");
 }
 
 #[test]
 fn a_length_larger_than_its_part_can_be_is_refused() {
-    assert_eq!(
-        Evidence::decode(&[1, 1, 0xff, 0xff]).unwrap_err().code(),
-        "evidence-malformed"
-    );
-    assert_eq!(
-        TpmEvidence::new(vec![0; 1025], vec![0], vec![0], vec![])
-            .unwrap_err()
-            .code(),
-        "evidence-part"
-    );
-    assert_eq!(
-        TpmEvidence::new(vec![0], vec![], vec![0], vec![])
-            .unwrap_err()
-            .code(),
-        "evidence-part"
-    );
+    assert_eq!(Evidence::decode(&[1, 1, 0xff, 0xff]).unwrap_err().code(), "evidence-malformed");
+    assert_eq!(TpmEvidence::new(vec![0; 1025], vec![0], vec![0], vec![]).unwrap_err().code(), "evidence-part");
+    assert_eq!(TpmEvidence::new(vec![0], vec![], vec![0], vec![]).unwrap_err().code(), "evidence-part");
 }
 
 #[test]
 fn pcr_values_out_of_order_are_refused() {
-    for pcrs in [
-        vec![(7, [0; 32]), (4, [0; 32])],
-        vec![(4, [0; 32]), (4, [1; 32])],
-        vec![(24, [0; 32])],
-    ] {
-        assert_eq!(
-            TpmEvidence::new(vec![0], vec![0], vec![0], pcrs)
-                .unwrap_err()
-                .code(),
-            "evidence-pcr-order"
-        );
+    for pcrs in [vec![(7, [0; 32]), (4, [0; 32])], vec![(4, [0; 32]), (4, [1; 32])], vec![(24, [0; 32])]] {
+        assert_eq!(TpmEvidence::new(vec![0], vec![0], vec![0], pcrs).unwrap_err().code(), "evidence-pcr-order");
     }
 }
 
@@ -77,22 +41,13 @@ fn bytes_behind_evidence_are_refused() {
     let mut bytes = Evidence::Tpm(evidence).encode();
     assert!(Evidence::decode(&bytes).is_ok());
     bytes.push(0);
-    assert_eq!(
-        Evidence::decode(&bytes).unwrap_err().code(),
-        "evidence-malformed"
-    );
+    assert_eq!(Evidence::decode(&bytes).unwrap_err().code(), "evidence-malformed");
 }
 
 #[test]
 fn evidence_that_ends_early_is_refused_wherever_it_ends() {
     let parts = Case::good().parts();
-    let evidence = TpmEvidence::new(
-        parts.attest,
-        parts.signature,
-        parts.public,
-        vec![(4, [4; 32])],
-    )
-    .unwrap();
+    let evidence = TpmEvidence::new(parts.attest, parts.signature, parts.public, vec![(4, [4; 32])]).unwrap();
     let bytes = Evidence::Tpm(evidence).encode();
     for len in 0..bytes.len() {
         assert!(Evidence::decode(&bytes[..len]).is_err(), "{len} bytes");
@@ -104,10 +59,7 @@ fn selections_are_what_they_were_made_of() {
     assert!(PcrSelection::new([]).is_err());
     assert!(PcrSelection::new([24]).is_err());
     assert!(PcrSelection::new([7, 7]).is_err());
-    assert_eq!(
-        PcrSelection::new([0, 8, 23]).unwrap().to_tpml(),
-        [0, 0, 0, 1, 0x00, 0x0b, 3, 0x01, 0x01, 0x80]
-    );
+    assert_eq!(PcrSelection::new([0, 8, 23]).unwrap().to_tpml(), [0, 0, 0, 1, 0x00, 0x0b, 3, 0x01, 0x01, 0x80]);
 }
 
 proptest! {

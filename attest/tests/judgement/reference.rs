@@ -29,18 +29,9 @@ fn what_is_written_is_read_back_the_same() {
 #[test]
 fn a_changed_value_is_one_changed_line() {
     let before = ReferenceValues::parse(REFERENCE).unwrap().to_toml();
-    let after = ReferenceValues::parse(&REFERENCE.replace(&"78".repeat(32), &"79".repeat(32)))
-        .unwrap()
-        .to_toml();
-    let changed = before
-        .lines()
-        .zip(after.lines())
-        .filter(|(old, new)| old != new)
-        .count();
-    assert_eq!(
-        (before.lines().count(), changed),
-        (after.lines().count(), 1)
-    );
+    let after = ReferenceValues::parse(&REFERENCE.replace(&"78".repeat(32), &"79".repeat(32))).unwrap().to_toml();
+    let changed = before.lines().zip(after.lines()).filter(|(old, new)| old != new).count();
+    assert_eq!((before.lines().count(), changed), (after.lines().count(), 1));
 }
 
 #[test]
@@ -49,19 +40,10 @@ fn unknown_and_missing_keys_are_refused() {
     assert!(ReferenceValues::parse(&good).is_ok());
     assert_eq!(code(&format!("colour = 1\n{good}")), "reference-toml");
     assert_eq!(code(&good.replace("name = ", "nom = ")), "reference-toml");
-    assert_eq!(
-        code(&good.replace("firmware = \"any\"\n", "")),
-        "reference-toml"
-    );
+    assert_eq!(code(&good.replace("firmware = \"any\"\n", "")), "reference-toml");
     assert_eq!(code(&good.replace("version = 1\n", "")), "reference-toml");
-    assert_eq!(
-        code(&good.replace("\"vault\"", "\"king\"")),
-        "reference-toml"
-    );
-    assert_eq!(
-        code(&good.replace("[tpm.pcrs]\n", "[tpm.pcr]\n")),
-        "reference-toml"
-    );
+    assert_eq!(code(&good.replace("\"vault\"", "\"king\"")), "reference-toml");
+    assert_eq!(code(&good.replace("[tpm.pcrs]\n", "[tpm.pcr]\n")), "reference-toml");
 }
 
 #[test]
@@ -71,93 +53,47 @@ fn a_newer_version_is_called_that() {
 
 #[test]
 fn no_values_are_never_fine() {
-    assert_eq!(
-        code("version = 1\nrole = \"vault\"\n"),
-        "reference-no-platform"
-    );
+    assert_eq!(code("version = 1\nrole = \"vault\"\n"), "reference-no-platform");
     assert_eq!(code(HEAD), "reference-no-pcrs");
     assert_eq!(code(&format!("{HEAD}[tpm.pcrs]\n")), "reference-pcrs");
-    assert_eq!(
-        code(&format!("{HEAD}[tpm.pcrs]\n4 = []\n")),
-        "reference-pcr-no-value"
-    );
+    assert_eq!(code(&format!("{HEAD}[tpm.pcrs]\n4 = []\n")), "reference-pcr-no-value");
     let listed = HEAD.replace("\"any\"", "[]");
-    assert_eq!(
-        code(&format!("{listed}[tpm.pcrs]\n4 = [\"{VALUE}\"]\n")),
-        "reference-no-firmware"
-    );
+    assert_eq!(code(&format!("{listed}[tpm.pcrs]\n4 = [\"{VALUE}\"]\n")), "reference-no-firmware");
 }
 
 #[test]
 fn a_value_has_one_way_to_be_written() {
     let with = |pcrs: &str| format!("{HEAD}[tpm.pcrs]\n{pcrs}\n");
-    assert_eq!(
-        code(&with(&format!("04 = [\"{VALUE}\"]"))),
-        "reference-pcr-index"
-    );
-    assert_eq!(
-        code(&with(&format!("24 = [\"{VALUE}\"]"))),
-        "reference-pcr-index"
-    );
-    assert_eq!(
-        code(&with(&format!("4 = [\"{}\"]", "AB".repeat(32)))),
-        "reference-pcr-value"
-    );
+    assert_eq!(code(&with(&format!("04 = [\"{VALUE}\"]"))), "reference-pcr-index");
+    assert_eq!(code(&with(&format!("24 = [\"{VALUE}\"]"))), "reference-pcr-index");
+    assert_eq!(code(&with(&format!("4 = [\"{}\"]", "AB".repeat(32)))), "reference-pcr-value");
     assert_eq!(code(&with("4 = [\"44\"]")), "reference-pcr-value");
-    assert_eq!(
-        code(&with(&format!("4 = [\"{VALUE}\", \"{VALUE}\"]"))),
-        "reference-pcr-value"
-    );
-    assert_eq!(
-        code(&with(&format!("4 = [\"{VALUE}\"]")).replace("\"any\"", "\"7.2\"")),
-        "reference-firmware"
-    );
-    assert_eq!(
-        code(&with(&format!("4 = [\"{VALUE}\"]")).replace("\"any\"", "[\"7\"]")),
-        "reference-firmware"
-    );
+    assert_eq!(code(&with(&format!("4 = [\"{VALUE}\", \"{VALUE}\"]"))), "reference-pcr-value");
+    assert_eq!(code(&with(&format!("4 = [\"{VALUE}\"]")).replace("\"any\"", "\"7.2\"")), "reference-firmware");
+    assert_eq!(code(&with(&format!("4 = [\"{VALUE}\"]")).replace("\"any\"", "[\"7\"]")), "reference-firmware");
 }
 
 #[test]
 fn platforms_must_list_the_same_pcrs_and_differ_in_name() {
     let one = format!("{HEAD}[tpm.pcrs]\n4 = [\"{VALUE}\"]\n");
     let other = |name: &str, pcr: u8| {
-        format!(
-            "[[tpm]]\nname = \"{name}\"\nfirmware = \"any\"\n[tpm.pcrs]\n{pcr} = [\"{VALUE}\"]\n"
-        )
+        format!("[[tpm]]\nname = \"{name}\"\nfirmware = \"any\"\n[tpm.pcrs]\n{pcr} = [\"{VALUE}\"]\n")
     };
     assert!(ReferenceValues::parse(&format!("{one}{}", other("two", 4))).is_ok());
-    assert_eq!(
-        code(&format!("{one}{}", other("two", 7))),
-        "reference-pcr-selection"
-    );
-    assert_eq!(
-        code(&format!("{one}{}", other("one", 4))),
-        "reference-name-twice"
-    );
+    assert_eq!(code(&format!("{one}{}", other("two", 7))), "reference-pcr-selection");
+    assert_eq!(code(&format!("{one}{}", other("one", 4))), "reference-name-twice");
 }
 
 #[test]
 fn any_pcrs_must_be_asked_for_in_words_and_alone() {
     let any = format!("{HEAD}dangerously_accept_any_pcrs = \"bench without secrets\"\n");
     let read = ReferenceValues::parse(&any).unwrap();
-    assert_eq!(
-        read.sets()[0].dangerously_accepts_any_pcrs(),
-        Some("bench without secrets")
-    );
+    assert_eq!(read.sets()[0].dangerously_accepts_any_pcrs(), Some("bench without secrets"));
     assert_eq!(ReferenceValues::parse(&read.to_toml()).unwrap(), read);
     assert_eq!(read.selection(), PcrSelection::new(0..8).unwrap());
-    assert_eq!(
-        code(&any.replace("bench without secrets", " ")),
-        "reference-reason"
-    );
-    assert_eq!(
-        code(&format!("{any}[tpm.pcrs]\n4 = [\"{VALUE}\"]\n")),
-        "reference-no-pcrs"
-    );
-    let beside = format!(
-        "{any}[[tpm]]\nname = \"two\"\nfirmware = \"any\"\n[tpm.pcrs]\n4 = [\"{VALUE}\"]\n"
-    );
+    assert_eq!(code(&any.replace("bench without secrets", " ")), "reference-reason");
+    assert_eq!(code(&format!("{any}[tpm.pcrs]\n4 = [\"{VALUE}\"]\n")), "reference-no-pcrs");
+    let beside = format!("{any}[[tpm]]\nname = \"two\"\nfirmware = \"any\"\n[tpm.pcrs]\n4 = [\"{VALUE}\"]\n");
     assert_eq!(code(&beside), "reference-any-beside-others");
 }
 
@@ -185,10 +121,7 @@ fn any_pcrs_still_means_that_all_else_is_checked() {
 #[test]
 fn too_much_is_refused_before_it_is_parsed() {
     let long = " ".repeat(MAX_REFERENCE + 1);
-    assert!(matches!(
-        ReferenceValues::parse(&long),
-        Err(ReferenceError::TooLong { .. })
-    ));
+    assert!(matches!(ReferenceValues::parse(&long), Err(ReferenceError::TooLong { .. })));
 }
 
 #[test]

@@ -20,16 +20,8 @@ impl SoftwareTpm {
     /// Starts one; says why and gives nothing when the programs are not installed.
     pub(crate) fn start() -> Option<Self> {
         for program in ["swtpm", "tpm2_createek", "tpm2_policyauthorize", "openssl"] {
-            if Command::new(program)
-                .arg("--version")
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_err()
-            {
-                println!(
-                    "skipped: {program} is not installed (packages swtpm, tpm2-tools, openssl)"
-                );
+            if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+                println!("skipped: {program} is not installed (packages swtpm, tpm2-tools, openssl)");
                 return None;
             }
         }
@@ -46,10 +38,7 @@ impl SoftwareTpm {
         let tpm = Self { dir, process };
         let started = Instant::now();
         while !tpm.path("tpm.ctrl").exists() {
-            assert!(
-                started.elapsed() < Duration::from_secs(10),
-                "swtpm did not start"
-            );
+            assert!(started.elapsed() < Duration::from_secs(10), "swtpm did not start");
             thread::sleep(Duration::from_millis(10));
         }
         Some(tpm)
@@ -83,17 +72,10 @@ impl SoftwareTpm {
         let output = Command::new(words.next().unwrap())
             .args(words)
             .current_dir(self.dir.path())
-            .env(
-                "TPM2TOOLS_TCTI",
-                format!("swtpm:path={}", self.path("tpm").display()),
-            )
+            .env("TPM2TOOLS_TCTI", format!("swtpm:path={}", self.path("tpm").display()))
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{line}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -143,16 +125,8 @@ mod policy_digests {
         };
         tpm.run(&format!("tpm2_pcrextend 7:sha256={}", "5a".repeat(32)));
         tpm.run("tpm2_pcrread sha256:0,7,16 -o values");
-        let read: Vec<[u8; 32]> = tpm
-            .read("values")
-            .chunks_exact(32)
-            .map(|value| value.try_into().unwrap())
-            .collect();
-        let values = PcrValues::new(
-            values().selection(),
-            &[(0, read[0]), (7, read[1]), (16, read[2])],
-        )
-        .unwrap();
+        let read: Vec<[u8; 32]> = tpm.read("values").chunks_exact(32).map(|value| value.try_into().unwrap()).collect();
+        let values = PcrValues::new(values().selection(), &[(0, read[0]), (7, read[1]), (16, read[2])]).unwrap();
         tpm.run("tpm2_startauthsession -S session");
         tpm.run("tpm2_policypcr -S session -l sha256:0,7,16 -L policy");
         assert_eq!(tpm.read("policy"), policy_pcr(&values));
@@ -165,22 +139,15 @@ mod policy_digests {
         };
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-        let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random)
-                .unwrap();
-        let public = Key::Ecc {
-            curve: Curve::P256,
-            point: key.public_key().as_ref().to_vec(),
-        };
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
+        let public = Key::Ecc { curve: Curve::P256, point: key.public_key().as_ref().to_vec() };
         tpm.write("authority.der", &public.spki());
         tpm.run("openssl pkey -pubin -inform DER -in authority.der -out authority.pem");
         tpm.once("tpm2_loadexternal -C o -G ecc -u authority.pem -c authority -n authority.name");
 
         let (approved, policy_ref) = (policy_pcr(&values()), b"the kek");
         // ring hashes the message, so that it signs exactly the authorised hash.
-        let signature = key
-            .sign(&random, &[&approved[..], policy_ref].concat())
-            .unwrap();
+        let signature = key.sign(&random, &[&approved[..], policy_ref].concat()).unwrap();
         tpm.write("signature", signature.as_ref());
         tpm.write("hash", &authorized_hash(&approved, policy_ref));
         tpm.run("tpm2_verifysignature -c authority -d hash -s signature -f ecdsa -t ticket");
@@ -190,9 +157,6 @@ mod policy_digests {
         tpm.run("tpm2_startauthsession --policy-session -S session");
         tpm.run("tpm2_policypcr -S session -l sha256:0,7,16");
         tpm.run("tpm2_policyauthorize -S session -i approved -q reference -n authority.name -t ticket -L policy");
-        assert_eq!(
-            tpm.read("policy"),
-            policy_authorize(&tpm.read("authority.name"), policy_ref)
-        );
+        assert_eq!(tpm.read("policy"), policy_authorize(&tpm.read("authority.name"), policy_ref));
     }
 }

@@ -55,15 +55,9 @@ pub(crate) struct Parts {
 impl Case {
     pub(crate) fn good() -> Self {
         let random = SystemRandom::new();
-        let pkcs8 =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         Self {
-            key: EcdsaKeyPair::from_pkcs8(
-                &ECDSA_P256_SHA256_FIXED_SIGNING,
-                pkcs8.as_ref(),
-                &random,
-            )
-            .unwrap(),
+            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap(),
             name_alg: 0x000b,
             attributes: AK_ATTRIBUTES,
             key_scheme: vec![0x00, 0x18, 0x00, 0x0b],
@@ -83,11 +77,7 @@ impl Case {
             after_public: vec![],
             after_signature: vec![],
             pinned: None,
-            earlier: Some(QuoteClock {
-                clock: 999_999,
-                reset_count: 5,
-                restart_count: 2,
-            }),
+            earlier: Some(QuoteClock { clock: 999_999, reset_count: 5, restart_count: 2 }),
             role: Role::Broker,
             reference: REFERENCE.to_owned(),
         }
@@ -104,11 +94,7 @@ impl Case {
         sized(&mut signature, r);
         sized(&mut signature, s);
         signature.extend_from_slice(&self.after_signature);
-        Parts {
-            attest,
-            signature,
-            public: self.public(),
-        }
+        Parts { attest, signature, public: self.public() }
     }
 
     pub(crate) fn judge(self) -> Result<Attested, AppraisalError> {
@@ -117,17 +103,8 @@ impl Case {
     }
 
     pub(crate) fn judge_parts(&self, parts: Parts) -> Result<Attested, AppraisalError> {
-        let pinned = self
-            .pinned
-            .clone()
-            .unwrap_or_else(|| name_of(&self.public()));
-        let evidence = TpmEvidence::new(
-            parts.attest,
-            parts.signature,
-            parts.public,
-            self.pcrs.clone(),
-        )
-        .unwrap();
+        let pinned = self.pinned.clone().unwrap_or_else(|| name_of(&self.public()));
+        let evidence = TpmEvidence::new(parts.attest, parts.signature, parts.public, self.pcrs.clone()).unwrap();
         // Through the wire form, as it would come from a peer.
         let evidence = Evidence::decode(&Evidence::Tpm(evidence).encode()).unwrap();
         let expected = Expected {
@@ -136,11 +113,7 @@ impl Case {
             pinned_ak: &pinned,
             earlier: self.earlier.as_ref(),
         };
-        appraise(
-            evidence,
-            expected,
-            &ReferenceValues::parse(&self.reference).unwrap(),
-        )
+        appraise(evidence, expected, &ReferenceValues::parse(&self.reference).unwrap())
     }
 
     fn public(&self) -> Vec<u8> {

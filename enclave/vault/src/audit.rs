@@ -1,1 +1,223 @@
-//! Not written yet.
+//! The audit: every event signed, chained and durable before anybody relies on it.
+//!
+//! Events go to one writer ([`AuditWriter`]), which turns whatever waits into one transaction; [`Auditor::record`]
+//! returns when that is durable. The store holds ciphertext, and the head of the chain is in the root of the manifest,
+//! moved by the same transaction. So:
+//!
+//! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify()`]);
+//! - a tail that is cut off does not fit the root: found at the start ([`Auditor::open`]), and at once by a reader who
+//!   compares with the head that the vault tells;
+//! - **not found** by the vault is a store that was replaced as a whole, while the vault was down, by an earlier state
+//!   of itself. A reader who remembers a head finds that too.
+
+mod chain;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use blindferry_proto::audit::{Event, Record};
+use blindferry_proto::bounded::CodecError;
+use blindferry_proto::identifier::AuditKey;
+use blindferry_proto::limits::MAX_PAGE;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::chain::{Chain, Signer};
+pub use self::verify::{ChainError, Head, Verified, verify};
+
+use crate::clock::Clock;
+use crate::store::log::{MAX_APPEND, audit_tampered};
+use crate::store::{Backing, Records, StoreError, Tampering};
+
+/// Events that may wait for the writer. More than so many means that the store has stalled; whoever comes then waits.
+const MAX_WAITING: usize = 256;
+
+/// Proof that an event is in the audit, durably.
+#[derive(Debug)]
+#[must_use = "what needs a record should take its proof"]
+pub struct Recorded {
+    number: u64,
+}
+
+impl Recorded {
+    /// The record's number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// Why an event was not recorded, or records not read.
+#[derive(Clone, Debug, Error)]
+pub enum AuditError {
+    /// The store did not take or give it. Should the answer only have got lost, the record may appear later.
+    #[error("cannot keep or read audit records")]
+    Store(#[source] Arc<StoreError>),
+    /// The event does not fit a record.
+    #[error("cannot encode the event")]
+    Event(#[source] CodecError),
+    /// The writer has ended.
+    #[error("the audit's writer has ended")]
+    Ended,
+    /// The signing seed has a wrong length.
+    #[error("not a seed of an audit key")]
+    Seed,
+}
+
+/// Where events are recorded and records are read. Clones share one writer.
+#[derive(Debug)]
+pub struct Auditor<B> {
+    records: Arc<Records<B>>,
+    key: AuditKey,
+    writer: mpsc::Sender<Waiting>,
+}
+
+/// The one writer, to be spawned; it ends when the last [`Auditor`] is gone and everything is written.
+#[derive(Debug)]
+pub struct AuditWriter<B> {
+    records: Arc<Records<B>>,
+    signer: Signer,
+    clock: Clock,
+    events: mpsc::Receiver<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    event: Event,
+    done: oneshot::Sender<Result<Recorded, AuditError>>,
+}
+
+impl<B: Backing> Auditor<B> {
+    /// Opens the audit where it was left: the newest record must be the one that the manifest's root names, and be
+    /// signed by us. `clock` dates the records.
+    ///
+    /// # Errors
+    /// [`AuditError::Store`] with [`StoreError::Tampered`] when the end of the audit is not as it was left.
+    pub async fn open(
+        records: Arc<Records<B>>,
+        signer: Signer,
+        clock: Clock,
+    ) -> Result<(Self, AuditWriter<B>), AuditError> {
+        check_end(&records, &signer.key()).await.map_err(|error| AuditError::Store(Arc::new(error)))?;
+        let (writer, events) = mpsc::channel(MAX_WAITING);
+        let auditor = Self { records: records.clone(), key: signer.key(), writer };
+        Ok((auditor, AuditWriter { records, signer, clock, events }))
+    }
+
+    /// Records an event. When this returns, the record is durable; records have the order in which this was called.
+    ///
+    /// # Errors
+    /// [`AuditError`]; whoever gets one must not do what was to be recorded.
+    pub async fn record(&self, event: Event) -> Result<Recorded, AuditError> {
+        let (done, answer) = oneshot::channel();
+        self.writer.send(Waiting { event, done }).await.map_err(|_| AuditError::Ended)?;
+        answer.await.map_err(|_| AuditError::Ended)?
+    }
+
+    /// Records in order from number `from` on, at most `most` and [`MAX_PAGE`]; empty at the end.
+    ///
+    /// # Errors
+    /// [`AuditError::Store`] with [`StoreError::Tampered`] at the first that is missing or not ours. Links and
+    /// signatures are for the reader to check, with [`verify()`].
+    pub async fn read(&self, from: u64, most: usize) -> Result<Vec<Record>, AuditError> {
+        let Some(most) = NonZeroUsize::new(most.min(MAX_PAGE)) else {
+            return Ok(Vec::new());
+        };
+        let head = self.head();
+        let rows = self.records.audit_page(from, most).await.map_err(|error| AuditError::Store(Arc::new(error)))?;
+        let due = head.is_some_and(|head| from <= head.number);
+        if due && rows.is_empty() {
+            return Err(AuditError::Store(Arc::new(audit_tampered(from, Tampering::Missing))));
+        }
+        let mut page = Vec::with_capacity(rows.len());
+        for ((number, record), expected) in rows.into_iter().zip(from..) {
+            if number != expected {
+                return Err(AuditError::Store(Arc::new(audit_tampered(expected, Tampering::Missing))));
+            }
+            page.push(record);
+        }
+        Ok(page)
+    }
+
+    /// The newest record.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.records.audit_head()
+    }
+
+    /// The key that verifies.
+    #[must_use]
+    pub fn key(&self) -> AuditKey {
+        self.key
+    }
+}
+
+impl<B> Clone for Auditor<B> {
+    fn clone(&self) -> Self {
+        Self { records: self.records.clone(), key: self.key, writer: self.writer.clone() }
+    }
+}
+
+impl<B: Backing> AuditWriter<B> {
+    /// Writes until the last [`Auditor`] is gone.
+    pub async fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_APPEND);
+        while self.events.recv_many(&mut batch, MAX_APPEND).await != 0 {
+            self.write(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn write(&self, batch: Vec<Waiting>) {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let written = self
+            .records
+            .append_audit(|head| {
+                let mut rows = Vec::with_capacity(batch.len());
+                let mut chain = match self.signer.chain(head) {
+                    Ok(chain) => chain,
+                    Err(error) => {
+                        batch.into_iter().for_each(|event| answer(event.done, Err(error.clone())));
+                        return (Vec::new(), None, ());
+                    }
+                };
+                for Waiting { event, done } in batch {
+                    match chain.append(event, self.clock.millis()) {
+                        Ok((number, record)) => {
+                            rows.push((number, record));
+                            waiting.push((number, done));
+                        }
+                        Err(error) => answer(done, Err(AuditError::Event(error))),
+                    }
+                }
+                (rows, chain.head(), ())
+            })
+            .await;
+        let failed = written.err().map(Arc::new);
+        for (number, done) in waiting {
+            answer(done, failed.clone().map_or(Ok(Recorded { number }), |error| Err(AuditError::Store(error))));
+        }
+    }
+}
+
+/// Nobody may be waiting any more; what was written stays written.
+fn answer(done: oneshot::Sender<Result<Recorded, AuditError>>, answer: Result<Recorded, AuditError>) {
+    drop(done.send(answer));
+}
+
+async fn check_end<B: Backing>(records: &Records<B>, key: &AuditKey) -> Result<(), StoreError> {
+    let last = records.audit_last().await?;
+    match (records.audit_head(), last) {
+        (None, None) => Ok(()),
+        (None, Some((number, _))) => Err(audit_tampered(number, Tampering::Added)),
+        (Some(head), None) => Err(audit_tampered(head.number, Tampering::Missing)),
+        (Some(head), Some((number, _))) if number > head.number => Err(audit_tampered(number, Tampering::Added)),
+        (Some(head), Some((number, _))) if number < head.number => Err(audit_tampered(head.number, Tampering::Missing)),
+        (Some(head), Some((number, record))) => {
+            let found = verify::signed(&record, key, number).map_err(|_| audit_tampered(number, Tampering::Changed))?;
+            (found == head).then_some(()).ok_or_else(|| audit_tampered(number, Tampering::Changed))
+        }
+    }
+}

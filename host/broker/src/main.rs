@@ -1,2 +1,214 @@
-//! Not written yet.
-fn main() {}
+//! `blindferryd`: reads its configuration, starts its device process, binds its sockets, gives up its powers, serves.
+//!
+//! On SIGTERM or SIGINT it ends in good order. Leases are not ended then: workers outlive a restart of the broker, and
+//! whoever is gone when it comes back is not kept, so that the lease idles out at the vault.
+//!
+//! Exit codes: 0 ended as told, 1 could not start or not go on, 2 wrong arguments.
+
+use blindferry_attest::tpm::{PcrSelection, pcr::PcrError};
+use blindferry_broker::configuration::{Configuration, ConfigurationError, Limits};
+use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
+use blindferry_broker::dial::Dialler;
+use blindferry_broker::serve::{Sockets, serve};
+use blindferry_broker::uplink::{supervise, uplink};
+use blindferry_broker::{chain, peer};
+use blindferry_device::client::{Device, DeviceError};
+use blindferry_handle::entry::{Entry, EntryError, enter};
+use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
+use blindferry_proto::limits::MAX_DOCUMENT;
+use blindferry_proto::role::Role;
+use blindferry_seqpacket::AsyncListener;
+use blindferry_session::client::VaultReferenceError;
+use blindferry_session::{Attester, ClientSettings, VaultReference};
+use clap::Parser;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// The broker of a worker host: ferries grants and parcels between the vault, parents and workers.
+#[derive(Debug, Parser)]
+#[command(name = "blindferryd", version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/blindferry/broker.toml")]
+    config: PathBuf,
+    /// Check the configuration and the vault's reference, and do nothing more
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    // Before anything else: nobody shall be able to look into this process.
+    let entered = enter(&Entry::new());
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_env_filter(EnvFilter::try_from_env("BLINDFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .init();
+    let entered = match entered {
+        Ok(entered) => entered,
+        Err(error) => return fail(&error.into()),
+    };
+    match &entered.warning() {
+        Some(_) => warn!("{entered}"),
+        None => info!("{entered}"),
+    }
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &StartError) -> ExitCode {
+    error!("{}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// One thread until the powers are given up.
+fn start(arguments: &Arguments) -> Result<(), StartError> {
+    let configuration = Configuration::read(&arguments.config)?;
+    let reference = read_reference(&configuration.vault_reference)?;
+    let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
+    if arguments.check_config {
+        info!("the configuration is in order");
+        return Ok(());
+    }
+    allow_descriptors(&configuration.limits);
+    let (device, device_socket) =
+        blindferry_device::spawn::spawn(&configuration.device, &configuration.tcti, &configuration.pins)
+            .map_err(|source| StartError::SpawnDevice { executable: configuration.device.clone(), source })?;
+    let parents = PacketListener::bind(&configuration.parents, configuration.parents_mode.0)?;
+    let workers = PacketListener::bind(&configuration.workers, configuration.workers_mode.0)?;
+    let needs = Needs {
+        vault: &configuration.vault,
+        sockets: [directory(&configuration.parents), directory(&configuration.workers)],
+    };
+    let confined = confine(&needs)?;
+    let settings = ClientSettings { name: configuration.name.clone(), role: Role::Broker, vault: reference };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::Runtime { source })?;
+    runtime.block_on(run(confined, configuration, settings, selection, (device, device_socket), (parents, workers)))
+}
+
+async fn run(
+    _: Confined,
+    configuration: Configuration,
+    settings: ClientSettings,
+    selection: PcrSelection,
+    (device, device_socket): (Child, PacketSocket),
+    (parents, workers): (PacketListener, PacketListener),
+) -> Result<(), StartError> {
+    let runtime = |source| StartError::Runtime { source };
+    let device_ended = peer::ended(pidfd_of(&device).map_err(runtime)?);
+    let attester = Attester::new(Device::new(device_socket)?, selection);
+    let sockets = Sockets {
+        parents: AsyncListener::new(parents).map_err(runtime)?,
+        workers: AsyncListener::new(workers).map_err(runtime)?,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
+    let (uplink, orders) = uplink();
+    let (events, heard) = mpsc::channel(EVENTS);
+    let dialler = Dialler { vault: configuration.vault.clone(), settings, platform: attester };
+    tokio::spawn(supervise(dialler, orders, events, random));
+    info!(name = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
+        workers = %configuration.workers.display(), "serving");
+    let mut device_is_gone = false;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = device_ended => device_is_gone = true,
+        }
+    };
+    serve(sockets, &configuration.limits, uplink, heard, stop).await;
+    // Its socket closes with the runtime, and with that the device process ends; it is reaped by whoever adopts it.
+    if device_is_gone { Err(StartError::DeviceGone) } else { Ok(()) }
+}
+
+fn read_reference(path: &Path) -> Result<VaultReference, StartError> {
+    let failed = |source| StartError::ReadReference { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_DOCUMENT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() > MAX_DOCUMENT {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "longer than a reference may be")));
+    }
+    VaultReference::parse(&text).map_err(|source| StartError::Reference { path: path.to_owned(), source })
+}
+
+/// Room for as many descriptors as the limits can use: for each connection its socket and a pidfd, for each lease the
+/// pidfd that is watched.
+fn allow_descriptors(limits: &Limits) {
+    let wanted = 2 * (limits.parents.get() + limits.workers.get()) + 2 * limits.leases.get() + 64;
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let granted = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(granted), maximum });
+    if granted < wanted || raised.is_err() {
+        warn!(granted, wanted, "fewer open descriptors are allowed than the limits of the configuration can use");
+    }
+}
+
+/// Our own child, which we have not waited for: its number cannot be another's yet.
+fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
+    Ok(pidfd_open(Pid::from_child(child), PidfdFlags::empty())?)
+}
+
+/// The directory of a socket.
+fn directory(socket: &Path) -> &Path {
+    match socket.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Jitter. Nothing secret depends on it, so no number at all is as good as one when the kernel gives none.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    let _filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u32::from_ne_bytes(bytes)
+}
+
+/// Why the broker does not start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot make this process unreadable")]
+    Enter(#[from] EntryError),
+    #[error("cannot use the configuration")]
+    Configuration(#[from] ConfigurationError),
+    #[error("cannot read the vault's reference {path}", path = path.display())]
+    ReadReference { path: PathBuf, source: io::Error },
+    #[error("cannot use the vault's reference {path}", path = path.display())]
+    Reference { path: PathBuf, source: VaultReferenceError },
+    #[error("cannot quote the PCRs of the configuration")]
+    Pcrs(#[from] PcrError),
+    #[error("cannot start the device process {executable}", executable = executable.display())]
+    SpawnDevice { executable: PathBuf, source: io::Error },
+    #[error("cannot talk to the device process")]
+    Device(#[from] DeviceError),
+    #[error("the device process has ended, and no other can be started from here: start the broker anew")]
+    DeviceGone,
+    #[error("cannot bind a socket")]
+    Bind(#[from] SocketError),
+    #[error("cannot give up powers")]
+    Confine(#[from] ConfineError),
+    #[error("cannot set up the runtime")]
+    Runtime { source: io::Error },
+}
+
+/// Leases that ended at the vault and were not looked at yet.
+const EVENTS: usize = 64;

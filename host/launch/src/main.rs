@@ -1,2 +1,89 @@
-//! Not written yet.
-fn main() {}
+//! Becomes the worker: redeems a grant, delivers the token in the form that a program expects, and executes it.
+//!
+//! ```text
+//!   blindferry-launch   holds: the grant, then for a moment the token, in secret pages
+//!                       talks to: the broker, over its socket for workers
+//!                       gave up: being read by others, new privileges, core files, every descriptor and variable
+//!                                that it was not told to keep
+//!        │ execve(2): the same process, so the same lease
+//!        ▼
+//!   PROGRAM             gets: the token, in one form; is unreadable from its first instruction
+//! ```
+
+use crate::arguments::Arguments;
+use crate::confine::{become_unreadable, let_through, take_along, warn};
+use crate::deliver::Delivery;
+use crate::environment::Environment;
+use crate::failure::{Failure, OWN_FAILURE};
+use crate::program::Program;
+use crate::protect::Prepared;
+use crate::redeem::redeem;
+use blindferry_worker::{receive, workers_socket};
+use clap::Parser;
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+
+mod arguments;
+mod confine;
+mod deliver;
+mod environment;
+mod failure;
+mod program;
+mod protect;
+mod redeem;
+
+fn main() -> ExitCode {
+    // First, before a byte of the command line is looked at: it may start this executable again.
+    if let Err(error) = become_unreadable() {
+        return report(&error.into());
+    }
+    match Arguments::try_parse() {
+        Ok(arguments) => match launch(arguments) {
+            Err(failure) => report(&failure),
+        },
+        Err(error) => {
+            let status = if error.use_stderr() { OWN_FAILURE } else { 0 };
+            // Nobody is left to tell when this fails.
+            let _printed = error.print();
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// The launch, in order. Whatever can fail without the token comes before it: a grant buys one.
+fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
+    let forms = arguments.forms()?;
+    let kept = take_along(&arguments.keep_fd, arguments.grant_fd)?;
+    let grant = receive::from_inherited(arguments.grant_fd).map_err(Failure::Grant)?;
+
+    let mut environment = Environment::select(env::vars_os(), &arguments.env, arguments.inherit_env);
+    let program = Program::find(&arguments.command, environment.get("PATH"))?;
+    let prepared = Prepared::new(program, arguments.unprotected)?;
+    prepared.warning().into_iter().for_each(warn);
+
+    let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
+    let token = redeem(grant, &workers, prepared.digest()).map_err(Failure::Redeem)?;
+    let delivery = Delivery::of(&token, forms, &arguments.file_variable())?;
+    drop(token); // wipes it here
+
+    for (name, value) in delivery.variables {
+        environment.set(name, value);
+    }
+    let_through(kept.iter().chain(&delivery.descriptors))?;
+    Err(prepared.execute(environment).into())
+}
+
+/// One line: what failed, and why, from the outside in.
+fn report(failure: &Failure) -> ExitCode {
+    let mut line = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    eprintln!("blindferry-launch: {line}");
+    ExitCode::from(failure.exit_status())
+}

@@ -11,9 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, dumpable_behavior, set_dumpable_behavior, setrlimit,
-};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior, set_dumpable_behavior, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_no_new_privs};
 use thiserror::Error;
 
@@ -113,9 +111,7 @@ pub enum EntryError {
         source: ImageError,
     },
     /// The start was dumpable although it went through an exec-only image.
-    #[error(
-        "still readable by others after a second start, install the executable with mode 0711 and owner root"
-    )]
+    #[error("still readable by others after a second start, install the executable with mode 0711 and owner root")]
     DumpableOnEntry,
     /// prctl(2) failed.
     #[error("cannot become non-dumpable")]
@@ -156,9 +152,7 @@ pub enum EntryError {
 pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
     let status = Status::read()?;
     if status.threads != 1 {
-        return Err(EntryError::Threads {
-            threads: status.threads,
-        });
+        return Err(EntryError::Threads { threads: status.threads });
     }
     refuse_tracer(status, entry)?;
     let first = marker();
@@ -174,26 +168,16 @@ pub fn enter(entry: &Entry) -> Result<Entered, EntryError> {
         }
     }
     // Also when it holds already: fs.suid_dumpable = 2 would hand a crash to the core handler in spite of the limit.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| EntryError::Dumpable {
-        source: error.into(),
-    })?;
-    let nothing = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, nothing).map_err(|error| EntryError::CoreLimit {
-        source: error.into(),
-    })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| EntryError::Dumpable { source: error.into() })?;
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, nothing).map_err(|error| EntryError::CoreLimit { source: error.into() })?;
     if !entry.keep_new_privileges {
-        set_no_new_privs(true).map_err(|error| EntryError::NoNewPrivileges {
-            source: error.into(),
-        })?;
+        set_no_new_privs(true).map_err(|error| EntryError::NoNewPrivileges { source: error.into() })?;
     }
     if entry.lock_memory {
         let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-        mlockall(all).map_err(|error| EntryError::LockMemory {
-            source: error.into(),
-        })?;
+        mlockall(all).map_err(|error| EntryError::LockMemory { source: error.into() })?;
     }
     let no_writable_code = forbid_writable_code();
     // Once more, now that nobody new can attach.
@@ -259,21 +243,12 @@ impl Entered {
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         match self {
-            Self { traced: true, .. } => {
-                Some("a debugger is attached and can read every secret of this process")
-            }
-            Self {
-                non_dumpable_from_exec: false,
-                reads_everything: true,
-                ..
-            } => Some(
+            Self { traced: true, .. } => Some("a debugger is attached and can read every secret of this process"),
+            Self { non_dumpable_from_exec: false, reads_everything: true, .. } => Some(
                 "this process was readable when it started: it holds CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH, which \
                  defeats an executable that cannot be read",
             ),
-            Self {
-                non_dumpable_from_exec: false,
-                ..
-            } => Some(
+            Self { non_dumpable_from_exec: false, .. } => Some(
                 "this process was readable when it started: another process of the same user may hold its memory open",
             ),
             _ => None,
@@ -295,17 +270,14 @@ impl fmt::Display for Entered {
             yes(self.memory_locked),
             yes(self.no_writable_code),
         )?;
-        self.warning()
-            .map_or(Ok(()), |warning| write!(line, "; WARNING: {warning}"))
+        self.warning().map_or(Ok(()), |warning| write!(line, "; WARNING: {warning}"))
     }
 }
 
 fn non_dumpable() -> Result<bool, EntryError> {
     match dumpable_behavior() {
         Ok(behavior) => Ok(behavior != DumpableBehavior::Dumpable),
-        Err(error) => Err(EntryError::Dumpable {
-            source: error.into(),
-        }),
+        Err(error) => Err(EntryError::Dumpable { source: error.into() }),
     }
 }
 
@@ -318,10 +290,8 @@ fn refuse_tracer(status: Status, entry: &Entry) -> Result<bool, EntryError> {
 }
 
 fn reads_everything() -> bool {
-    capabilities(None).is_ok_and(|held| {
-        held.effective
-            .intersects(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH)
-    })
+    capabilities(None)
+        .is_ok_and(|held| held.effective.intersects(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH))
 }
 
 fn forbid_writable_code() -> bool {
@@ -342,18 +312,12 @@ struct Status {
 
 impl Status {
     fn read() -> Result<Self, EntryError> {
-        let text = fs::read_to_string("/proc/self/status")
-            .map_err(|source| EntryError::Status { source })?;
+        let text = fs::read_to_string("/proc/self/status").map_err(|source| EntryError::Status { source })?;
         let number = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-                .ok_or_else(|| EntryError::Status {
-                    source: io::ErrorKind::InvalidData.into(),
-                })
+                .ok_or_else(|| EntryError::Status { source: io::ErrorKind::InvalidData.into() })
         };
-        Ok(Self {
-            threads: number("Threads:")?,
-            tracer: number("TracerPid:")?,
-        })
+        Ok(Self { threads: number("Threads:")?, tracer: number("TracerPid:")? })
     }
 }

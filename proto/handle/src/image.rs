@@ -99,16 +99,8 @@ impl ExecOnlyImage {
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(path)
-            .map_err(|source| ImageError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-        Self::copy(
-            &file,
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("image"),
-        )
+            .map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
+        Self::copy(&file, path.file_name().and_then(|name| name.to_str()).unwrap_or("image"))
     }
 
     /// Copies the executable that `file` is open on, from its beginning. Set-user-ID bits and file capabilities are
@@ -122,9 +114,7 @@ impl ExecOnlyImage {
     }
 
     fn copy(file: &File, name: &str) -> Result<Self, ImageError> {
-        let status = file
-            .metadata()
-            .map_err(|source| ImageError::Copy { source })?;
+        let status = file.metadata().map_err(|source| ImageError::Copy { source })?;
         if !status.is_file() {
             return Err(ImageError::NotRegular);
         }
@@ -132,9 +122,7 @@ impl ExecOnlyImage {
             return Err(ImageError::TooLarge { len: status.size() });
         }
         require_elf(file)?;
-        let memfd = create(name).map_err(|error| ImageError::Create {
-            source: error.into(),
-        })?;
+        let memfd = create(name).map_err(|error| ImageError::Create { source: error.into() })?;
         let mut len: u64 = 0;
         loop {
             // Within the kernel, with an offset of our own; copy_file_range does not go from one file system to another.
@@ -143,15 +131,11 @@ impl ExecOnlyImage {
                 Ok(_) if len > MAX_IMAGE => return Err(ImageError::TooLarge { len }),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    return Err(ImageError::Copy {
-                        source: error.into(),
-                    });
+                    return Err(ImageError::Copy { source: error.into() });
                 }
             }
         }
-        let sealed = |error: Errno| ImageError::Seal {
-            source: error.into(),
-        };
+        let sealed = |error: Errno| ImageError::Seal { source: error.into() };
         fchmod(&memfd, EXEC_ONLY).map_err(sealed)?;
         fcntl_add_seals(&memfd, SEALS).map_err(sealed)?;
         // Again, now that the bytes are final: the file may have changed while it was copied.
@@ -171,9 +155,7 @@ impl ExecOnlyImage {
         while offset < self.len {
             match pread(&self.memfd, &mut piece, offset) {
                 Ok(0) => {
-                    return Err(ImageError::Read {
-                        source: io::ErrorKind::UnexpectedEof.into(),
-                    });
+                    return Err(ImageError::Read { source: io::ErrorKind::UnexpectedEof.into() });
                 }
                 Ok(read) => {
                     digest(piece.get(..read).unwrap_or_default());
@@ -181,9 +163,7 @@ impl ExecOnlyImage {
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    return Err(ImageError::Read {
-                        source: error.into(),
-                    });
+                    return Err(ImageError::Read { source: error.into() });
                 }
             }
         }
@@ -205,6 +185,9 @@ impl ExecOnlyImage {
         let args = pointers(args);
         let env = pointers(env);
         let put_aside = PutAside::reading();
+        // Rust's runtime ignores SIGPIPE, and what is ignored stays so over execve(2); programs expect the default.
+        // SAFETY: sets a disposition and installs no handler.
+        let broken_pipe = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         // SAFETY: both arrays are null-terminated and point to C strings that outlive the call; on success the call
         // does not return and on failure it has touched nothing.
         unsafe {
@@ -218,6 +201,8 @@ impl ExecOnlyImage {
             )
         };
         let source = io::Error::last_os_error();
+        // SAFETY: puts back what was there before.
+        unsafe { libc::signal(libc::SIGPIPE, broken_pipe) };
         drop(put_aside);
         ImageError::Exec { source }
     }
@@ -247,23 +232,12 @@ fn create(name: &str) -> rustix::io::Result<OwnedFd> {
 
 fn require_elf(file: impl AsFd) -> Result<(), ImageError> {
     let mut magic = [0; 4];
-    let read = pread(file, &mut magic, 0).map_err(|error| ImageError::Read {
-        source: error.into(),
-    })?;
-    if read == magic.len() && &magic == b"\x7fELF" {
-        Ok(())
-    } else {
-        Err(ImageError::NotElf)
-    }
+    let read = pread(file, &mut magic, 0).map_err(|error| ImageError::Read { source: error.into() })?;
+    if read == magic.len() && &magic == b"\x7fELF" { Ok(()) } else { Err(ImageError::NotElf) }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(CString::as_c_str)
-        .map(CStr::as_ptr)
-        .chain([ptr::null()])
-        .collect()
+    strings.iter().map(CString::as_c_str).map(CStr::as_ptr).chain([ptr::null()]).collect()
 }
 
 /// This thread's power to read any file, out of effect while this lives.
@@ -279,10 +253,7 @@ impl PutAside {
         // Out of the effective set alone: a permitted set that shrank would make execve believe, under no_new_privs,
         // that giving it back is a gain.
         without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-        Self(
-            (without.effective != held.effective && set_capabilities(None, without).is_ok())
-                .then_some(held),
-        )
+        Self((without.effective != held.effective && set_capabilities(None, without).is_ok()).then_some(held))
     }
 }
 
@@ -297,10 +268,7 @@ impl Drop for PutAside {
 
 const EXEC_ONLY: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::XOTH);
 
-const SEALS: SealFlags = SealFlags::WRITE
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// At most this much between two looks at the bound, in bytes.
 const COPY_CHUNK: usize = 64 << 20;
@@ -317,9 +285,7 @@ mod tests {
     fn the_bytes_shown_to_the_digest_are_the_file_and_they_run() {
         let image = ExecOnlyImage::from_path(Path::new("/bin/true")).unwrap();
         let mut shown = Vec::new();
-        let len = image
-            .bytes_hashed_by(&mut |piece| shown.extend_from_slice(piece))
-            .unwrap();
+        let len = image.bytes_hashed_by(&mut |piece| shown.extend_from_slice(piece)).unwrap();
         assert_eq!(shown, std::fs::read("/bin/true").unwrap());
         assert_eq!(len, shown.len() as u64);
         assert!(Command::new(image.exec_path()).status().unwrap().success());
@@ -334,27 +300,12 @@ mod tests {
 
     #[test]
     fn scripts_directories_and_giants_are_refused_each_with_its_own_reason() {
-        assert!(matches!(
-            ExecOnlyImage::from_path(Path::new("/etc/passwd")),
-            Err(ImageError::NotElf)
-        ));
-        assert!(matches!(
-            ExecOnlyImage::from_path(Path::new("/etc")),
-            Err(ImageError::NotRegular)
-        ));
-        assert!(matches!(
-            ExecOnlyImage::from_path(Path::new("/dev/null")),
-            Err(ImageError::NotRegular)
-        ));
-        assert!(matches!(
-            ExecOnlyImage::from_path(Path::new("/no/such")),
-            Err(ImageError::Open { .. })
-        ));
+        assert!(matches!(ExecOnlyImage::from_path(Path::new("/etc/passwd")), Err(ImageError::NotElf)));
+        assert!(matches!(ExecOnlyImage::from_path(Path::new("/etc")), Err(ImageError::NotRegular)));
+        assert!(matches!(ExecOnlyImage::from_path(Path::new("/dev/null")), Err(ImageError::NotRegular)));
+        assert!(matches!(ExecOnlyImage::from_path(Path::new("/no/such")), Err(ImageError::Open { .. })));
         let giant = memfd_create("giant", MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&giant, MAX_IMAGE + 1).unwrap();
-        assert!(matches!(
-            ExecOnlyImage::from_fd(giant),
-            Err(ImageError::TooLarge { .. })
-        ));
+        assert!(matches!(ExecOnlyImage::from_fd(giant), Err(ImageError::TooLarge { .. })));
     }
 }

@@ -77,16 +77,10 @@ pub fn take_inherited(number: RawFd) -> Result<OwnedFd, InheritError> {
         Ok(_) => {}
         Err(Errno::BADF) => return Err(InheritError::NotOpen { number }),
         Err(error) => {
-            return Err(InheritError::Take {
-                number,
-                source: error.into(),
-            });
+            return Err(InheritError::Take { number, source: error.into() });
         }
     }
-    fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|error| InheritError::Take {
-        number,
-        source: error.into(),
-    })?;
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|error| InheritError::Take { number, source: error.into() })?;
     taken.insert(number);
     // SAFETY: open, seen to have been inherited rather than opened here (see the module's argument), and `taken` lets
     // each number through once: no other value owns it.
@@ -103,20 +97,15 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        open.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<RawFd>().ok()),
-        );
+        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
     for number in open {
         if number < 3 || keep.contains(&number) || taken.contains(&number) {
             continue;
         }
         // SAFETY: borrowed for this call only; the directory's own descriptor is closed by now and answers EBADF.
-        let inherited = fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) })
-            .is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC));
+        let inherited =
+            fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC));
         if inherited {
             // SAFETY: inherited and not taken, so no value in this process owns it (see the module's argument).
             drop(unsafe { OwnedFd::from_raw_fd(number) });
@@ -134,18 +123,12 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
 pub fn close_on_exec_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     // SAFETY: only sets a flag on descriptors; no memory is involved and nothing is closed.
     let marked = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3 as libc::c_uint,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
+        libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
     if marked != 0 {
         return Err(io::Error::last_os_error());
     }
-    keep.iter()
-        .try_for_each(|descriptor| keep_over_exec(*descriptor))
+    keep.iter().try_for_each(|descriptor| keep_over_exec(*descriptor))
 }
 
 /// Lets a descriptor through the next execve(2), under its present number. Every child started from now on inherits
@@ -157,10 +140,7 @@ pub fn close_on_exec_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
 pub fn keep_over_exec(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let number = descriptor.as_raw_fd();
     // Without the flag it would look inherited: whoever asks for this number must hear that it has an owner.
-    TAKEN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(number);
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
     Ok(fcntl_setfd(descriptor, FdFlags::empty())?)
 }
 
@@ -186,10 +166,7 @@ mod tests {
         let number = inherited();
         let taken = take_inherited(number).unwrap();
         assert!(fcntl_getfd(&taken).unwrap().contains(FdFlags::CLOEXEC));
-        assert!(matches!(
-            take_inherited(number),
-            Err(InheritError::Taken { .. } | InheritError::NotInherited { .. })
-        ));
+        assert!(matches!(take_inherited(number), Err(InheritError::Taken { .. } | InheritError::NotInherited { .. })));
     }
 
     #[test]
@@ -208,17 +185,8 @@ mod tests {
 
     #[test]
     fn closed_negative_and_standard_numbers_are_refused() {
-        assert!(matches!(
-            take_inherited(-1),
-            Err(InheritError::NotOpen { .. })
-        ));
-        assert!(matches!(
-            take_inherited(900_000),
-            Err(InheritError::NotOpen { .. })
-        ));
-        assert!(matches!(
-            take_inherited(0),
-            Err(InheritError::StandardStream { .. })
-        ));
+        assert!(matches!(take_inherited(-1), Err(InheritError::NotOpen { .. })));
+        assert!(matches!(take_inherited(900_000), Err(InheritError::NotOpen { .. })));
+        assert!(matches!(take_inherited(0), Err(InheritError::StandardStream { .. })));
     }
 }

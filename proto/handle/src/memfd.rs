@@ -11,9 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    FileType, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create,
-};
+use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::{Errno, pread, write};
 use thiserror::Error;
 
@@ -82,29 +80,21 @@ impl Handle {
     /// [`HandleError::Empty`], [`HandleError::TooLong`], or what the kernel said.
     pub fn seal(name: &str, ciphertext: &[u8]) -> Result<Self, HandleError> {
         bounded(ciphertext.len() as u64)?;
-        let memfd = create(name).map_err(|error| HandleError::Create {
-            source: error.into(),
-        })?;
+        let memfd = create(name).map_err(|error| HandleError::Create { source: error.into() })?;
         let mut rest = ciphertext;
         while !rest.is_empty() {
             match write(&memfd, rest) {
                 Ok(0) => {
-                    return Err(HandleError::Write {
-                        source: io::ErrorKind::WriteZero.into(),
-                    });
+                    return Err(HandleError::Write { source: io::ErrorKind::WriteZero.into() });
                 }
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    return Err(HandleError::Write {
-                        source: error.into(),
-                    });
+                    return Err(HandleError::Write { source: error.into() });
                 }
             }
         }
-        fcntl_add_seals(&memfd, SEALS).map_err(|error| HandleError::Seal {
-            source: error.into(),
-        })?;
+        fcntl_add_seals(&memfd, SEALS).map_err(|error| HandleError::Seal { source: error.into() })?;
         Ok(Self(memfd))
     }
 
@@ -119,18 +109,14 @@ impl Handle {
             Ok(seals) => seals,
             Err(Errno::INVAL | Errno::BADF) => return Err(HandleError::NotMemfd),
             Err(error) => {
-                return Err(HandleError::Inspect {
-                    source: error.into(),
-                });
+                return Err(HandleError::Inspect { source: error.into() });
             }
         };
         // The seals before the size: only then is the size that we see the size that stays.
         if !seals.contains(SEALS) {
             return Err(HandleError::NotSealed);
         }
-        let status = fstat(&descriptor).map_err(|error| HandleError::Inspect {
-            source: error.into(),
-        })?;
+        let status = fstat(&descriptor).map_err(|error| HandleError::Inspect { source: error.into() })?;
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(HandleError::NotMemfd);
         }
@@ -149,16 +135,12 @@ impl Handle {
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match pread(&self.0, rest, done as u64) {
                 Ok(0) => {
-                    return Err(HandleError::Read {
-                        source: io::ErrorKind::UnexpectedEof.into(),
-                    });
+                    return Err(HandleError::Read { source: io::ErrorKind::UnexpectedEof.into() });
                 }
                 Ok(read) => done += read,
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    return Err(HandleError::Read {
-                        source: error.into(),
-                    });
+                    return Err(HandleError::Read { source: error.into() });
                 }
             }
         }
@@ -172,9 +154,7 @@ impl Handle {
     }
 
     fn len(&self) -> Result<usize, HandleError> {
-        let status = fstat(&self.0).map_err(|error| HandleError::Inspect {
-            source: error.into(),
-        })?;
+        let status = fstat(&self.0).map_err(|error| HandleError::Inspect { source: error.into() })?;
         bounded(u64::try_from(status.st_size).unwrap_or(u64::MAX))
     }
 }
@@ -202,10 +182,7 @@ fn create(name: &str) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-const SEALS: SealFlags = SealFlags::WRITE
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
 #[cfg(test)]
 mod tests {
@@ -228,27 +205,16 @@ mod tests {
         assert_eq!(rustix::io::pwrite(&handle, b"X", 0), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&handle, 1), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&handle, 100), Err(Errno::PERM));
-        assert_eq!(
-            fcntl_add_seals(&handle, SealFlags::FUTURE_WRITE),
-            Err(Errno::PERM)
-        );
+        assert_eq!(fcntl_add_seals(&handle, SealFlags::FUTURE_WRITE), Err(Errno::PERM));
     }
 
     #[test]
     fn a_memfd_that_can_still_change_is_refused_whichever_seal_is_missing() {
-        for missing in [
-            SealFlags::WRITE,
-            SealFlags::SHRINK,
-            SealFlags::GROW,
-            SealFlags::SEAL,
-        ] {
+        for missing in [SealFlags::WRITE, SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL] {
             let memfd = create("test").unwrap();
             write(&memfd, b"opaque").unwrap();
             fcntl_add_seals(&memfd, SEALS.difference(missing)).unwrap();
-            assert!(
-                matches!(Handle::from_fd(memfd), Err(HandleError::NotSealed)),
-                "{missing:?}"
-            );
+            assert!(matches!(Handle::from_fd(memfd), Err(HandleError::NotSealed)), "{missing:?}");
         }
     }
 
@@ -256,52 +222,26 @@ mod tests {
     fn a_seal_on_future_writes_only_is_refused() {
         let memfd = create("test").unwrap();
         write(&memfd, b"opaque").unwrap();
-        fcntl_add_seals(
-            &memfd,
-            SEALS.difference(SealFlags::WRITE) | SealFlags::FUTURE_WRITE,
-        )
-        .unwrap();
-        assert!(matches!(
-            Handle::from_fd(memfd),
-            Err(HandleError::NotSealed)
-        ));
+        fcntl_add_seals(&memfd, SEALS.difference(SealFlags::WRITE) | SealFlags::FUTURE_WRITE).unwrap();
+        assert!(matches!(Handle::from_fd(memfd), Err(HandleError::NotSealed)));
     }
 
     #[test]
     fn pipes_sockets_and_files_are_refused() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        assert!(matches!(
-            Handle::from_fd(reader.into()),
-            Err(HandleError::NotMemfd)
-        ));
+        assert!(matches!(Handle::from_fd(reader.into()), Err(HandleError::NotMemfd)));
         let (one, _other) = crate::packet::PacketSocket::pair().unwrap();
-        assert!(matches!(
-            Handle::from_fd(one.into_fd()),
-            Err(HandleError::NotMemfd)
-        ));
+        assert!(matches!(Handle::from_fd(one.into_fd()), Err(HandleError::NotMemfd)));
         // On tmpfs a plain file has seals too, of which F_SEAL_SEAL alone is set: then it is "not sealed".
         let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
-        assert!(matches!(
-            Handle::from_fd(file.into()),
-            Err(HandleError::NotMemfd | HandleError::NotSealed)
-        ));
+        assert!(matches!(Handle::from_fd(file.into()), Err(HandleError::NotMemfd | HandleError::NotSealed)));
     }
 
     #[test]
     fn empty_and_oversized_handles_are_refused_at_both_ends() {
         assert!(matches!(Handle::seal("test", b""), Err(HandleError::Empty)));
-        assert!(matches!(
-            Handle::seal("test", &vec![0; MAX_HANDLE + 1]),
-            Err(HandleError::TooLong { .. })
-        ));
-        assert_eq!(
-            Handle::seal("test", &vec![7; MAX_HANDLE])
-                .unwrap()
-                .read()
-                .unwrap()
-                .len(),
-            MAX_HANDLE
-        );
+        assert!(matches!(Handle::seal("test", &vec![0; MAX_HANDLE + 1]), Err(HandleError::TooLong { .. })));
+        assert_eq!(Handle::seal("test", &vec![7; MAX_HANDLE]).unwrap().read().unwrap().len(), MAX_HANDLE);
         for (len, empty) in [(0, true), (MAX_HANDLE as u64 + 1, false), (1 << 40, false)] {
             let memfd = create("test").unwrap();
             rustix::fs::ftruncate(&memfd, len).unwrap();

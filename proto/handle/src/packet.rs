@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
-    SocketType, connect, recvmsg, sendmsg, shutdown, socket_with, socketpair, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg,
+    shutdown, socket_with, socketpair, sockopt,
 };
 use thiserror::Error;
 
@@ -164,13 +164,8 @@ impl PacketSocket {
     ///
     /// [`SocketError::SetUp`] or [`SocketError::SmallBuffer`].
     pub fn pair() -> Result<(Self, Self), SocketError> {
-        let (one, other) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(set_up)?;
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(set_up)?;
         Ok((Self::prepared(one)?, Self::prepared(other)?))
     }
 
@@ -180,10 +175,7 @@ impl PacketSocket {
     ///
     /// [`SocketError::Connect`] when nobody answers there.
     pub fn connect(path: &Path) -> Result<Self, SocketError> {
-        let refused = |error: Errno| SocketError::Connect {
-            path: path.to_owned(),
-            source: error.into(),
-        };
+        let refused = |error: Errno| SocketError::Connect { path: path.to_owned(), source: error.into() };
         let address = SocketAddrUnix::new(path).map_err(refused)?;
         let socket = Self::prepared(new_socket()?)?;
         connect(&socket, &address).map_err(refused)?;
@@ -230,29 +222,19 @@ impl PacketSocket {
         let mut space = [MaybeUninit::uninit(); ANCILLARY];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if descriptors.len() > MAX_DESCRIPTORS
-            || (!descriptors.is_empty()
-                && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)))
+            || (!descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)))
         {
-            return Err(PacketError::TooManyDescriptors {
-                count: descriptors.len(),
-            });
+            return Err(PacketError::TooManyDescriptors { count: descriptors.len() });
         }
         loop {
-            match sendmsg(
-                &self.0,
-                &[IoSlice::new(bytes)],
-                &mut ancillary,
-                SendFlags::NOSIGNAL,
-            ) {
+            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
                     return Err(PacketError::Closed);
                 }
                 Err(error) => {
-                    return Err(PacketError::Send {
-                        source: error.into(),
-                    });
+                    return Err(PacketError::Send { source: error.into() });
                 }
             }
         }
@@ -271,19 +253,12 @@ impl PacketSocket {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut slices = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(
-                &self.0,
-                &mut slices,
-                &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
-            ) {
+            match recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Err(PacketError::Closed),
                 Err(error) => {
-                    return Err(PacketError::Receive {
-                        source: error.into(),
-                    });
+                    return Err(PacketError::Receive { source: error.into() });
                 }
             }
         };
@@ -300,16 +275,10 @@ impl PacketSocket {
             return Err(PacketError::Truncated);
         }
         if descriptors.len() > MAX_DESCRIPTORS {
-            return Err(PacketError::TooManyDescriptors {
-                count: descriptors.len(),
-            });
+            return Err(PacketError::TooManyDescriptors { count: descriptors.len() });
         }
         if received.bytes == 0 {
-            return Err(if descriptors.is_empty() {
-                PacketError::Closed
-            } else {
-                PacketError::Empty
-            });
+            return Err(if descriptors.is_empty() { PacketError::Closed } else { PacketError::Empty });
         }
         bytes.truncate(received.bytes);
         bytes.shrink_to_fit();
@@ -364,13 +333,7 @@ impl AsRawFd for PacketSocket {
 }
 
 fn new_socket() -> Result<OwnedFd, SocketError> {
-    socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(set_up)
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(set_up)
 }
 
 fn require_kind(descriptor: &OwnedFd) -> Result<(), SocketError> {
@@ -387,9 +350,7 @@ fn require_kind(descriptor: &OwnedFd) -> Result<(), SocketError> {
 }
 
 fn set_up(error: Errno) -> SocketError {
-    SocketError::SetUp {
-        source: error.into(),
-    }
+    SocketError::SetUp { source: error.into() }
 }
 
 /// One packet and a second that waits behind it; the kernel doubles the figure for its own bookkeeping.

@@ -58,12 +58,7 @@ impl Peer {
         // SAFETY: SO_PEERCRED writes one `struct ucred`; integers, so every bit pattern is valid.
         unsafe { option(socket, libc::SO_PEERCRED, &mut credentials) }
             .map_err(|source| PeerError::Credentials { source })?;
-        Ok(Self {
-            pid: credentials.pid,
-            uid: credentials.uid,
-            gid: credentials.gid,
-            pidfd: living_pidfd(socket)?,
-        })
+        Ok(Self { pid: credentials.pid, uid: credentials.uid, gid: credentials.gid, pidfd: living_pidfd(socket)? })
     }
 
     /// Its process id in our pid namespace, 0 when it is outside. **For logs only**: a number is recycled as soon as
@@ -136,11 +131,7 @@ fn living_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, PeerError> {
     }
     // SAFETY: the kernel has just installed this descriptor for us, and nobody else knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
-    if is_alive(pidfd.as_fd()) {
-        Ok(pidfd)
-    } else {
-        Err(PeerError::Dead)
-    }
+    if is_alive(pidfd.as_fd()) { Ok(pidfd) } else { Err(PeerError::Dead) }
 }
 
 /// Reads a socket option of level `SOL_SOCKET` that is exactly a `T`.
@@ -156,22 +147,12 @@ unsafe fn option<T>(socket: BorrowedFd<'_>, name: libc::c_int, value: &mut T) ->
     // SAFETY: `value` is valid for writes of `size` bytes, which bounds what the kernel writes; the caller vouches for
     // what those bytes are.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            std::ptr::from_mut(value).cast(),
-            &raw mut written,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, std::ptr::from_mut(value).cast(), &raw mut written)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    if written == size {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    if written == size { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// `include/uapi/asm-generic/socket.h`, since Linux 6.5. Not yet in libc for every target.
@@ -195,9 +176,6 @@ mod tests {
     #[test]
     fn what_is_not_a_socket_has_no_peer() {
         let (pipe, _writer) = std::io::pipe().unwrap();
-        assert!(matches!(
-            Peer::of(&pipe),
-            Err(PeerError::Credentials { .. })
-        ));
+        assert!(matches!(Peer::of(&pipe), Err(PeerError::Credentials { .. })));
     }
 }

@@ -79,9 +79,7 @@ pub enum SecretError {
     #[error("the pool of secret pages is exhausted")]
     PoolExhausted,
     /// The limit of locked memory is reached.
-    #[error(
-        "the limit of locked memory is reached, raise RLIMIT_MEMLOCK (LimitMEMLOCK= in a systemd unit)"
-    )]
+    #[error("the limit of locked memory is reached, raise RLIMIT_MEMLOCK (LimitMEMLOCK= in a systemd unit)")]
     LockLimit {
         /// What the kernel said.
         source: io::Error,
@@ -135,10 +133,7 @@ impl SecretBytes {
     ///
     /// [`InitError::Secret`] when there is no room, or when `fill` used nothing or more than there was;
     /// [`InitError::Fill`] with what `fill` returned.
-    pub fn init<E>(
-        capacity: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<Self, InitError<E>> {
+    pub fn init<E>(capacity: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Self, InitError<E>> {
         // Wipes `capacity` bytes when dropped, whichever way this function is left.
         let mut secret = Self::zeroed(capacity).map_err(InitError::Secret)?;
         let used = fill(secret.bytes_mut()).map_err(InitError::Fill)?;
@@ -199,15 +194,9 @@ impl SecretBytes {
         if self.len != other.len() {
             return false;
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "compared in constant time; only the verdict leaves"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "compared in constant time; only the verdict leaves")]
         let own = self.expose();
-        let differs = own
-            .iter()
-            .zip(other)
-            .fold(0, |differs, (one, two)| black_box(differs | (one ^ two)));
+        let differs = own.iter().zip(other).fold(0, |differs, (one, two)| black_box(differs | (one ^ two)));
         black_box(differs) == 0
     }
 
@@ -227,11 +216,7 @@ impl SecretBytes {
             });
         }
         let pages = Pages::map(Backing::best(), 1, capacity)?;
-        Ok(Self {
-            start: pages.end_minus(0, capacity),
-            len: capacity,
-            _region: Region::Own { _pages: pages },
-        })
+        Ok(Self { start: pages.end_minus(0, capacity), len: capacity, _region: Region::Own { _pages: pages } })
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {

@@ -54,15 +54,10 @@ mod tests {
         // SAFETY: as above; read only within its size, and only if it is the same block again.
         unsafe {
             let again = System.alloc(layout);
-            assert_eq!(
-                first, again,
-                "the system's allocator gave another block: this test shows nothing"
-            );
+            assert_eq!(first, again, "the system's allocator gave another block: this test shows nothing");
             // What is read may be uninitialised in the eyes of the language; the volatile read of memory that we
             // wrote a moment ago is the point of the test.
-            let seen = (0..layout.size())
-                .map(|index| again.add(index).read_volatile())
-                .collect();
+            let seen = (0..layout.size()).map(|index| again.add(index).read_volatile()).collect();
             System.dealloc(again, layout);
             seen
         }
@@ -71,16 +66,10 @@ mod tests {
     #[test]
     fn a_freed_block_holds_nothing_while_the_plain_allocator_leaves_it_all() {
         // SAFETY: the block is System's, with this layout.
-        let left =
-            freed_and_allocated_again(|block, layout| unsafe { System.dealloc(block, layout) });
-        assert!(
-            left.iter().filter(|byte| **byte == 0xA5).count() > 400,
-            "positive control"
-        );
+        let left = freed_and_allocated_again(|block, layout| unsafe { System.dealloc(block, layout) });
+        assert!(left.iter().filter(|byte| **byte == 0xA5).count() > 400, "positive control");
         // SAFETY: as above.
-        let left = freed_and_allocated_again(|block, layout| unsafe {
-            WipingAllocator.dealloc(block, layout)
-        });
+        let left = freed_and_allocated_again(|block, layout| unsafe { WipingAllocator.dealloc(block, layout) });
         assert!(!left.contains(&0xA5));
     }
 }

@@ -30,44 +30,17 @@ use blindferry_handle::secret::{Protection, SecretBytes, protection};
 type Test = fn(&Stage);
 
 const TESTS: &[(&str, Test)] = &[
-    (
-        "a_plain_child_is_read_by_a_process_of_its_user",
-        a_plain_child_is_read_by_a_process_of_its_user,
-    ),
-    (
-        "an_exec_only_child_is_not_read_by_a_process_of_its_user",
-        an_exec_only_child_is_not_read,
-    ),
-    (
-        "a_process_that_entered_is_not_read_by_a_process_of_its_user",
-        a_process_that_entered_is_not_read,
-    ),
-    (
-        "entering_keeps_arguments_environment_and_descriptors",
-        entering_keeps_what_was_given,
-    ),
-    (
-        "entering_as_root_is_non_dumpable_from_exec_too",
-        entering_as_root_is_non_dumpable_from_exec_too,
-    ),
-    (
-        "a_forged_marker_does_not_pass_for_a_second_start",
-        a_forged_marker_does_not_pass,
-    ),
+    ("a_plain_child_is_read_by_a_process_of_its_user", a_plain_child_is_read_by_a_process_of_its_user),
+    ("an_exec_only_child_is_not_read_by_a_process_of_its_user", an_exec_only_child_is_not_read),
+    ("a_process_that_entered_is_not_read_by_a_process_of_its_user", a_process_that_entered_is_not_read),
+    ("entering_keeps_arguments_environment_and_descriptors", entering_keeps_what_was_given),
+    ("entering_as_root_is_non_dumpable_from_exec_too", entering_as_root_is_non_dumpable_from_exec_too),
+    ("a_forged_marker_does_not_pass_for_a_second_start", a_forged_marker_does_not_pass),
     ("a_traced_process_is_refused", a_traced_process_is_refused),
     ("a_late_entry_is_refused", a_late_entry_is_refused),
-    (
-        "a_core_holds_the_heap_and_not_the_secret",
-        a_core_holds_the_heap_and_not_the_secret,
-    ),
-    (
-        "an_exhausted_lock_limit_is_named",
-        an_exhausted_lock_limit_is_named,
-    ),
-    (
-        "a_connection_whose_maker_has_ended_is_refused",
-        a_connection_whose_maker_has_ended_is_refused,
-    ),
+    ("a_core_holds_the_heap_and_not_the_secret", a_core_holds_the_heap_and_not_the_secret),
+    ("an_exhausted_lock_limit_is_named", an_exhausted_lock_limit_is_named),
+    ("a_connection_whose_maker_has_ended_is_refused", a_connection_whose_maker_has_ended_is_refused),
 ];
 
 /// What the victims carry in their environment.
@@ -78,28 +51,17 @@ const NOBODY: u32 = 65_534;
 
 fn main() {
     let args: Vec<String> = env::args().collect();
-    if let Some(role) = args
-        .get(1)
-        .and_then(|argument| argument.strip_prefix("role="))
-    {
+    if let Some(role) = args.get(1).and_then(|argument| argument.strip_prefix("role=")) {
         return play(role, args.get(2).map_or("", String::as_str));
     }
     // The part of the usual harness that cargo test and cargo nextest rely on.
     let ignored = args.iter().any(|argument| argument == "--ignored");
     let exact = args.iter().any(|argument| argument == "--exact");
-    let mut wanted: Vec<&String> = args
-        .iter()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .collect();
+    let mut wanted: Vec<&String> = args.iter().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     wanted.retain(|argument| *argument != "terse");
     let chosen = TESTS.iter().filter(|(name, _)| {
         let matches = |filter: &&String| {
-            if exact {
-                name == filter
-            } else {
-                name.contains(filter.as_str())
-            }
+            if exact { name == filter } else { name.contains(filter.as_str()) }
         };
         !ignored && (wanted.is_empty() || wanted.iter().any(matches))
     });
@@ -118,10 +80,7 @@ fn main() {
 
 fn a_plain_child_is_read_by_a_process_of_its_user(stage: &Stage) {
     let victim = stage.start("wait", &[]);
-    assert_eq!(
-        stage.attack(&victim),
-        "environ LEAK, mem OPEN, fd SEEN, pidfd_getfd TAKEN"
-    );
+    assert_eq!(stage.attack(&victim), "environ LEAK, mem OPEN, fd SEEN, pidfd_getfd TAKEN");
 }
 
 fn an_exec_only_child_is_not_read(stage: &Stage) {
@@ -132,27 +91,16 @@ fn an_exec_only_child_is_not_read(stage: &Stage) {
 
 fn a_process_that_entered_is_not_read(stage: &Stage) {
     let victim = stage.start("enter", &[]);
-    assert!(
-        victim
-            .said
-            .contains("non-dumpable from exec yes, started again yes"),
-        "{}",
-        victim.said
-    );
+    assert!(victim.said.contains("non-dumpable from exec yes, started again yes"), "{}", victim.said);
     assert!(!victim.said.contains("WARNING"), "{}", victim.said);
     assert_eq!(stage.attack(&victim), SAFE);
 }
 
 fn entering_keeps_what_was_given(stage: &Stage) {
     let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", "exec 8</dev/null 9</etc/passwd; exec \"$@\"", "sh"])
-        .arg(&stage.victim);
+    shell.args(["-c", "exec 8</dev/null 9</etc/passwd; exec \"$@\"", "sh"]).arg(&stage.victim);
     let victim = stage.start_by(shell, "inventory", &[]);
-    let expected = format!(
-        "argument two words, {MARKER}, markers 0, taken 9, left 0 1 2, {}",
-        stage.victim.display()
-    );
+    let expected = format!("argument two words, {MARKER}, markers 0, taken 9, left 0 1 2, {}", stage.victim.display());
     assert_eq!(victim.said, expected);
 }
 
@@ -162,52 +110,25 @@ fn entering_as_root_is_non_dumpable_from_exec_too(stage: &Stage) {
     }
     let stage = stage.as_ourselves();
     let victim = stage.start("enter", &[]);
-    assert!(
-        victim
-            .said
-            .contains("non-dumpable from exec yes, started again yes"),
-        "{}",
-        victim.said
-    );
+    assert!(victim.said.contains("non-dumpable from exec yes, started again yes"), "{}", victim.said);
 }
 
 fn a_forged_marker_does_not_pass(stage: &Stage) {
     let victim = stage.start("enter", &[("BLINDFERRY_STARTED_FROM", "/bin/true")]);
-    assert_eq!(
-        victim.said,
-        format!("refused: {}", EntryError::DumpableOnEntry)
-    );
+    assert_eq!(victim.said, format!("refused: {}", EntryError::DumpableOnEntry));
     let victim = stage.start("enter-anyway", &[("BLINDFERRY_STARTED_FROM", "/bin/true")]);
-    assert!(
-        victim.said.contains("non-dumpable from exec no"),
-        "{}",
-        victim.said
-    );
-    assert!(
-        victim
-            .said
-            .contains("WARNING: this process was readable when it started"),
-        "{}",
-        victim.said
-    );
+    assert!(victim.said.contains("non-dumpable from exec no"), "{}", victim.said);
+    assert!(victim.said.contains("WARNING: this process was readable when it started"), "{}", victim.said);
 }
 
 fn a_traced_process_is_refused(stage: &Stage) {
     let victim = stage.start("enter-traced", &[]);
-    assert!(
-        victim.said.starts_with("refused: process ") && victim.said.contains("is tracing"),
-        "{}",
-        victim.said
-    );
+    assert!(victim.said.starts_with("refused: process ") && victim.said.contains("is tracing"), "{}", victim.said);
 }
 
 fn a_late_entry_is_refused(stage: &Stage) {
     let victim = stage.start("enter-late", &[]);
-    assert!(
-        victim.said.starts_with("refused: entered with 2 threads"),
-        "{}",
-        victim.said
-    );
+    assert!(victim.said.starts_with("refused: entered with 2 threads"), "{}", victim.said);
 }
 
 fn a_core_holds_the_heap_and_not_the_secret(stage: &Stage) {
@@ -216,27 +137,16 @@ fn a_core_holds_the_heap_and_not_the_secret(stage: &Stage) {
     }
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     if pattern.trim() != "core" {
-        return println!(
-            "SKIPPED: kernel.core_pattern is {}, cores do not go to the working folder",
-            pattern.trim()
-        );
+        return println!("SKIPPED: kernel.core_pattern is {}, cores do not go to the working folder", pattern.trim());
     }
     let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"])
-        .arg(&stage.victim)
-        .current_dir(&stage.folder);
+    shell.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).arg(&stage.victim).current_dir(&stage.folder);
     let mut victim = stage.start_by(shell, "crash", &[]);
     victim.child.wait().unwrap();
     let Some(core) = fs::read_dir(&stage.folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .find(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("core")
-        })
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("core"))
     else {
         return println!("SKIPPED: no core was written here");
     };
@@ -284,8 +194,7 @@ struct Stage {
 
 impl Stage {
     fn set(name: &str) -> Self {
-        let folder =
-            env::temp_dir().join(format!("blindferry-{}-{}", std::process::id(), &name[..12]));
+        let folder = env::temp_dir().join(format!("blindferry-{}-{}", std::process::id(), &name[..12]));
         fs::create_dir(&folder).unwrap();
         let user = is_root().then_some(NOBODY);
         if let Some(user) = user {
@@ -295,21 +204,11 @@ impl Stage {
         let victim = folder.join("victim");
         fs::copy(env::current_exe().unwrap(), &victim).unwrap();
         fs::set_permissions(&victim, fs::Permissions::from_mode(0o755)).unwrap();
-        Self {
-            folder,
-            victim,
-            user,
-            owner: true,
-        }
+        Self { folder, victim, user, owner: true }
     }
 
     fn as_ourselves(&self) -> Self {
-        Self {
-            folder: self.folder.clone(),
-            victim: self.victim.clone(),
-            user: None,
-            owner: false,
-        }
+        Self { folder: self.folder.clone(), victim: self.victim.clone(), user: None, owner: false }
     }
 
     fn start(&self, role: &str, env: &[(&str, &str)]) -> Victim {
@@ -317,36 +216,19 @@ impl Stage {
     }
 
     fn start_by(&self, mut command: Command, role: &str, env: &[(&str, &str)]) -> Victim {
-        command
-            .arg(format!("role={role}"))
-            .arg(if role == "inventory" { "two words" } else { "" });
-        command
-            .env_clear()
-            .env("MARKER", MARKER)
-            .env("STAGE", &self.folder)
-            .envs(env.iter().copied());
+        command.arg(format!("role={role}")).arg(if role == "inventory" { "two words" } else { "" });
+        command.env_clear().env("MARKER", MARKER).env("STAGE", &self.folder).envs(env.iter().copied());
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut said)
-            .unwrap();
-        Victim {
-            child,
-            said: said.trim().to_owned(),
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        Victim { child, said: said.trim().to_owned() }
     }
 
     fn attack(&self, victim: &Victim) -> String {
-        self.start(&format!("attack-{}", victim.child.id()), &[])
-            .said
-            .clone()
+        self.start(&format!("attack-{}", victim.child.id()), &[]).said.clone()
     }
 }
 
@@ -378,13 +260,8 @@ fn play(role: &str, argument: &str) {
         "wait" => wait(&format!("waiting, dumpable {}", dumpable())),
         "exec-only" => {
             let image = ExecOnlyImage::from_path(Path::new("/proc/self/exe")).unwrap();
-            let env: Vec<CString> = [format!("MARKER={MARKER}")]
-                .map(|text| CString::new(text).unwrap())
-                .into();
-            panic!(
-                "{}",
-                image.exec(&[c"victim".into(), c"role=wait".into()], &env)
-            );
+            let env: Vec<CString> = [format!("MARKER={MARKER}")].map(|text| CString::new(text).unwrap()).into();
+            panic!("{}", image.exec(&[c"victim".into(), c"role=wait".into()], &env));
         }
         "enter" => enter_and_wait(Entry::new()),
         "enter-anyway" => enter_and_wait(Entry::new().accept_dumpable_start()),
@@ -402,10 +279,7 @@ fn play(role: &str, argument: &str) {
         }
         "inventory" => inventory(argument),
         "lock-limit" => {
-            let limit = rustix::process::Rlimit {
-                current: Some(64 << 10),
-                maximum: Some(64 << 10),
-            };
+            let limit = rustix::process::Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
             rustix::process::setrlimit(rustix::process::Resource::Memlock, limit).unwrap();
             assert_eq!(protection(), Protection::SecretMemory);
             let refused = SecretBytes::copy_and_wipe(&mut vec![1; 128 << 10]).unwrap_err();
@@ -418,11 +292,7 @@ fn play(role: &str, argument: &str) {
         }
         "connect-and-end" => {
             let socket = PacketSocket::connect(&stage().join("socket")).unwrap();
-            Command::new("/bin/cat")
-                .stdin(socket.into_fd())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
+            Command::new("/bin/cat").stdin(socket.into_fd()).stdout(Stdio::null()).spawn().unwrap();
             println!("connected");
         }
         attack => attack_process(attack.strip_prefix("attack-").unwrap().parse().unwrap()),
@@ -449,23 +319,13 @@ fn inventory(argument: &str) {
     close_all_but(&[]).unwrap();
     let mut left: Vec<i32> = fs::read_dir("/proc/self/fd")
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .into_string()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().unwrap())
         .collect();
     // The listing's own descriptor is closed by now.
     left.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
     left.sort_unstable();
     let left: Vec<String> = left.iter().map(ToString::to_string).collect();
-    let markers = env::vars_os()
-        .filter(|(name, _)| name.to_string_lossy().starts_with("BLINDFERRY"))
-        .count();
+    let markers = env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BLINDFERRY")).count();
     println!(
         "argument {argument}, {}, markers {markers}, taken 9, left {}, {}",
         env::var("MARKER").unwrap(),
@@ -487,16 +347,8 @@ fn attack_process(victim: i32) {
     };
     println!(
         "environ {environ}, mem {}, fd {}, pidfd_getfd {}",
-        if File::open(format!("/proc/{victim}/mem")).is_ok() {
-            "OPEN"
-        } else {
-            "denied"
-        },
-        if fs::read_link(format!("/proc/{victim}/fd/0")).is_ok() {
-            "SEEN"
-        } else {
-            "denied"
-        },
+        if File::open(format!("/proc/{victim}/mem")).is_ok() { "OPEN" } else { "denied" },
+        if fs::read_link(format!("/proc/{victim}/fd/0")).is_ok() { "SEEN" } else { "denied" },
         if taken >= 0 { "TAKEN" } else { "denied" }
     );
 }
@@ -504,10 +356,7 @@ fn attack_process(victim: i32) {
 fn crash() {
     let _secret = SecretBytes::init(MARK_LEN, |place| {
         // Straight into its place, byte by byte, so that nothing else ever holds it.
-        place
-            .iter_mut()
-            .enumerate()
-            .for_each(|(index, byte)| *byte = mark(SECRET, index));
+        place.iter_mut().enumerate().for_each(|(index, byte)| *byte = mark(SECRET, index));
         Ok::<_, std::convert::Infallible>(MARK_LEN)
     })
     .unwrap();
@@ -534,9 +383,7 @@ fn holds(hay: &[u8], needle: &[u8]) -> bool {
 }
 
 fn stage() -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(
-        env::var_os("STAGE").unwrap().into_vec(),
-    ))
+    PathBuf::from(std::ffi::OsString::from_vec(env::var_os("STAGE").unwrap().into_vec()))
 }
 
 fn dumpable() -> i32 {

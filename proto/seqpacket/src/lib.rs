@@ -34,17 +34,9 @@ impl AsyncPackets {
     /// # Errors
     ///
     /// As [`PacketSocket::send`].
-    pub async fn send(
-        &self,
-        bytes: &[u8],
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), PacketError> {
+    pub async fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), PacketError> {
         loop {
-            let mut ready = self
-                .0
-                .writable()
-                .await
-                .map_err(|source| PacketError::Send { source })?;
+            let mut ready = self.0.writable().await.map_err(|source| PacketError::Send { source })?;
             match self.0.get_ref().send(bytes, descriptors) {
                 Err(error) if error.is_would_block() => ready.clear_ready_matching(Ready::WRITABLE),
                 done => return done,
@@ -59,11 +51,7 @@ impl AsyncPackets {
     /// As [`PacketSocket::receive`].
     pub async fn receive(&self) -> Result<Packet, PacketError> {
         loop {
-            let mut ready = self
-                .0
-                .readable()
-                .await
-                .map_err(|source| PacketError::Receive { source })?;
+            let mut ready = self.0.readable().await.map_err(|source| PacketError::Receive { source })?;
             match self.0.get_ref().receive() {
                 Err(error) if error.is_would_block() => ready.clear_ready_matching(Ready::READABLE),
                 done => return done,
@@ -111,16 +99,11 @@ impl AsyncListener {
     /// caller should wait a little before the next attempt.
     pub async fn accept(&self) -> Result<AsyncPackets, SocketError> {
         loop {
-            let mut ready = self
-                .0
-                .readable()
-                .await
-                .map_err(|source| SocketError::Accept { source })?;
+            let mut ready = self.0.readable().await.map_err(|source| SocketError::Accept { source })?;
             match self.0.get_ref().accept() {
                 Err(error) if error.is_would_block() => ready.clear_ready(),
                 Ok(socket) => {
-                    return AsyncPackets::new(socket)
-                        .map_err(|source| SocketError::Accept { source });
+                    return AsyncPackets::new(socket).map_err(|source| SocketError::Accept { source });
                 }
                 Err(error) => return Err(error),
             }
@@ -146,10 +129,7 @@ mod tests {
 
     fn pair() -> (AsyncPackets, AsyncPackets) {
         let (one, other) = PacketSocket::pair().unwrap();
-        (
-            AsyncPackets::new(one).unwrap(),
-            AsyncPackets::new(other).unwrap(),
-        )
+        (AsyncPackets::new(one).unwrap(), AsyncPackets::new(other).unwrap())
     }
 
     #[tokio::test]
@@ -160,10 +140,7 @@ mod tests {
         tokio::task::yield_now().await;
         one.send(b"here", &[reader.as_fd()]).await.unwrap();
         let packet = waiting.await.unwrap().unwrap();
-        assert_eq!(
-            (packet.bytes.as_slice(), packet.descriptors.len()),
-            (b"here".as_slice(), 1)
-        );
+        assert_eq!((packet.bytes.as_slice(), packet.descriptors.len()), (b"here".as_slice(), 1));
     }
 
     #[tokio::test]
@@ -176,10 +153,7 @@ mod tests {
         });
         for mark in 0..50_u8 {
             let packet = other.receive().await.unwrap();
-            assert_eq!(
-                (packet.bytes.len(), packet.bytes.first()),
-                (MAX_PACKET, Some(&mark))
-            );
+            assert_eq!((packet.bytes.len(), packet.bytes.first()), (MAX_PACKET, Some(&mark)));
         }
         sender.await.unwrap();
         assert!(matches!(other.receive().await, Err(PacketError::Closed)));
@@ -189,11 +163,7 @@ mod tests {
     async fn a_cancelled_wait_loses_no_packet() {
         let (one, other) = pair();
         for mark in 0..20_u8 {
-            assert!(
-                timeout(Duration::from_millis(1), other.receive())
-                    .await
-                    .is_err()
-            );
+            assert!(timeout(Duration::from_millis(1), other.receive()).await.is_err());
             one.send(&[mark], &[]).await.unwrap();
             assert_eq!(other.receive().await.unwrap().bytes, [mark]);
         }
@@ -201,14 +171,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_serves_one_connection_after_another() {
-        let path =
-            std::env::temp_dir().join(format!("blindferry-seqpacket-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("blindferry-seqpacket-{}", std::process::id()));
         let listener = AsyncListener::new(PacketListener::bind(&path, 0o600).unwrap()).unwrap();
-        assert!(
-            timeout(Duration::from_millis(1), listener.accept())
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(1), listener.accept()).await.is_err());
         for round in 0..3_u8 {
             let client = PacketSocket::connect(&path).unwrap();
             let served = listener.accept().await.unwrap();

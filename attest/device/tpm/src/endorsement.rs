@@ -2,7 +2,9 @@
 //!
 //! Numbers are of the TCG EK Credential Profile for TPM Family 2.0, version 2.5, sections 2.2.1 and B.
 
+use blindferry_attest::tpm;
 use blindferry_device::protocol::DeviceRefusal;
+use ring::digest;
 use serde::{Deserialize, Serialize};
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::constants::CapabilityType;
@@ -11,9 +13,10 @@ use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth};
 use tss_esapi::structures::{CapabilityData, Public};
+use tss_esapi::traits::Marshall;
 
 use crate::failure::{During, Failure};
-use crate::transaction::{Protect, Transaction, name};
+use crate::transaction::{Protect, Transaction};
 
 /// The endorsement keys that we know how to make, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -57,7 +60,8 @@ impl EkKind {
 pub(crate) struct EndorsementKey {
     pub(crate) handle: KeyHandle,
     pub(crate) public: Public,
-    pub(crate) name: Vec<u8>,
+    /// SHA-256 of its SubjectPublicKeyInfo: what allow-lists name a TPM by.
+    pub(crate) hash: Vec<u8>,
     /// Persistent keys must not be flushed, and take no slot.
     pub(crate) transient: bool,
 }
@@ -76,16 +80,30 @@ pub(crate) fn load(transaction: &mut Transaction, kind: EkKind) -> Result<Endors
         }
     }
     let (handle, public) = transaction.primary(Hierarchy::Endorsement, template, "create the endorsement key")?;
-    Ok(EndorsementKey { handle, name: name(&public)?, public, transient: true })
+    Ok(EndorsementKey { handle, hash: hash(&public)?, public, transient: true })
 }
 
-/// The EK certificates in NV memory, that of `first` before the others, each as DER.
-pub(crate) fn certificates(transaction: &mut Transaction, first: EkKind) -> Result<Vec<Vec<u8>>, Failure> {
-    let mut kinds = vec![first];
-    kinds.extend(EkKind::ALL.into_iter().filter(|kind| *kind != first));
-    let mut certificates = Vec::new();
-    for kind in kinds {
-        certificates.extend(certificate(transaction, kind)?);
+/// The certificate of this endorsement key, if NV memory holds one, and after it those of the maker's CAs that NV memory
+/// holds too. Each as DER.
+pub(crate) fn certificates(transaction: &mut Transaction, kind: EkKind) -> Result<Vec<Vec<u8>>, Failure> {
+    let Some(leaf) = certificate(transaction, kind)? else { return Ok(Vec::new()) };
+    let mut certificates = vec![leaf];
+    let mut total = 0;
+    for handle in handles(transaction, CHAIN_FIRST)? {
+        let TpmHandle::NvIndex(index) = handle else { break };
+        if u32::from(index) > CHAIN_LAST {
+            break;
+        }
+        let bytes = read_index(transaction, index)?;
+        let mut rest = &bytes[..];
+        while let Some((der, after)) = der_len(rest).and_then(|len| rest.split_at_checked(len)) {
+            total += der.len();
+            if total > CHAIN_LIMIT {
+                return Err(Failure::Refused(DeviceRefusal::BadCertificate { index: u32::from(index) }));
+            }
+            certificates.push(der.to_vec());
+            rest = after;
+        }
     }
     Ok(certificates)
 }
@@ -106,26 +124,32 @@ fn certificate(transaction: &mut Transaction, kind: EkKind) -> Result<Option<Vec
     if !defined {
         return Ok(None);
     }
-    let index: NvIndexHandle = transaction
-        .plain("find an EK certificate", |context| context.tr_from_tpm_public(TpmHandle::NvIndex(wanted)))?
-        .into();
-    let (public, _) = transaction.plain("find an EK certificate", |context| context.nv_read_public(index))?;
-    if public.data_size() > CERTIFICATE_LIMIT {
-        return Err(Failure::Refused(DeviceRefusal::BadCertificate { index: kind.certificate_index() }));
-    }
-    let size = u16::try_from(public.data_size()).unwrap_or(u16::MAX);
-    let mut der = Vec::new();
-    while der.len() < public.data_size() {
-        let offset = u16::try_from(der.len()).unwrap_or(u16::MAX);
-        let piece = transaction.protected(Protect::Response, "read an EK certificate", |context| {
-            context.nv_read(NvAuth::NvIndex(index), index, NV_PIECE.min(size - offset), offset)
-        })?;
-        der.extend_from_slice(piece.value());
-    }
+    let mut der = read_index(transaction, wanted)?;
     // The index may be larger than the certificate in it.
     let len = der_len(&der).filter(|len| *len <= der.len());
     der.truncate(len.ok_or(DeviceRefusal::BadCertificate { index: kind.certificate_index() })?);
     Ok(Some(der))
+}
+
+fn read_index(transaction: &mut Transaction, wanted: NvIndexTpmHandle) -> Result<Vec<u8>, Failure> {
+    let index: NvIndexHandle = transaction
+        .plain("find an EK certificate", |context| context.tr_from_tpm_public(TpmHandle::NvIndex(wanted)))?
+        .into();
+    let (public, _) =
+        transaction.protected(Protect::Response, "find an EK certificate", |context| context.nv_read_public(index))?;
+    let size = u16::try_from(public.data_size()).ok().filter(|size| *size <= CERTIFICATE_LIMIT);
+    let size = size.ok_or(DeviceRefusal::BadCertificate { index: u32::from(wanted) })?;
+    let mut bytes = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        let piece = NV_PIECE.min(size - offset);
+        let read = transaction.protected(Protect::Response, "read an EK certificate", |context| {
+            context.nv_read(NvAuth::NvIndex(index), index, piece, offset)
+        })?;
+        bytes.extend_from_slice(read.value());
+        offset += piece;
+    }
+    Ok(bytes)
 }
 
 /// The key behind this handle, if it was made from this template.
@@ -137,13 +161,21 @@ fn persistent_key(
     let handle: KeyHandle = transaction
         .plain("find the endorsement key", |context| context.tr_from_tpm_public(TpmHandle::Persistent(persistent)))?
         .into();
-    let (public, ..) = transaction.protected(Protect::Response, "read the endorsement key", |context| {
-        context.read_public(handle)
-    })?;
+    let (public, ..) =
+        transaction.protected(Protect::Response, "read the endorsement key", |context| context.read_public(handle))?;
     if !same_template(&public, template) {
         return Ok(None);
     }
-    Ok(Some(EndorsementKey { handle, name: name(&public)?, public, transient: false }))
+    Ok(Some(EndorsementKey { handle, hash: hash(&public)?, public, transient: false }))
+}
+
+fn hash(public: &Public) -> Result<Vec<u8>, Failure> {
+    let marshalled = public.marshall().during("marshal the endorsement key")?;
+    let parsed = tpm::public::Public::parse(&marshalled).map_err(|error| DeviceRefusal::Tpm {
+        operation: "use its endorsement key".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(digest::digest(&digest::SHA256, &parsed.key().spki()).as_ref().to_vec())
 }
 
 fn same_template(public: &Public, template: &Public) -> bool {
@@ -178,7 +210,14 @@ const PERSISTENT_EK_FIRST: u32 = 0x8101_0000;
 const PERSISTENT_EK_LAST: u32 = 0x8101_ffff;
 
 /// No certificate of a TPM is longer, in bytes.
-const CERTIFICATE_LIMIT: usize = 4096;
+const CERTIFICATE_LIMIT: u16 = 4096;
+
+/// Where platforms keep the certificates of the maker's CAs, one or several to an index.
+const CHAIN_FIRST: u32 = 0x01c0_0100;
+const CHAIN_LAST: u32 = 0x01c0_01ff;
+
+/// The most of them, in bytes.
+const CHAIN_LIMIT: usize = 16 * 1024;
 
 /// Every TPM reads at least this much NV memory at once.
 const NV_PIECE: u16 = 512;

@@ -1,2 +1,135 @@
-//! Not written yet.
-fn main() {}
+//! `blindferry-device`: the only process that links tss-esapi, and with it libtss2 and OpenSSL's libcrypto.
+//!
+//! ```text
+//!  holds     no key at rest; a sealed key for the length of one request, then a new address space
+//!  talks to  one client, over the socket that is its standard input; the TPM, over its command bus
+//!  may       connect to the TPM; read the pin file
+//!  is        single-threaded and blocking; non-dumpable from exec, without core files and new privileges
+//! ```
+
+mod attestation;
+mod counter;
+mod endorsement;
+mod failure;
+mod leftovers;
+mod pcrs;
+mod pins;
+mod provision;
+mod sealing;
+mod serve;
+mod tcti;
+mod template;
+mod transaction;
+
+use std::error::Error;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use blindferry_device::spawn::{LOG_NOTHING, LOG_VARIABLE};
+use blindferry_handle::entry::{Entry, enter};
+use blindferry_handle::inherit;
+use blindferry_handle::packet::PacketSocket;
+use blindferry_handle::wiping::WipingAllocator;
+use clap::{Parser, Subcommand};
+
+use crate::endorsement::EkKind;
+use crate::tcti::Tcti;
+
+#[global_allocator]
+static HEAP: WipingAllocator = WipingAllocator;
+
+/// Makes evidence, seals and unseals with a TPM 2.0, for one client.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Serve the client at the other end of standard input, a SOCK_SEQPACKET Unix socket
+    Serve {
+        #[command(flatten)]
+        tpm: TpmArguments,
+    },
+    /// Read the Names of the TPM's keys and pin them
+    Provision {
+        #[command(flatten)]
+        tpm: TpmArguments,
+        /// Which endorsement key to use [default: the best one with a certificate, else ecc-p256]
+        #[arg(long, value_name = "KIND")]
+        ek: Option<EkKind>,
+        /// Pin anew, over a pin file that exists
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct TpmArguments {
+    /// Where the TPM is: swtpm:host=127.0.0.1,port=N or device:/dev/tpmrm0
+    #[arg(long, value_name = "TCTI")]
+    tcti: Tcti,
+    /// The pin file
+    #[arg(long, value_name = "FILE")]
+    pins: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let outcome = silence_libtss2().and_then(|()| run());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    enter(&Entry::new())?;
+    inherit::close_all_but(&[])?;
+    match Arguments::parse().command {
+        Subcommands::Serve { tpm } => {
+            let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+            serve::serve(&socket, &tpm.tcti, &tpm.pins)?;
+        }
+        Subcommands::Provision { tpm, ek, force } => {
+            let pins = provision::provision(&tpm.tcti, &tpm.pins, ek, force)?;
+            println!("pinned in {}", tpm.pins.display());
+            println!("salt key         {}", hex::encode(pins.salt_key_name));
+            println!("attestation key  {}", hex::encode(pins.ak_name));
+            println!("endorsement key  {} (SHA-256 of its SPKI, for an allow-list)", hex::encode(pins.ek_hash));
+        }
+    }
+    Ok(())
+}
+
+/// libtss2 prints every refusal to standard error unless its environment says otherwise, and an environment can only be
+/// set for a new process.
+fn silence_libtss2() -> Result<(), Box<dyn Error>> {
+    if std::env::var_os(LOG_VARIABLE).is_some() {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error: io::Error = command.args(arguments).env(LOG_VARIABLE, LOG_NOTHING).exec();
+    Err(error.into())
+}
+
+fn report(error: &dyn Error) {
+    let mut line = format!("blindferry-device: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    eprintln!("{line}");
+}

@@ -26,20 +26,19 @@ pub(crate) struct Pins {
     pub(crate) ak_name: Vec<u8>,
     /// Which of the TPM's endorsement keys is used.
     pub(crate) ek_kind: EkKind,
-    /// Its Name, which is a digest of it.
+    /// SHA-256 of its SubjectPublicKeyInfo, by which allow-lists name a TPM.
     #[serde(with = "hex::serde")]
-    pub(crate) ek_name: Vec<u8>,
+    pub(crate) ek_hash: Vec<u8>,
 }
 
 impl Pins {
-    pub(crate) fn new(salt_key_name: Vec<u8>, ak_name: Vec<u8>, ek_kind: EkKind, ek_name: Vec<u8>) -> Self {
-        Self { version: VERSION, salt_key_name, ak_name, ek_kind, ek_name }
+    pub(crate) fn new(salt_key_name: Vec<u8>, ak_name: Vec<u8>, ek_kind: EkKind, ek_hash: Vec<u8>) -> Self {
+        Self { version: VERSION, salt_key_name, ak_name, ek_kind, ek_hash }
     }
 
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Self, DeviceRefusal> {
-        let unusable =
-            |reason: String| DeviceRefusal::PinsUnusable { path: path.display().to_string(), reason };
+        let unusable = |reason: String| DeviceRefusal::PinsUnusable { path: path.display().to_string(), reason };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -84,7 +83,8 @@ const VERSION: u8 = 1;
 /// No pin file is longer, in bytes.
 const LIMIT: u64 = 4096;
 
-const HEADER: &str = "# Names of this TPM's keys, written by `blindferry-device provision`. Not secret; keep it from being changed.\n";
+const HEADER: &str =
+    "# Names of this TPM's keys, written by `blindferry-device provision`. Not secret; keep it from being changed.\n";
 
 #[cfg(test)]
 mod tests {

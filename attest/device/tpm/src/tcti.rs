@@ -128,10 +128,22 @@ mod tests {
     #[test]
     fn whatever_is_left_out_or_unknown_is_refused() {
         for text in [
-            "", "swtpm", "swtpm:", "swtpm:port=1", "swtpm:host=127.0.0.1", "swtpm:host=localhost,port=1",
-            "swtpm:host=127.0.0.1,port=65535", "swtpm:host=127.0.0.1,port=0", "swtpm:host=127.0.0.1,port=1,port=2",
-            "swtpm:host=127.0.0.1,port=1,x=2", "device", "device:", "device:tpm0", "mssim:host=127.0.0.1,port=1",
-            "tabrmd:", "libtss2-tcti-cmd.so.0:sh",
+            "",
+            "swtpm",
+            "swtpm:",
+            "swtpm:port=1",
+            "swtpm:host=127.0.0.1",
+            "swtpm:host=localhost,port=1",
+            "swtpm:host=127.0.0.1,port=65535",
+            "swtpm:host=127.0.0.1,port=0",
+            "swtpm:host=127.0.0.1,port=1,port=2",
+            "swtpm:host=127.0.0.1,port=1,x=2",
+            "device",
+            "device:",
+            "device:tpm0",
+            "mssim:host=127.0.0.1,port=1",
+            "tabrmd:",
+            "libtss2-tcti-cmd.so.0:sh",
         ] {
             assert!(text.parse::<Tcti>().is_err(), "{text}");
         }

@@ -119,17 +119,16 @@ impl Transaction {
     }
 
     /// Runs one command on two objects: the first authorised and protected by the transaction's session, the second by
-    /// `policy`.
-    pub(crate) fn with_policy_for_second<T>(
+    /// `second`.
+    pub(crate) fn with_second<T>(
         &mut self,
-        policy: PolicySession,
+        second: AuthSession,
         protect: Protect,
         operation: &'static str,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> Result<T, Failure> {
         self.prepare(protect)?;
-        let sessions = (Some(self.session), Some(AuthSession::from(policy)), None);
-        self.context.execute_with_sessions(sessions, command).during(operation)
+        self.context.execute_with_sessions((Some(self.session), Some(second), None), command).during(operation)
     }
 
     /// Runs one command that neither tells nor decides anything worth protecting.
@@ -145,6 +144,11 @@ impl Transaction {
     pub(crate) fn policy_session(&mut self) -> Result<PolicySession, Failure> {
         let session = start_session(&mut self.context, self.salt_key, SessionType::Policy)?;
         PolicySession::try_from(session).during("use a policy session")
+    }
+
+    /// One more session like the transaction's own, for a command that authorises two objects.
+    pub(crate) fn second_session(&mut self) -> Result<AuthSession, Failure> {
+        start_session(&mut self.context, self.salt_key, SessionType::Hmac)
     }
 
     /// Creates a primary key with an empty password, from a template that leaves nothing to choose.

@@ -18,11 +18,7 @@ pub(super) fn marker() -> Option<OsString> {
 pub(super) fn executable(first: Option<OsString>) -> Option<PathBuf> {
     let running = env::current_exe().ok();
     match first {
-        Some(first)
-            if running
-                .as_deref()
-                .is_none_or(|path| path.as_os_str().as_bytes().starts_with(b"/memfd:")) =>
-        {
+        Some(first) if running.as_deref().is_none_or(|path| path.as_os_str().as_bytes().starts_with(b"/memfd:")) => {
             Some(PathBuf::from(first))
         }
         _ => running,
@@ -37,13 +33,9 @@ pub(super) fn start_again() -> ImageError {
         Err(error) => return error,
     };
     let executable = env::current_exe().unwrap_or_else(|_| own.to_owned());
-    let mut env: Vec<CString> = env::vars_os()
-        .filter_map(|(name, value)| assignment(&name, &value))
-        .collect();
+    let mut env: Vec<CString> = env::vars_os().filter_map(|(name, value)| assignment(&name, &value)).collect();
     env.extend(assignment(OsStr::new(MARKER), executable.as_os_str()));
-    let args: Vec<CString> = env::args_os()
-        .filter_map(|argument| CString::new(argument.into_vec()).ok())
-        .collect();
+    let args: Vec<CString> = env::args_os().filter_map(|argument| CString::new(argument.into_vec()).ok()).collect();
     image.exec(&args, &env)
 }
 

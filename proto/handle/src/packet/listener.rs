@@ -4,9 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, chmod, fchmod, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, chmod, fchmod, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, connect, listen, sockopt};
 
@@ -39,10 +37,7 @@ impl PacketListener {
     ///
     /// [`SocketError::Occupied`], [`SocketError::InUse`], or [`SocketError::Bind`] with what the kernel said.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, SocketError> {
-        let failed = |error: Errno| SocketError::Bind {
-            path: path.to_owned(),
-            source: error.into(),
-        };
+        let failed = |error: Errno| SocketError::Bind { path: path.to_owned(), source: error.into() };
         let address = SocketAddrUnix::new(path).map_err(failed)?;
         remove_stale(path, &address)?;
         let mode = Mode::from_raw_mode(mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
@@ -50,20 +45,12 @@ impl PacketListener {
         // Before the bind: unix_bind() creates the file with the mode of the socket's own inode, less the umask.
         fchmod(&socket, mode).map_err(failed)?;
         bind(&socket, &address).map_err(|error| match error {
-            Errno::ADDRINUSE => SocketError::InUse {
-                path: path.to_owned(),
-            },
+            Errno::ADDRINUSE => SocketError::InUse { path: path.to_owned() },
             error => failed(error),
         })?;
         let status = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        let listener = Self {
-            socket,
-            bound: Some(Bound {
-                path: path.to_owned(),
-                device: status.st_dev,
-                inode: status.st_ino,
-            }),
-        };
+        let listener =
+            Self { socket, bound: Some(Bound { path: path.to_owned(), device: status.st_dev, inode: status.st_ino }) };
         if Mode::from_raw_mode(status.st_mode) != mode {
             undo_umask(path, mode).map_err(failed)?;
         }
@@ -83,10 +70,7 @@ impl PacketListener {
         if !sockopt::socket_acceptconn(&descriptor).map_err(set_up)? {
             return Err(SocketError::WrongRole);
         }
-        Ok(Self {
-            socket: descriptor,
-            bound: None,
-        })
+        Ok(Self { socket: descriptor, bound: None })
     }
 
     /// The next connection, blocking and close-on-exec.
@@ -100,9 +84,7 @@ impl PacketListener {
                 Ok(socket) => return PacketSocket::prepared(socket),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
-                    return Err(SocketError::Accept {
-                        source: error.into(),
-                    });
+                    return Err(SocketError::Accept { source: error.into() });
                 }
             }
         }
@@ -142,19 +124,14 @@ impl Drop for PacketListener {
 }
 
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError> {
-    let failed = |error: Errno| SocketError::Bind {
-        path: path.to_owned(),
-        source: error.into(),
-    };
+    let failed = |error: Errno| SocketError::Bind { path: path.to_owned(), source: error.into() };
     let status = match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(status) => status,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
     if FileType::from_raw_mode(status.st_mode) != FileType::Socket {
-        return Err(SocketError::Occupied {
-            path: path.to_owned(),
-        });
+        return Err(SocketError::Occupied { path: path.to_owned() });
     }
     // Not waiting: a listener that is too busy to accept is alive.
     let probe = new_socket()?;
@@ -162,9 +139,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError
     match connect(&probe, address) {
         Err(Errno::CONNREFUSED) => unlinkat(CWD, path, AtFlags::empty()).map_err(failed),
         // Connected, or a full backlog, or a socket of another type, or no permission to ask: somebody may live there.
-        Ok(()) | Err(_) => Err(SocketError::InUse {
-            path: path.to_owned(),
-        }),
+        Ok(()) | Err(_) => Err(SocketError::InUse { path: path.to_owned() }),
     }
 }
 

@@ -24,18 +24,11 @@ fn send_raw(socket: &PacketSocket, bytes: &[u8], descriptors: &[BorrowedFd<'_>])
     let mut space = vec![MaybeUninit::uninit(); cmsg_space!(ScmRights(64))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(descriptors.is_empty() || ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
-    sendmsg(
-        socket,
-        &[IoSlice::new(bytes)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )
-    .unwrap();
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
 }
 
 fn scratch(name: &str) -> PathBuf {
-    let folder =
-        std::env::temp_dir().join(format!("blindferry-packet-{}-{name}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("blindferry-packet-{}-{name}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     folder
 }
@@ -53,10 +46,7 @@ fn a_packet_arrives_whole_with_its_descriptors_close_on_exec() {
     let flags = rustix::io::fcntl_getfd(first.descriptors.first().unwrap()).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     let second = other.receive().unwrap();
-    assert_eq!(
-        (second.bytes.len(), second.descriptors.len()),
-        (MAX_PACKET, 0)
-    );
+    assert_eq!((second.bytes.len(), second.descriptors.len()), (MAX_PACKET, 0));
 }
 
 #[test]
@@ -68,16 +58,12 @@ fn too_many_descriptors_are_refused_and_none_of_them_leaks() {
         send_raw(&one, b"flood", &vec![reader.as_fd(); count]);
         let refused = other.receive();
         assert!(
-            matches!(
-                refused,
-                Err(PacketError::DescriptorsTruncated | PacketError::TooManyDescriptors { .. })
-            ),
+            matches!(refused, Err(PacketError::DescriptorsTruncated | PacketError::TooManyDescriptors { .. })),
             "{count} descriptors: {refused:?}"
         );
         assert_eq!(open_on(&reader), before, "{count} descriptors");
     }
-    one.send(b"exactly", &[reader.as_fd(); MAX_DESCRIPTORS])
-        .unwrap();
+    one.send(b"exactly", &[reader.as_fd(); MAX_DESCRIPTORS]).unwrap();
     assert_eq!(other.receive().unwrap().descriptors.len(), MAX_DESCRIPTORS);
     assert_eq!(open_on(&reader), before);
 }
@@ -109,15 +95,9 @@ fn bounds_are_kept_by_the_sender_too() {
     let (one, _other) = PacketSocket::pair().unwrap();
     let (reader, _writer) = io::pipe().unwrap();
     assert!(matches!(one.send(b"", &[]), Err(PacketError::Empty)));
-    assert!(matches!(
-        one.send(&vec![0; MAX_PACKET + 1], &[]),
-        Err(PacketError::TooLong { .. })
-    ));
+    assert!(matches!(one.send(&vec![0; MAX_PACKET + 1], &[]), Err(PacketError::TooLong { .. })));
     let many = [reader.as_fd(); MAX_DESCRIPTORS + 1];
-    assert!(matches!(
-        one.send(b"x", &many),
-        Err(PacketError::TooManyDescriptors { .. })
-    ));
+    assert!(matches!(one.send(b"x", &many), Err(PacketError::TooManyDescriptors { .. })));
 }
 
 #[test]
@@ -136,32 +116,17 @@ fn the_end_of_a_connection_is_told_from_an_empty_socket() {
 #[test]
 fn other_sockets_pipes_and_listeners_are_not_packet_sockets() {
     let (stream, _other) = UnixStream::pair().unwrap();
-    assert!(matches!(
-        PacketSocket::from_fd(stream.into()),
-        Err(SocketError::WrongKind)
-    ));
+    assert!(matches!(PacketSocket::from_fd(stream.into()), Err(SocketError::WrongKind)));
     let (pipe, _writer) = io::pipe().unwrap();
-    assert!(matches!(
-        PacketSocket::from_fd(pipe.into()),
-        Err(SocketError::WrongKind)
-    ));
+    assert!(matches!(PacketSocket::from_fd(pipe.into()), Err(SocketError::WrongKind)));
     let network = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    assert!(matches!(
-        PacketSocket::from_fd(network.into()),
-        Err(SocketError::WrongKind)
-    ));
+    assert!(matches!(PacketSocket::from_fd(network.into()), Err(SocketError::WrongKind)));
     let folder = scratch("roles");
     let listener = PacketListener::bind(&folder.join("s"), 0o600).unwrap();
     let copy = listener.as_fd().try_clone_to_owned().unwrap();
-    assert!(matches!(
-        PacketSocket::from_fd(copy),
-        Err(SocketError::WrongRole)
-    ));
+    assert!(matches!(PacketSocket::from_fd(copy), Err(SocketError::WrongRole)));
     let (one, _other) = PacketSocket::pair().unwrap();
-    assert!(matches!(
-        PacketListener::from_fd(one.into_fd()),
-        Err(SocketError::WrongRole)
-    ));
+    assert!(matches!(PacketListener::from_fd(one.into_fd()), Err(SocketError::WrongRole)));
     drop(listener);
     fs::remove_dir(folder).unwrap();
 }
@@ -173,18 +138,12 @@ fn a_listener_has_exactly_its_mode_and_takes_its_path_away_again() {
     // 0666 is more than the usual umask leaves, 0600 less.
     for mode in [0o600, 0o660, 0o666] {
         let listener = PacketListener::bind(&path, mode).unwrap();
-        assert_eq!(
-            fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777,
-            mode
-        );
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, mode);
         let client = PacketSocket::connect(&path).unwrap();
         let served = listener.accept().unwrap();
         client.send(b"hello", &[]).unwrap();
         assert_eq!(served.receive().unwrap().bytes, b"hello");
-        assert_eq!(
-            u32::try_from(served.peer().unwrap().pid()).unwrap(),
-            std::process::id()
-        );
+        assert_eq!(u32::try_from(served.peer().unwrap().pid()).unwrap(), std::process::id());
         drop(listener);
         assert!(!path.exists());
     }
@@ -196,31 +155,19 @@ fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
     let folder = scratch("stale");
     let path = folder.join("s");
     let first = PacketListener::bind(&path, 0o600).unwrap();
-    assert!(matches!(
-        PacketListener::bind(&path, 0o600),
-        Err(SocketError::InUse { .. })
-    ));
+    assert!(matches!(PacketListener::bind(&path, 0o600), Err(SocketError::InUse { .. })));
     let copy = first.as_fd().try_clone_to_owned().unwrap();
     let inherited = PacketListener::from_fd(copy).unwrap();
     fs::rename(&path, folder.join("kept")).unwrap();
     drop((first, inherited));
     fs::rename(folder.join("kept"), &path).unwrap();
-    assert!(
-        matches!(
-            PacketSocket::connect(&path),
-            Err(SocketError::Connect { .. })
-        ),
-        "it is stale now"
-    );
+    assert!(matches!(PacketSocket::connect(&path), Err(SocketError::Connect { .. })), "it is stale now");
     let second = PacketListener::bind(&path, 0o600).unwrap();
     drop(PacketSocket::connect(&path).unwrap());
     drop(second);
     // A stream listener of somebody else is alive too, though it does not speak packets.
     let stranger = UnixListener::bind(&path).unwrap();
-    assert!(matches!(
-        PacketListener::bind(&path, 0o600),
-        Err(SocketError::InUse { .. })
-    ));
+    assert!(matches!(PacketListener::bind(&path, 0o600), Err(SocketError::InUse { .. })));
     drop(stranger);
     fs::remove_dir_all(folder).unwrap();
 }
@@ -228,28 +175,15 @@ fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
 #[test]
 fn files_and_symbolic_links_in_the_way_are_left_alone() {
     let folder = scratch("links");
-    let (file, link, target) = (
-        folder.join("file"),
-        folder.join("link"),
-        folder.join("target"),
-    );
+    let (file, link, target) = (folder.join("file"), folder.join("link"), folder.join("target"));
     File::create(&file).unwrap();
-    assert!(matches!(
-        PacketListener::bind(&file, 0o600),
-        Err(SocketError::Occupied { .. })
-    ));
+    assert!(matches!(PacketListener::bind(&file, 0o600), Err(SocketError::Occupied { .. })));
     // A stale socket behind a link is not ours to remove, and a dangling link not ours to fill.
     drop(UnixListener::bind(&target).unwrap());
     std::os::unix::fs::symlink(&target, &link).unwrap();
-    assert!(matches!(
-        PacketListener::bind(&link, 0o600),
-        Err(SocketError::Occupied { .. })
-    ));
+    assert!(matches!(PacketListener::bind(&link, 0o600), Err(SocketError::Occupied { .. })));
     fs::remove_file(&target).unwrap();
-    assert!(matches!(
-        PacketListener::bind(&link, 0o600),
-        Err(SocketError::Occupied { .. })
-    ));
+    assert!(matches!(PacketListener::bind(&link, 0o600), Err(SocketError::Occupied { .. })));
     assert!(file.exists() && !target.exists());
     fs::remove_dir_all(folder).unwrap();
 }

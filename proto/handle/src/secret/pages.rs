@@ -8,10 +8,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::ftruncate;
 use rustix::io::Errno;
-use rustix::mm::{
-    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, mprotect,
-    munmap,
-};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mlock, mmap, mmap_anonymous, mprotect, munmap};
 use rustix::param::page_size;
 
 use super::SecretError;
@@ -108,24 +105,11 @@ impl Pages {
             .and_then(|all| all.checked_add(guard))
             .ok_or(SecretError::TooLong { len })?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                reserved,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE,
-            )
-        }
-        .map_err(refused)?;
-        let base = NonNull::new(base.cast()).ok_or(SecretError::Map {
-            source: io::ErrorKind::OutOfMemory.into(),
-        })?;
+        let base = unsafe { mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE) }
+            .map_err(refused)?;
+        let base = NonNull::new(base.cast()).ok_or(SecretError::Map { source: io::ErrorKind::OutOfMemory.into() })?;
         // From here on dropped, and so unmapped, when a step fails.
-        let pages = Self {
-            base,
-            reserved,
-            run,
-        };
+        let pages = Self { base, reserved, run };
         match backing {
             Backing::SecretMemory => {
                 let memory = secret_memory(run * runs)?;
@@ -160,17 +144,8 @@ impl Pages {
             let offset = (index * self.run) as u64;
             let access = ProtFlags::READ | ProtFlags::WRITE;
             // SAFETY: replaces one run of our own reservation, which nobody refers to yet.
-            unsafe {
-                mmap(
-                    at,
-                    self.run,
-                    access,
-                    MapFlags::SHARED | MapFlags::FIXED,
-                    memory,
-                    offset,
-                )
-            }
-            .map_err(refused)?;
+            unsafe { mmap(at, self.run, access, MapFlags::SHARED | MapFlags::FIXED, memory, offset) }
+                .map_err(refused)?;
             // Not DONTDUMP too: secret memory has it from birth, and for shared locked pages it is set as well.
             // SAFETY: advice about one run of our own; a child that forks simply lacks it.
             unsafe { madvise(at, self.run, Advice::LinuxDontFork) }.map_err(refused)?;
@@ -185,8 +160,7 @@ impl Pages {
         for index in 0..runs {
             let at = self.start(index).as_ptr().cast();
             // SAFETY: changes one run of our own reservation, which nobody refers to yet.
-            unsafe { mprotect(at, self.run, MprotectFlags::READ | MprotectFlags::WRITE) }
-                .map_err(refused)?;
+            unsafe { mprotect(at, self.run, MprotectFlags::READ | MprotectFlags::WRITE) }.map_err(refused)?;
             // SAFETY: as above.
             unsafe { madvise(at, self.run, Advice::LinuxDontFork) }.map_err(refused)?;
             // SAFETY: as above.
@@ -201,9 +175,7 @@ impl Pages {
         // SAFETY: a run of our own, and locking changes nothing about its content.
         unsafe { mlock(self.start(index).as_ptr().cast(), self.run) }.map_err(|error| match error {
             // mlock says ENOMEM, and EPERM for a limit of 0, where mmap says EAGAIN.
-            Errno::NOMEM | Errno::PERM | Errno::AGAIN => SecretError::LockLimit {
-                source: error.into(),
-            },
+            Errno::NOMEM | Errno::PERM | Errno::AGAIN => SecretError::LockLimit { source: error.into() },
             error => refused(error),
         })
     }
@@ -225,9 +197,7 @@ pub(super) fn secret_memory(len: usize) -> Result<OwnedFd, SecretError> {
     let number = match libc::c_int::try_from(number) {
         Ok(number) if number >= 0 => number,
         _ => {
-            return Err(SecretError::Map {
-                source: io::Error::last_os_error(),
-            });
+            return Err(SecretError::Map { source: io::Error::last_os_error() });
         }
     };
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
@@ -239,11 +209,7 @@ pub(super) fn secret_memory(len: usize) -> Result<OwnedFd, SecretError> {
 pub(super) fn refused(error: Errno) -> SecretError {
     match error {
         // mmap of secret memory beyond RLIMIT_MEMLOCK.
-        Errno::AGAIN => SecretError::LockLimit {
-            source: error.into(),
-        },
-        error => SecretError::Map {
-            source: error.into(),
-        },
+        Errno::AGAIN => SecretError::LockLimit { source: error.into() },
+        error => SecretError::Map { source: error.into() },
     }
 }

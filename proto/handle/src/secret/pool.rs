@@ -37,10 +37,7 @@ impl Slot {
             }
             pool.grow(count)?;
         }
-        pool.free
-            .pop()
-            .map(|page| Some(Self(page)))
-            .ok_or(SecretError::PoolExhausted)
+        pool.free.pop().map(|page| Some(Self(page))).ok_or(SecretError::PoolExhausted)
     }
 
     /// The address `len` bytes before the guard page that follows the slot.
@@ -73,11 +70,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) const fn empty() -> Self {
-        Self {
-            free: Vec::new(),
-            chunks: Vec::new(),
-            slots: 0,
-        }
+        Self { free: Vec::new(), chunks: Vec::new(), slots: 0 }
     }
 
     pub(super) fn reserve(&mut self, slots: usize) -> Result<(), SecretError> {
@@ -104,8 +97,7 @@ impl Pool {
         self.slots += count;
         // For all of them, so that giving one back never allocates.
         self.free.reserve(self.slots - self.free.len());
-        self.free
-            .extend((0..count).map(|index| Page(pages.start(index))));
+        self.free.extend((0..count).map(|index| Page(pages.start(index))));
         self.chunks.push(pages);
         Ok(())
     }

@@ -9,10 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 
-use rustix::fs::{
-    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
-    memfd_create,
-};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create};
 use zeroize::Zeroize;
 
 use super::pages::{Backing, Pages, Protection, protection, refused, secret_memory};
@@ -32,10 +29,7 @@ impl SharedSecret {
     /// # Errors
     ///
     /// As [`SecretBytes::init`]; what `fill` wrote is wiped when it fails or panics.
-    pub fn create<E>(
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Self, InitError<E>> {
+    pub fn create<E>(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, InitError<E>> {
         let mut secret = Self::zeroed(len, protection()).map_err(InitError::Secret)?;
         fill(secret.bytes_mut()).map_err(InitError::Fill)?;
         Ok(secret)
@@ -69,12 +63,7 @@ impl SharedSecret {
         if protection == Protection::LockedPages {
             pages.lock(0)?;
         }
-        Ok(Self {
-            pages,
-            len,
-            descriptor,
-            ours: true,
-        })
+        Ok(Self { pages, len, descriptor, ours: true })
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
@@ -111,21 +100,15 @@ pub(super) fn adopt(descriptor: BorrowedFd<'_>, len: usize) -> Result<SecretByte
     adopt_under(protection(), descriptor, len)
 }
 
-fn adopt_under(
-    protection: Protection,
-    descriptor: BorrowedFd<'_>,
-    len: usize,
-) -> Result<SecretBytes, SecretError> {
+fn adopt_under(protection: Protection, descriptor: BorrowedFd<'_>, len: usize) -> Result<SecretBytes, SecretError> {
     if len == 0 {
         return Err(SecretError::Empty);
     }
     if len > MAX_SECRET {
         return Err(SecretError::TooLong { len });
     }
-    let genuine =
-        fstatfs(descriptor).is_ok_and(|status| u64::try_from(status.f_type) == Ok(SECRETMEM_MAGIC));
-    let fall_back = protection == Protection::LockedPages
-        && fcntl_get_seals(descriptor).is_ok_and(is_fall_back);
+    let genuine = fstatfs(descriptor).is_ok_and(|status| u64::try_from(status.f_type) == Ok(SECRETMEM_MAGIC));
+    let fall_back = protection == Protection::LockedPages && fcntl_get_seals(descriptor).is_ok_and(is_fall_back);
     if !genuine && !fall_back {
         return Err(SecretError::NotSecretMemory);
     }
@@ -133,20 +116,13 @@ fn adopt_under(
     // that could still be given, which `len` > 0 rules out.
     let actual = fstat(descriptor).map_err(refused)?.st_size;
     if u64::try_from(actual) != Ok(len as u64) {
-        return Err(SecretError::WrongSize {
-            announced: len,
-            actual: u64::try_from(actual).unwrap_or(u64::MAX),
-        });
+        return Err(SecretError::WrongSize { announced: len, actual: u64::try_from(actual).unwrap_or(u64::MAX) });
     }
     let pages = Pages::map(Backing::Shared(descriptor), 1, len)?;
     let there = pages.start(0);
     let made = SecretBytes::init(len, |here| {
         copy_volatile(there, here);
-        if here.iter().all(|byte| *byte == 0) {
-            Err(SecretError::Wiped)
-        } else {
-            Ok(len)
-        }
+        if here.iter().all(|byte| *byte == 0) { Err(SecretError::Wiped) } else { Ok(len) }
     });
     wipe_volatile(there, len);
     made.map_err(|error| match error {
@@ -171,11 +147,7 @@ fn wipe_volatile(at: NonNull<u8>, len: usize) {
 
 /// The fall-back: a memfd whose size is sealed and whose content is not, for it must be wiped in the end.
 fn locked_memory(len: usize) -> Result<OwnedFd, SecretError> {
-    let memfd = memfd_create(
-        "blindferry-locked",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )
-    .map_err(refused)?;
+    let memfd = memfd_create("blindferry-locked", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(refused)?;
     ftruncate(&memfd, len as u64).map_err(refused)?;
     fcntl_add_seals(&memfd, FALL_BACK).map_err(refused)?;
     Ok(memfd)
@@ -186,9 +158,7 @@ fn is_fall_back(seals: SealFlags) -> bool {
     seals.difference(SealFlags::EXEC) == FALL_BACK
 }
 
-const FALL_BACK: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+const FALL_BACK: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// `include/uapi/linux/magic.h`: "SECM".
 const SECRETMEM_MAGIC: u64 = 0x5345_434d;

@@ -27,11 +27,7 @@ fn the_kernel_does_not_read_secret_memory_for_others() {
         return;
     }
     let plain = b"in the open".to_vec();
-    assert_eq!(
-        from_outside(plain.as_ptr(), plain.len()).unwrap(),
-        plain,
-        "positive control"
-    );
+    assert_eq!(from_outside(plain.as_ptr(), plain.len()).unwrap(), plain, "positive control");
     for len in [11, page_size() + 1] {
         let secret = holding(&vec![0xA5; len]);
         let refused = from_outside(secret.expose().as_ptr(), len).unwrap_err();
@@ -43,9 +39,7 @@ fn the_kernel_does_not_read_secret_memory_for_others() {
 fn locked_pages_are_readable_which_is_why_their_use_is_loud() {
     let pages = Pages::map(Backing::Locked, 2, 100).unwrap();
     assert!(from_outside(pages.start(1).as_ptr(), 100).is_ok());
-    assert!(
-        Protection::LockedPages.warning().is_some() && Protection::SecretMemory.warning().is_none()
-    );
+    assert!(Protection::LockedPages.warning().is_some() && Protection::SecretMemory.warning().is_none());
 }
 
 #[test]
@@ -72,10 +66,7 @@ fn a_secret_ends_where_a_page_without_access_begins() {
         }
     }
     let secret = holding(b"short");
-    assert_eq!(
-        (secret.expose().as_ptr().addr() + secret.len()) % page_size(),
-        0
-    );
+    assert_eq!((secret.expose().as_ptr().addr() + secret.len()) % page_size(), 0);
 }
 
 #[test]
@@ -84,9 +75,7 @@ fn a_secret_is_wiped_when_dropped_and_its_slot_is_given_to_the_next() {
     let at = secret.expose().as_ptr();
     drop(secret);
     // SAFETY: pool pages are never unmapped, and no other test writes this value.
-    let left: Vec<u8> = (0..64)
-        .map(|index| unsafe { at.add(index).read_volatile() })
-        .collect();
+    let left: Vec<u8> = (0..64).map(|index| unsafe { at.add(index).read_volatile() }).collect();
     assert!(!left.contains(&0x5C));
 }
 
@@ -123,16 +112,11 @@ fn a_filler_gets_zeroes_and_what_it_did_not_use_is_wiped() {
     .unwrap();
     assert_eq!(secret.expose(), [0xA5; 8]);
     // SAFETY: the slot is 32 bytes long from there, see above.
-    let rest: Vec<u8> = (8..32)
-        .map(|index| unsafe { secret.start.add(index).read_volatile() })
-        .collect();
+    let rest: Vec<u8> = (8..32).map(|index| unsafe { secret.start.add(index).read_volatile() }).collect();
     assert!(rest.iter().all(|byte| *byte == 0));
     for used in [0, 33, usize::MAX] {
         let refused = SecretBytes::init(32, |_| Ok::<_, Infallible>(used));
-        assert!(
-            matches!(refused, Err(InitError::Secret(SecretError::Filled { .. }))),
-            "{used}"
-        );
+        assert!(matches!(refused, Err(InitError::Secret(SecretError::Filled { .. }))), "{used}");
     }
 }
 
@@ -143,15 +127,9 @@ fn the_source_of_a_copied_secret_is_wiped_also_when_there_is_no_room() {
     assert_eq!(source, [0; 16]);
     assert!(secret.ct_eq(&[0xA5; 16]) && !secret.ct_eq(&[0xA5; 15]) && !secret.ct_eq(&[0xA6; 16]));
     let mut long = vec![0xA5; MAX_SECRET + 1];
-    assert!(matches!(
-        SecretBytes::copy_and_wipe(&mut long),
-        Err(SecretError::TooLong { .. })
-    ));
+    assert!(matches!(SecretBytes::copy_and_wipe(&mut long), Err(SecretError::TooLong { .. })));
     assert!(long.iter().all(|byte| *byte == 0));
-    assert!(matches!(
-        SecretBytes::copy_and_wipe(&mut []),
-        Err(SecretError::Empty)
-    ));
+    assert!(matches!(SecretBytes::copy_and_wipe(&mut []), Err(SecretError::Empty)));
 }
 
 #[test]
@@ -172,9 +150,7 @@ fn secrets_of_many_threads_do_not_meet() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]
@@ -182,10 +158,7 @@ fn small_secrets_are_bounded_and_room_for_them_can_be_reserved() {
     // In a pool of its own, for that of the process belongs to the tests beside this one.
     let mut pool = pool::Pool::empty();
     let most = MAX_POOL / page_size();
-    assert!(matches!(
-        pool.reserve(most + 1),
-        Err(SecretError::PoolExhausted)
-    ));
+    assert!(matches!(pool.reserve(most + 1), Err(SecretError::PoolExhausted)));
     pool.reserve(3).unwrap();
     pool.reserve(2).unwrap();
     assert_eq!(pool.free(), 3);

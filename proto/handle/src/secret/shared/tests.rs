@@ -44,10 +44,7 @@ fn a_secret_that_was_never_handed_over_is_wiped_by_its_maker_and_not_adopted() {
     let Some(made) = genuine() else { return };
     let stray = made.as_fd().try_clone_to_owned().unwrap();
     drop(made);
-    assert!(matches!(
-        SecretBytes::adopt(stray, 32),
-        Err(SecretError::Wiped)
-    ));
+    assert!(matches!(SecretBytes::adopt(stray, 32), Err(SecretError::Wiped)));
 }
 
 #[test]
@@ -56,25 +53,13 @@ fn plain_memfds_pipes_and_files_are_not_adopted() {
     rustix::io::write(&memfd, &[0xA5; 32]).unwrap();
     for protection in [Protection::SecretMemory, Protection::LockedPages] {
         let refused = adopt_under(protection, memfd.as_fd(), 32);
-        assert!(
-            matches!(refused, Err(SecretError::NotSecretMemory)),
-            "{protection}"
-        );
+        assert!(matches!(refused, Err(SecretError::NotSecretMemory)), "{protection}");
     }
-    assert!(matches!(
-        SecretBytes::adopt(memfd, 32),
-        Err(SecretError::NotSecretMemory)
-    ));
+    assert!(matches!(SecretBytes::adopt(memfd, 32), Err(SecretError::NotSecretMemory)));
     let (pipe, _writer) = std::io::pipe().unwrap();
-    assert!(matches!(
-        SecretBytes::adopt(pipe.into(), 32),
-        Err(SecretError::NotSecretMemory)
-    ));
+    assert!(matches!(SecretBytes::adopt(pipe.into(), 32), Err(SecretError::NotSecretMemory)));
     let handle = crate::memfd::Handle::seal("test", &[0xA5; 32]).unwrap();
-    assert!(matches!(
-        SecretBytes::adopt(handle.into_fd(), 32),
-        Err(SecretError::NotSecretMemory)
-    ));
+    assert!(matches!(SecretBytes::adopt(handle.into_fd(), 32), Err(SecretError::NotSecretMemory)));
 }
 
 #[test]
@@ -82,13 +67,7 @@ fn secret_memory_of_another_size_is_not_adopted() {
     let Some(made) = genuine() else { return };
     for len in [31, 33, 4096] {
         let copy = made.as_fd().try_clone_to_owned().unwrap();
-        assert!(
-            matches!(
-                SecretBytes::adopt(copy, len),
-                Err(SecretError::WrongSize { actual: 32, .. })
-            ),
-            "{len}"
-        );
+        assert!(matches!(SecretBytes::adopt(copy, len), Err(SecretError::WrongSize { actual: 32, .. })), "{len}");
     }
 }
 
@@ -97,10 +76,5 @@ fn the_fall_back_is_adopted_only_where_there_is_no_secret_memory() {
     let made = shared(Protection::LockedPages);
     let refused = adopt_under(Protection::SecretMemory, made.as_fd(), 32);
     assert!(matches!(refused, Err(SecretError::NotSecretMemory)));
-    assert_eq!(
-        adopt_under(Protection::LockedPages, made.as_fd(), 32)
-            .unwrap()
-            .expose(),
-        [0xA5; 32]
-    );
+    assert_eq!(adopt_under(Protection::LockedPages, made.as_fd(), 32).unwrap().expose(), [0xA5; 32]);
 }

@@ -1,0 +1,241 @@
+//! The configuration file: read within a bound, parsed whole, refused with line and column.
+//!
+//! Relative paths begin at the directory that the command was started in.
+//!
+//! ```toml
+//! listen = "127.0.0.1:7443"                          # attested sessions of brokers and operators
+//! public = "127.0.0.1:7480"                          # plain HTTP: health, metrics, JWKS, discovery
+//! store = "/var/lib/blindferry/store.redb"           # its directory must be there
+//! tcti = "swtpm:host=127.0.0.1,port=2321"            # how the device process reaches the TPM
+//! pins = "/var/lib/blindferry/device-pins.toml"      # what the device process remembers of the TPM
+//! vault = "/usr/lib/blindferry/blindferry-vault"     # default: beside this executable
+//! device = "/usr/lib/blindferry/blindferry-device"   # default: beside this executable
+//!
+//! [limits]                                           # these are the defaults
+//! connections = 1024
+//! connections_per_source = 64
+//! dials = 64
+//! dial_timeout = 10                                  # seconds
+//! ```
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Where brokers and operators connect.
+    pub listen: SocketAddr,
+    /// Where the plain HTTP endpoints are.
+    pub public: SocketAddr,
+    /// The store's file.
+    pub store: PathBuf,
+    /// How the device process reaches the TPM, in libtss2's words.
+    pub tcti: String,
+    /// The device process's file of pinned names.
+    pub pins: PathBuf,
+    /// The vault's executable; see [`Configuration::vault`].
+    vault: Option<PathBuf>,
+    /// The device process's executable; see [`Configuration::device`].
+    device: Option<PathBuf>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Bounds on what others may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections that may be open at a time on `listen`; the same bound holds for `public` on its own.
+    pub connections: NonZeroU16,
+    /// Of these, from one IPv4 address or one IPv6 /64.
+    pub connections_per_source: NonZeroU16,
+    /// Connections to upstreams that may be in the making at a time.
+    pub dials: NonZeroU16,
+    /// Seconds for a dial, looking up the name included.
+    pub dial_timeout: NonZeroU16,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigurationError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is longer than any configuration.
+    #[error("{} is longer than {MOST_BYTES} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not a configuration.
+    #[error("{} is not a configuration", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        source: Box<toml::de::Error>,
+    },
+    /// Where this executable lies, and so what is beside it, is not known.
+    #[error("cannot tell where {name} is; give its path in the configuration")]
+    Beside {
+        /// What was looked for.
+        name: &'static str,
+    },
+}
+
+impl Configuration {
+    /// Reads and parses the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`]; of a file that does not parse the source names line and column.
+    pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
+        let read = |source| ConfigurationError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        File::open(path).map_err(read)?.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(read)?;
+        if u64::try_from(text.len()).is_ok_and(|length| length > MOST_BYTES) {
+            return Err(ConfigurationError::TooLong { path: path.to_owned() });
+        }
+        toml::from_str(&text)
+            .map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// The vault's executable: as configured, or `blindferry-vault` beside this one, which lies at `own`.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Beside`].
+    pub fn vault(&self, own: Option<&Path>) -> Result<PathBuf, ConfigurationError> {
+        configured_or_beside(self.vault.as_deref(), own, "blindferry-vault")
+    }
+
+    /// The device process's executable: as configured, or `blindferry-device` beside this one, which lies at `own`.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Beside`].
+    pub fn device(&self, own: Option<&Path>) -> Result<PathBuf, ConfigurationError> {
+        configured_or_beside(self.device.as_deref(), own, "blindferry-device")
+    }
+}
+
+impl Limits {
+    /// For a dial, looking up the name included.
+    #[must_use]
+    pub fn dial_timeout(&self) -> Duration {
+        Duration::from_secs(self.dial_timeout.get().into())
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn nonzero(value: u16) -> NonZeroU16 {
+            match NonZeroU16::new(value) {
+                Some(value) => value,
+                None => NonZeroU16::MIN,
+            }
+        }
+        Self {
+            connections: nonzero(1024),
+            connections_per_source: nonzero(64),
+            dials: nonzero(64),
+            dial_timeout: nonzero(10),
+        }
+    }
+}
+
+fn configured_or_beside(
+    configured: Option<&Path>,
+    own: Option<&Path>,
+    name: &'static str,
+) -> Result<PathBuf, ConfigurationError> {
+    configured
+        .map(Path::to_owned)
+        .or_else(|| Some(own?.with_file_name(name)))
+        .ok_or(ConfigurationError::Beside { name })
+}
+
+/// A configuration with every setting and a comment for each is a twentieth of it.
+const MOST_BYTES: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+    use std::fs;
+
+    const WHOLE: &str = "listen = \"127.0.0.1:7443\"\npublic = \"127.0.0.1:7480\"\nstore = \"/s/store.redb\"\n\
+                         tcti = \"swtpm:host=127.0.0.1,port=2321\"\npins = \"/s/pins.toml\"\n";
+
+    fn read(text: &str) -> Result<Configuration, ConfigurationError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("enclave.toml");
+        fs::write(&path, text).unwrap();
+        Configuration::read(&path)
+    }
+
+    fn reason(text: &str) -> String {
+        read(text).unwrap_err().source().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_shortest_configuration_has_the_default_limits_and_executables_beside_this_one() {
+        let configuration = read(WHOLE).unwrap();
+        assert_eq!(configuration.limits, Limits::default());
+        assert_eq!(configuration.limits.dial_timeout(), Duration::from_secs(10));
+        let own = Some(Path::new("/opt/bin/blindferry-enclave"));
+        assert_eq!(configuration.vault(own).unwrap(), Path::new("/opt/bin/blindferry-vault"));
+        assert_eq!(configuration.device(own).unwrap(), Path::new("/opt/bin/blindferry-device"));
+        assert!(matches!(configuration.vault(None), Err(ConfigurationError::Beside { .. })));
+    }
+
+    #[test]
+    fn a_configured_executable_and_a_configured_limit_are_taken() {
+        let configuration = read(&format!("vault = \"/v\"\n{WHOLE}[limits]\nconnections = 7\n")).unwrap();
+        assert_eq!(configuration.vault(None).unwrap(), Path::new("/v"));
+        assert_eq!(configuration.limits.connections.get(), 7);
+        assert_eq!(configuration.limits.dials, Limits::default().dials);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_line_and_column() {
+        let reason = reason(&format!("{WHOLE}stroe = \"/x\"\n"));
+        assert!(reason.contains("line 6, column 1") && reason.contains("stroe"), "{reason}");
+    }
+
+    #[test]
+    fn a_bad_address_is_refused_with_line_and_column() {
+        let reason = reason(&WHOLE.replace("127.0.0.1:7480", "localhost"));
+        assert!(reason.contains("line 2, column 10"), "{reason}");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused_with_line_and_column() {
+        let reason = reason(&format!("{WHOLE}[limits]\ndials = 0\n"));
+        assert!(reason.contains("line 7, column 9"), "{reason}");
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let reason = reason(&WHOLE.replace("store = \"/s/store.redb\"\n", ""));
+        assert!(reason.contains("store"), "{reason}");
+    }
+
+    #[test]
+    fn a_file_over_the_bound_is_refused_unparsed() {
+        let long = format!("{WHOLE}# {}", "x".repeat(64 * 1024));
+        assert!(matches!(read(&long), Err(ConfigurationError::TooLong { .. })));
+    }
+}

@@ -1,0 +1,239 @@
+//! The link to the vault: every packet of the socketpair passes here, and each side's work is done elsewhere.
+//!
+//! The vault is trusted more than the front is, but a packet from it that makes no sense means that the two were not
+//! built together, or worse; the link then ends, and the front with it.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use blindferry_handle::packet::{Packet, PacketError};
+use blindferry_proto::bounded::{CodecError, Text, decode, encode};
+use blindferry_proto::front::{Condition, FromFront, FromVault};
+use blindferry_proto::limits::MAX_PACKET;
+use blindferry_proto::refusal::Refusal;
+use blindferry_seqpacket::AsyncPackets;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use crate::dial::Dials;
+use crate::publication::{Publication, PublishError};
+use crate::store::Store;
+
+/// What the vault's requests are answered with, and where its news go.
+#[derive(Debug)]
+pub struct Services {
+    /// Answers store requests.
+    pub store: Store,
+    /// Makes upstream connections.
+    pub dials: Dials,
+    /// Takes how the vault is.
+    pub condition: watch::Sender<Condition>,
+    /// Takes what is published.
+    pub publication: watch::Sender<Arc<Publication>>,
+}
+
+/// How the link ended without an error of the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The vault was asked to stop, and either did or had its time.
+    Stopped,
+    /// The vault closed its end: it is dead or dying.
+    Closed,
+    /// The vault said that it cannot go on.
+    Failed(Refusal),
+}
+
+/// Why the link cannot go on.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// What came is not a packet of this protocol.
+    #[error("the vault sent what is not a message")]
+    Malformed(#[source] CodecError),
+    /// The vault never sends descriptors.
+    #[error("the vault sent {count} descriptors, which it never does")]
+    Descriptors {
+        /// How many.
+        count: usize,
+    },
+    /// What is to be published cannot be.
+    #[error("the vault sent what cannot be published")]
+    Publish(#[source] PublishError),
+    /// Our message does not fit a packet.
+    #[error("cannot encode a message to the vault")]
+    Encode(#[source] CodecError),
+    /// The socket failed.
+    #[error("cannot send to the vault")]
+    Send(#[source] PacketError),
+    /// The socket failed.
+    #[error("cannot receive from the vault")]
+    Receive(#[source] PacketError),
+}
+
+/// Where packets to the vault wait for room in its socket. Answers wait as long as it takes; accepted connections are
+/// dropped when too many wait.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    answers: mpsc::Sender<Outgoing>,
+    accepted: mpsc::Sender<Outgoing>,
+}
+
+/// The other end of the [`Outbox`].
+#[derive(Debug)]
+pub struct Outgoings {
+    answers: mpsc::Receiver<Outgoing>,
+    accepted: mpsc::Receiver<Outgoing>,
+}
+
+/// The vault does not take connections as fast as they come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VaultBusy;
+
+#[derive(Debug)]
+struct Outgoing {
+    message: FromFront,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Outbox {
+    /// An empty one, and its other end for [`run`].
+    #[must_use]
+    pub fn new() -> (Self, Outgoings) {
+        let (answers, answers_out) = mpsc::channel(ANSWERS_LIMIT);
+        let (accepted, accepted_out) = mpsc::channel(ACCEPTED_LIMIT);
+        (Self { answers, accepted }, Outgoings { answers: answers_out, accepted: accepted_out })
+    }
+
+    /// Gives an accepted connection to the vault, or closes it.
+    ///
+    /// # Errors
+    /// [`VaultBusy`] when too many wait already; the connection is closed.
+    pub fn give(&self, connection: OwnedFd, from: SocketAddr) -> Result<(), VaultBusy> {
+        let message = FromFront::Accepted { from: Text::cut(&from.to_string()) };
+        self.accepted.try_send(Outgoing { message, descriptor: Some(connection) }).map_err(|_| VaultBusy)
+    }
+
+    /// Sends an answer, and a connection beside it if there is one, waiting for room. Once the link has ended it goes
+    /// nowhere.
+    pub async fn answer(&self, message: FromFront, descriptor: Option<OwnedFd>) {
+        drop(self.answers.send(Outgoing { message, descriptor }).await);
+    }
+}
+
+/// Runs the link until the vault ends it, or until `stop` is ready and the vault has stopped or had its time for it.
+///
+/// # Errors
+/// [`LinkError`]; the vault must not be trusted to go on then.
+pub async fn run(
+    packets: AsyncPackets,
+    services: Services,
+    (outbox, outgoings): (Outbox, Outgoings),
+    stop: impl Future<Output = ()>,
+) -> Result<LinkEnd, LinkError> {
+    let asked_to_stop = AtomicBool::new(false);
+    let stopping = async {
+        stop.await;
+        asked_to_stop.store(true, Ordering::Relaxed);
+        match send(&packets, &FromFront::Stop, None).await {
+            // Gone already, which is what was asked for.
+            Ok(()) | Err(LinkError::Send(PacketError::Closed)) => {}
+            Err(error) => return Err(error),
+        }
+        sleep(STOP_GRACE).await;
+        tracing::warn!("the vault did not stop in time");
+        Ok(LinkEnd::Stopped)
+    };
+    let end = tokio::select! {
+        end = read_all(&packets, &services, &outbox) => end,
+        error = write_all(&packets, outgoings) => match error {
+            // The reader has seen or will see the same, after what the vault sent before.
+            LinkError::Send(PacketError::Closed) => read_all(&packets, &services, &outbox).await,
+            error => Err(error),
+        },
+        end = stopping => end,
+    }?;
+    Ok(if end == LinkEnd::Closed && asked_to_stop.load(Ordering::Relaxed) { LinkEnd::Stopped } else { end })
+}
+
+async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) -> Result<LinkEnd, LinkError> {
+    loop {
+        let Packet { bytes, descriptors } = match packets.receive().await {
+            Ok(packet) => packet,
+            Err(PacketError::Closed) => return Ok(LinkEnd::Closed),
+            Err(error) => return Err(LinkError::Receive(error)),
+        };
+        if !descriptors.is_empty() {
+            return Err(LinkError::Descriptors { count: descriptors.len() });
+        }
+        match decode(&bytes, MAX_PACKET).map_err(LinkError::Malformed)? {
+            FromVault::Dial { id, host, port } => services.dials.dial(id, host, port, outbox.clone()),
+            FromVault::Store { id, request } => {
+                // Queued here, in the order of arrival; only the answer is waited for in a task. The queue's bound is
+                // the bound on these tasks.
+                let reply = services.store.ask(request);
+                let outbox = outbox.clone();
+                tokio::spawn(async move {
+                    outbox.answer(FromFront::Stored { id, reply: reply.await }, None).await;
+                });
+            }
+            FromVault::Condition(condition) => {
+                services.condition.send_replace(condition);
+            }
+            FromVault::Publish { issuers } => {
+                let publication = Publication::new(&issuers).map_err(LinkError::Publish)?;
+                services.publication.send_replace(Arc::new(publication));
+            }
+            FromVault::Failed(refusal) => return Ok(LinkEnd::Failed(refusal)),
+        }
+    }
+}
+
+async fn write_all(packets: &AsyncPackets, Outgoings { mut answers, mut accepted }: Outgoings) -> LinkError {
+    loop {
+        let outgoing = tokio::select! {
+            biased;
+            Some(outgoing) = answers.recv() => outgoing,
+            Some(outgoing) = accepted.recv() => outgoing,
+            // Nobody is left who could send; the reader decides when the link ends.
+            else => pending().await,
+        };
+        if let Err(error) = send_or_do_without(packets, outgoing).await {
+            return error;
+        }
+    }
+}
+
+/// A connection that cannot be passed (the kernel bounds the descriptors in flight) is closed; the link goes on.
+async fn send_or_do_without(packets: &AsyncPackets, outgoing: Outgoing) -> Result<(), LinkError> {
+    let Outgoing { message, descriptor } = outgoing;
+    match (send(packets, &message, descriptor.as_ref()).await, message) {
+        (Err(LinkError::Send(error @ PacketError::Send { .. })), FromFront::Accepted { from }) => {
+            tracing::warn!(%error, %from, "cannot pass an accepted connection on");
+            Ok(())
+        }
+        (Err(LinkError::Send(error @ PacketError::Send { .. })), FromFront::Dialled { id }) => {
+            tracing::warn!(%error, "cannot pass a dialled connection on");
+            let why = Text::cut("the connection could not be passed on");
+            send(packets, &FromFront::NotDialled { id, why }, None).await
+        }
+        (result, _) => result,
+    }
+}
+
+async fn send(packets: &AsyncPackets, message: &FromFront, descriptor: Option<&OwnedFd>) -> Result<(), LinkError> {
+    let bytes = encode(message, MAX_PACKET).map_err(LinkError::Encode)?;
+    let descriptors: Vec<_> = descriptor.map(AsFd::as_fd).into_iter().collect();
+    packets.send(&bytes, &descriptors).await.map_err(LinkError::Send)
+}
+
+/// Answers that may wait for the vault to read. As many as store requests and dials that may be under way.
+const ANSWERS_LIMIT: usize = 512;
+/// Accepted connections that may wait for the vault to read: what it takes in a moment, and no more, so that a
+/// connection that would wait long is told at once.
+const ACCEPTED_LIMIT: usize = 32;
+/// The vault's time to stop: it ends leases and revokes tokens upstream, bounded by its own deadline for a call.
+const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -1,0 +1,235 @@
+//! Who may have a session: from a connection to a peer that is enrolled, pinned and judged.
+//!
+//! ```text
+//!  heard ──our evidence──▶ challenged ──its evidence──▶ claimed ─┬─ pinned ──────────────────▶ judged ──▶ stands
+//!                                                                ├─ may enrol ──▶ activated ──▶ ┘
+//!                                                                └─ unknown, or a conflict: refused
+//! ```
+
+use crate::host::{Admission, HostRecord, admit};
+use crate::vault::{NewSession, Vault, chain};
+use blindferry_attest::attested::AppraisalError;
+use blindferry_attest::endorsement::{
+    ActivationSecret, EkClaim, EkHash, EndorsementPolicy, Enrolled, Manufacturers, RandomError, endorse,
+};
+use blindferry_attest::tpm::AkName;
+use blindferry_proto::audit::{Alarm, Event};
+use blindferry_proto::bounded::Bytes;
+use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::name::HostName;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use blindferry_proto::session::{Activate, Endorsement, Welcome};
+use blindferry_session::channel::Stream;
+use blindferry_session::server::{Claimed, ServerError, Standing, hear};
+use ring::rand::SecureRandom;
+use std::collections::BTreeSet;
+
+/// A session that stands, and who it is.
+pub(crate) struct Admitted<S> {
+    pub(crate) standing: Standing<S>,
+    pub(crate) new: NewSession,
+}
+
+/// Takes a connection through the handshake; whoever is refused has been told so, and it is in the audit.
+pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Admitted<S>> {
+    let heard = match hear(stream, &vault.tls, &vault.identity).await {
+        Ok(heard) => heard,
+        Err(error) => {
+            vault.figures.count("handshakes_refused_total", Some(error.code()));
+            return None;
+        }
+    };
+    let (host, role) = (heard.name().clone(), heard.role());
+    let admitted = async {
+        let claimed = heard.prove(&vault.platform, &vault.random).await?.claim().await?;
+        let (claimed, ak) = pin(vault, claimed).await?;
+        judge(vault, claimed, ak).await
+    };
+    match admitted.await {
+        Ok(admitted) => Some(admitted),
+        Err(Turned::Failed(error)) => {
+            if let ServerError::Appraisal { source } = &error
+                && matches!(**source, AppraisalError::AkName { .. })
+            {
+                vault.alarm(Alarm::IdentityChanged { host: host.clone(), claimed: None }).await;
+            }
+            vault.figures.count("handshakes_refused_total", Some(error.code()));
+            // A peer that never got as far as evidence has made no claim worth a durable record.
+            if matches!(error, ServerError::Appraisal { .. } | ServerError::Evidence { .. }) {
+                vault.not_attested(&host, role, error.code(), &error).await;
+            }
+            None
+        }
+        Err(Turned::Away { code, why }) => {
+            vault.figures.count("handshakes_refused_total", Some(code));
+            if let Some(why) = why {
+                vault.not_attested_because(&host, role, code, &why).await;
+            }
+            None
+        }
+    }
+}
+
+/// Why a peer got no session.
+enum Turned {
+    /// A stage of the handshake failed; that stage told the peer.
+    Failed(ServerError),
+    /// It was told to go; what the audit shall say, if anything.
+    Away { code: &'static str, why: Option<String> },
+}
+
+impl From<ServerError> for Turned {
+    fn from(error: ServerError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Finds the Name of the key that the peer must have signed with: from its enrolment, now or earlier.
+async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S>, AkName), Turned> {
+    let (host, role) = (claimed.name().clone(), claimed.role());
+    let ek = match EkHash::of_public(claimed.endorsement().ek_public.as_slice()) {
+        Ok(ek) => EkDigest(*ek.as_bytes()),
+        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+    };
+    let record = match vault.records.host(&host).await {
+        Ok(record) => record,
+        Err(error) => {
+            claimed.refuse(RefusalCode::NotReady.into()).await;
+            vault.store_failed(&error).await;
+            return Err(Turned::Away { code: "store", why: None });
+        }
+    };
+    match admit(record.as_ref(), role, ek) {
+        Admission::Pinned(ak) => Ok((claimed, ak)),
+        Admission::Enrol => enrol(vault, claimed, allowing(ek), role).await,
+        Admission::EnrolByCertificate => {
+            let policy = EndorsementPolicy {
+                allowed: BTreeSet::new(),
+                denied: BTreeSet::new(),
+                roots: vault.endorsement_roots(),
+                manufacturers: Manufacturers::Any,
+            };
+            enrol(vault, claimed, policy, role).await
+        }
+        Admission::Wait => {
+            vault.knocked(host, ek, role);
+            claimed.refuse(Refusal::new(RefusalCode::HostPending, "an operator has to approve this host")).await;
+            Err(Turned::Away { code: "host-pending", why: None })
+        }
+        Admission::Conflict => {
+            vault.alarm(Alarm::IdentityChanged { host, claimed: Some(ek) }).await;
+            Err(turn_away(claimed, "identity-changed", None).await)
+        }
+    }
+}
+
+fn allowing(ek: EkDigest) -> EndorsementPolicy {
+    EndorsementPolicy {
+        allowed: BTreeSet::from([EkHash::from_bytes(ek.0)]),
+        denied: BTreeSet::new(),
+        roots: Vec::new(),
+        manufacturers: Manufacturers::Any,
+    }
+}
+
+/// Credential activation: shows that the AK lives in the TPM of the EK, and pins both under the host's name.
+async fn enrol<S: Stream>(
+    vault: &Vault,
+    claimed: Claimed<S>,
+    policy: EndorsementPolicy,
+    role: Role,
+) -> Result<(Claimed<S>, AkName), Turned> {
+    let host = claimed.name().clone();
+    let endorsed = match endorse(claim(claimed.endorsement()), &policy, vault.clock.now()) {
+        Ok(endorsed) => endorsed,
+        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+    };
+    let mut random = |bytes: &mut [u8]| vault.random.fill(bytes).map_err(|_| RandomError);
+    let challenge = ActivationSecret::draw(&mut random)
+        .map_err(|error| chain(&error))
+        .and_then(|secret| endorsed.challenge(secret, &mut random).map_err(|error| chain(&error)));
+    let (blob, activation) = match challenge {
+        Ok(challenge) => challenge,
+        Err(why) => return Err(turn_away(claimed, "ek-challenge", Some(why)).await),
+    };
+    let (Ok(credential), Ok(encrypted_secret)) = (Bytes::new(blob.credential), Bytes::new(blob.encrypted_secret))
+    else {
+        return Err(turn_away(claimed, "ek-challenge", None).await);
+    };
+    let (claimed, activated) = claimed.activate(Activate { credential, encrypted_secret }).await?;
+    let enrolled = match activation.answer(activated.secret.as_bytes()) {
+        Ok(enrolled) => enrolled,
+        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+    };
+    match record(vault, &host, role, enrolled).await {
+        Ok(ak) => Ok((claimed, ak)),
+        Err(refusal) => {
+            claimed.refuse(refusal).await;
+            Err(Turned::Away { code: "store", why: None })
+        }
+    }
+}
+
+async fn record(vault: &Vault, host: &HostName, role: Role, enrolled: Enrolled) -> Result<AkName, Refusal> {
+    let ek = EkDigest(*enrolled.ek_hash().as_bytes());
+    let ak = enrolled.ak_name();
+    let record = HostRecord::enrolled(role, enrolled, vault.clock.now());
+    if let Err(error) = vault.records.put_host(host, &record).await {
+        vault.store_failed(&error).await;
+        return Err(RefusalCode::NotReady.into());
+    }
+    vault.audit(Event::Enrolled { host: host.clone(), ek }).await?;
+    Ok(ak)
+}
+
+async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, ak: AkName) -> Result<Admitted<S>, Turned> {
+    let (host, role) = (claimed.name().clone(), claimed.role());
+    let Some(reference) = vault.reference(role) else {
+        let why = format!("there are no reference values for {role:?}: an operator has to apply some");
+        return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
+    };
+    let earlier = vault.clock_of(&host);
+    let proven = claimed.judge(&ak, earlier.as_ref(), &reference).await?;
+    vault.keep_clock(&host, proven.attested());
+    let new = match vault.new_session(host.clone(), role, ak) {
+        Ok(new) => new,
+        Err(refusal) => {
+            proven.refuse(refusal).await;
+            return Err(Turned::Away { code: "busy", why: None });
+        }
+    };
+    let event = Event::SessionOpened { session: new.entry.id, role, host };
+    if let Err(refusal) = vault.audit(event).await {
+        vault.forget_session(&new.entry);
+        proven.refuse(refusal).await;
+        return Err(Turned::Away { code: "audit", why: None });
+    }
+    let welcome = Welcome {
+        session: new.entry.id,
+        replica: vault.replica,
+        parcel_key: vault.parcel_keys.public(),
+        deposit_key: vault.deposit_keys.public(),
+        reattest_every: vault.reattest_every(),
+    };
+    match proven.welcome(welcome).await {
+        Ok(standing) => Ok(Admitted { standing, new }),
+        Err(error) => {
+            vault.forget_session(&new.entry);
+            Err(error.into())
+        }
+    }
+}
+
+fn claim(endorsement: &Endorsement) -> EkClaim {
+    EkClaim {
+        ek_public: endorsement.ek_public.as_slice().to_vec(),
+        certificates: endorsement.certificates.iter().map(|der| der.as_slice().to_vec()).collect(),
+        ak_public: endorsement.ak_public.as_slice().to_vec(),
+    }
+}
+
+async fn turn_away<S: Stream>(claimed: Claimed<S>, code: &'static str, why: Option<String>) -> Turned {
+    claimed.refuse(RefusalCode::NotAttested.into()).await;
+    Turned::Away { code, why: Some(why.unwrap_or_default()) }
+}

@@ -1,0 +1,82 @@
+//! Making the chain: numbers, links and signatures. Pure; time is an argument.
+
+use blindferry_handle::secret::SecretBytes;
+use blindferry_proto::audit::{Body, Event, Record};
+use blindferry_proto::bounded::{Bytes, CodecError};
+use blindferry_proto::identifier::{AuditKey, Digest};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+use super::AuditError;
+use super::verify::{Head, hash, message};
+
+/// Signs audit records. The seed stays in secret pages; the key pair that ring signs with is made from it for each
+/// batch, which costs as much as one signature.
+#[derive(Debug)]
+pub struct Signer {
+    seed: SecretBytes,
+    key: AuditKey,
+}
+
+impl Signer {
+    /// Takes the seed of [`crate::sealed::KeyEncryptionKey::audit_signing_seed`].
+    ///
+    /// # Errors
+    /// [`AuditError::Seed`] when it is not 32 bytes long.
+    pub fn new(seed: SecretBytes) -> Result<Self, AuditError> {
+        let mut key = AuditKey([0; AuditKey::LEN]);
+        key.0.copy_from_slice(pair(&seed)?.public_key().as_ref());
+        Ok(Self { seed, key })
+    }
+
+    /// The key that verifies.
+    #[must_use]
+    pub fn key(&self) -> AuditKey {
+        self.key
+    }
+
+    /// Goes on with the chain after `head`; `None`: begins it.
+    ///
+    /// # Errors
+    /// [`AuditError::Seed`].
+    pub fn chain(&self, head: Option<Head>) -> Result<Chain, AuditError> {
+        Ok(Chain { head, pair: pair(&self.seed)? })
+    }
+}
+
+/// The end of the chain, where records are appended.
+#[derive(Debug)]
+pub struct Chain {
+    head: Option<Head>,
+    pair: Ed25519KeyPair,
+}
+
+impl Chain {
+    /// Makes the next record; `at` is in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLong`] when the event does not fit a record; the chain is then where it was.
+    pub fn append(&mut self, event: Event, at: u64) -> Result<(u64, Record), CodecError> {
+        let number = self.head.map_or(0, |head| head.number.saturating_add(1));
+        let before = self.head.map_or(Digest([0; Digest::LEN]), |head| head.hash);
+        let body = Body { number, at, before, event }.to_bytes()?;
+        let hash = hash(&body);
+        let signature = self.pair.sign(&message(&hash)).as_ref().to_vec();
+        let record = Record {
+            body: Bytes::new(body).map_err(CodecError::TooLong)?,
+            signature: Bytes::new(signature).map_err(CodecError::TooLong)?,
+        };
+        self.head = Some(Head { number, hash });
+        Ok((number, record))
+    }
+
+    /// The newest record.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.head
+    }
+}
+
+fn pair(seed: &SecretBytes) -> Result<Ed25519KeyPair, AuditError> {
+    #[expect(clippy::disallowed_methods, reason = "ring expands the seed for one batch of signatures")]
+    Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(|_| AuditError::Seed)
+}

@@ -1,0 +1,232 @@
+//! What an attacker does to the audit is found.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use blindferry_handle::secret::SecretBytes;
+use blindferry_proto::audit::Event;
+use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::front::Table;
+
+use super::*;
+use crate::clock::Clock;
+use crate::sealed::KeyEncryptionKey;
+use crate::store::memory::Memory;
+
+fn kek() -> KeyEncryptionKey {
+    KeyEncryptionKey::from_secret(SecretBytes::copy_and_wipe(&mut [4; 32]).unwrap()).unwrap()
+}
+
+fn signer() -> Signer {
+    Signer::new(kek().audit_signing_seed().unwrap()).unwrap()
+}
+
+fn event(text: &str) -> Event {
+    Event::Started { notes: Text::new(text).unwrap() }
+}
+
+fn chain_of(count: u64) -> (AuditKey, Vec<Record>) {
+    let signer = signer();
+    let mut chain = signer.chain(None).unwrap();
+    let records = (0..count).map(|n| chain.append(event(&n.to_string()), n).unwrap().1).collect();
+    (signer.key(), records)
+}
+
+#[test]
+fn an_untouched_chain_verifies_whole_and_in_parts() {
+    let (key, records) = chain_of(10);
+    let whole = verify(&records, &key, None).unwrap();
+    assert_eq!((whole.count(), whole.head().unwrap().number), (10, 9));
+    let part = verify(&records[..4], &key, None).unwrap();
+    let rest = verify(&records[4..], &key, part.head()).unwrap();
+    assert_eq!(rest.head(), whole.head());
+    assert_eq!(verify(&[], &key, None).unwrap().head(), None);
+}
+
+#[test]
+fn a_removed_record_is_found_wherever_it_was() {
+    let (key, records) = chain_of(6);
+    let head = verify(&records, &key, None).unwrap().head();
+    for gone in 0..records.len() {
+        let mut left = records.clone();
+        left.remove(gone);
+        match verify(&left, &key, None) {
+            Err(ChainError::Number { expected, .. }) => assert_eq!(expected, gone as u64),
+            // The last one leaves no gap: the head tells.
+            Ok(verified) => assert!(gone == 5 && verified.head() != head),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_reordered_chain_and_one_cut_in_its_middle_are_found() {
+    let (key, records) = chain_of(6);
+    let mut swapped = records.clone();
+    swapped.swap(2, 3);
+    assert!(matches!(verify(&swapped, &key, None), Err(ChainError::Number { found: 3, expected: 2 })));
+    let cut: Vec<_> = records[..2].iter().chain(&records[4..]).collect();
+    assert!(matches!(verify(cut, &key, None), Err(ChainError::Number { found: 4, expected: 2 })));
+}
+
+#[test]
+fn a_changed_record_is_found_in_every_byte() {
+    let (key, records) = chain_of(3);
+    let (body, signature) = (records[1].body.as_slice(), records[1].signature.as_slice());
+    for at in 0..body.len() + signature.len() {
+        let mut bytes = [body, signature].concat();
+        bytes[at] ^= 1;
+        let changed = Record {
+            body: Bytes::new(bytes[..body.len()].to_vec()).unwrap(),
+            signature: Bytes::new(bytes[body.len()..].to_vec()).unwrap(),
+        };
+        assert!(verify([&records[0], &changed, &records[2]], &key, None).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_record_signed_by_another_key_is_found() {
+    let (key, records) = chain_of(3);
+    let other = Signer::new(SecretBytes::copy_and_wipe(&mut [8; 32]).unwrap()).unwrap();
+    let head = verify(&records[..1], &key, None).unwrap().head();
+    let forged = other.chain(head).unwrap().append(event("forged"), 1).unwrap().1;
+    assert!(matches!(verify([&records[0], &forged], &key, None), Err(ChainError::Signature { number: 1 })));
+}
+
+#[test]
+fn a_history_rewritten_with_the_right_key_does_not_lead_to_a_remembered_head() {
+    let (key, records) = chain_of(3);
+    let remembered = verify(&records[..2], &key, None).unwrap().head();
+    let signer = signer();
+    let mut chain = signer.chain(None).unwrap();
+    let rewritten: Vec<_> = (0..3).map(|n| chain.append(event("other"), n).unwrap().1).collect();
+    assert!(matches!(verify(&rewritten[2..], &key, remembered), Err(ChainError::Link { number: 2 })));
+}
+
+#[test]
+fn the_longest_event_fits_a_record() {
+    let event = Event::NotAttested {
+        host: "h".repeat(128).parse().unwrap(),
+        role: blindferry_proto::role::Role::Broker,
+        code: Text::new("c".repeat(64)).unwrap(),
+        detail: Text::new("d".repeat(512)).unwrap(),
+    };
+    assert!(signer().chain(None).unwrap().append(event, u64::MAX).is_ok());
+}
+
+type Attack<'a> = &'a dyn Fn(&mut crate::store::memory::Contents);
+
+async fn running(memory: Arc<Memory>) -> Auditor<Arc<Memory>> {
+    let records = match Records::open(memory.clone(), &kek()).await {
+        Err(StoreError::NotInitialised) => Records::create(memory, &kek(), vec![]).await.unwrap(),
+        other => other.unwrap(),
+    };
+    let (auditor, writer) = Auditor::open(Arc::new(records), signer(), Clock::start().unwrap()).await.unwrap();
+    tokio::spawn(writer.run());
+    auditor
+}
+
+async fn all(auditor: &Auditor<Arc<Memory>>) -> Vec<Record> {
+    let mut records = Vec::new();
+    loop {
+        let page = auditor.read(records.len() as u64, 64).await.unwrap();
+        if page.is_empty() {
+            return records;
+        }
+        records.extend(page);
+    }
+}
+
+#[tokio::test]
+async fn records_survive_a_restart_and_the_chain_goes_on() {
+    let memory = Arc::new(Memory::default());
+    let auditor = running(memory.clone()).await;
+    for n in 0..40 {
+        assert_eq!(auditor.record(event("x")).await.unwrap().number(), n);
+    }
+    let auditor = running(memory.clone()).await;
+    assert_eq!(auditor.record(event("later")).await.unwrap().number(), 40);
+    let records = all(&auditor).await;
+    let verified = verify(&records, &auditor.key(), None).unwrap();
+    assert_eq!((verified.count(), verified.head()), (41, auditor.head()));
+    for ((table, _), stored) in memory.contents.lock().unwrap().iter() {
+        assert!(*table != Table::Audit || !stored.windows(5).any(|window| window == b"later"));
+    }
+}
+
+#[tokio::test]
+async fn concurrent_events_are_all_recorded_in_one_chain() {
+    let auditor = running(Arc::new(Memory::default())).await;
+    let tasks: Vec<_> = (0..100)
+        .map(|n| {
+            let auditor = auditor.clone();
+            tokio::spawn(async move { auditor.record(event(&n.to_string())).await.unwrap().number() })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for task in tasks {
+        numbers.push(task.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+    assert_eq!(verify(&all(&auditor).await, &auditor.key(), None).unwrap().count(), 100);
+}
+
+#[tokio::test]
+async fn what_the_store_does_to_the_audit_is_found_at_the_start() {
+    let memory = Arc::new(Memory::default());
+    let auditor = running(memory.clone()).await;
+    for _ in 0..5 {
+        let _ = auditor.record(event("x")).await.unwrap();
+    }
+    let honest = memory.contents.lock().unwrap().clone();
+    let row = |number: u64| (Table::Audit, number.to_be_bytes().to_vec());
+    let attacks: [(&str, Attack<'_>); 4] = [
+        ("cut the last", &|contents| drop(contents.remove(&row(4)))),
+        ("empty it", &|contents| contents.retain(|(table, _), _| *table != Table::Audit)),
+        ("replay an older row as the last", &|contents| drop(contents.insert(row(4), contents[&row(3)].clone()))),
+        ("add one", &|contents| drop(contents.insert(row(5), contents[&row(4)].clone()))),
+    ];
+    for (what, attack) in attacks {
+        let mut contents = honest.clone();
+        attack(&mut contents);
+        let tampered = Arc::new(Memory { contents: contents.into(), ..Memory::default() });
+        let records = Arc::new(Records::open(tampered, &kek()).await.unwrap());
+        let opened = Auditor::open(records, signer(), Clock::start().unwrap()).await;
+        assert!(
+            matches!(opened, Err(AuditError::Store(error)) if matches!(*error, StoreError::Tampered { .. })),
+            "{what}"
+        );
+    }
+    // A gap in the middle is found by who reads.
+    memory.contents.lock().unwrap().remove(&row(2));
+    assert!(auditor.read(0, 64).await.is_err());
+    assert!(auditor.read(2, 64).await.is_err());
+}
+
+#[tokio::test]
+async fn a_record_whose_answer_got_lost_does_not_break_the_chain() {
+    let memory = Arc::new(Memory::default());
+    let auditor = running(memory.clone()).await;
+    let _ = auditor.record(event("one")).await.unwrap();
+    memory.lose_next_answer.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(auditor.record(event("two")).await.is_err());
+    assert_eq!(auditor.record(event("three")).await.unwrap().number(), 2);
+    assert_eq!(verify(&all(&auditor).await, &auditor.key(), None).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn throughput_is_printed() {
+    let auditor = running(Arc::new(Memory::default())).await;
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..300)
+        .map(|_| {
+            let auditor = auditor.clone();
+            tokio::spawn(async move { auditor.record(event("x")).await.is_ok() })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+    println!("300 records in {:?} over a store in memory", start.elapsed());
+}

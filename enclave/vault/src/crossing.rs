@@ -1,0 +1,369 @@
+//! The crossing, as the vault does it: ask → grant, redeem → parcel, renew, acknowledge, keep, end.
+//!
+//! Policy is asked at the grant, again at redemption and at each renewal, each time about the host as it was last
+//! attested. The verdict goes by value into what it allows.
+
+use crate::grant::{GRANT_LIFE, GrantBody, GrantError, OpenedGrant};
+use crate::lease::{Lease, LeaseError, RenewalTurn, Terms};
+use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
+use crate::mint::{Order, Token};
+use crate::parcel;
+use crate::policy::{Action, Allowed};
+use crate::vault::{Minted, Revocable, SessionEntry, Vault};
+use blindferry_proto::audit::{Alarm, Event, Sight};
+use blindferry_proto::bounded::Bytes;
+use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, WorkerKey};
+use blindferry_proto::limits::MAX_PAGE;
+use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::parcel::ParcelHeader;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::session::{
+    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew,
+};
+
+/// Answers a broker.
+pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: BrokerRequest) -> Result<Answer, Refusal> {
+    match request {
+        BrokerRequest::Ask(ask) => grant(vault, session, ask).await.map(Answer::Granted),
+        BrokerRequest::Delivered(delivered) => note_delivery(vault, delivered).await,
+        BrokerRequest::Redeem(redemption) => redeem(vault, session, redemption).await.map(Answer::Parcelled),
+        BrokerRequest::Acknowledge { lease, request } => acknowledge(vault, session, lease, request).await,
+        BrokerRequest::Renew(renewal) => renew(vault, session, renewal).await.map(Answer::Parcelled),
+        BrokerRequest::Keep { leases } => keep(vault, session, &leases),
+        BrokerRequest::End { lease, why } => end(vault, session, lease, why).await,
+    }
+}
+
+/// A right to one token, for whoever fits: the parent gets it as an opaque blob.
+async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Granted, Refusal> {
+    let worker = ProcessFacts {
+        uid: ask.worker.uid.unwrap_or(ask.parent.uid),
+        gid: ask.parent.gid,
+        pid: 0,
+        executable: ask.worker.executable,
+    };
+    let wanted = Wanted { credential: &ask.credential, audience: ask.audience.as_ref(), worker, parent: ask.parent };
+    let _allowed = allow(vault, session, Action::Grant, &wanted).await?;
+    let now = vault.clock.now();
+    let body = GrantBody {
+        id: GrantId(vault.draw()?),
+        credential: ask.credential,
+        host: session.host.clone(),
+        audience: ask.audience,
+        worker: ask.worker,
+        parent: ask.parent,
+        expires: now + GRANT_LIFE,
+    };
+    let bytes = vault.seal_grant(&body, now)?;
+    vault
+        .audit(Event::Granted {
+            grant: body.id,
+            credential: body.credential,
+            host: body.host,
+            parent: body.parent,
+            sight: Sight::Opaque,
+        })
+        .await?;
+    vault.figures.count("grants_total", None);
+    let grant = Bytes::new(bytes).map_err(|_| Refusal::from(RefusalCode::Internal))?;
+    Ok(Granted { id: body.id, grant, expires: body.expires })
+}
+
+async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Refusal> {
+    let Delivered { grant, taken } = delivered;
+    vault.audit(Event::GrantDelivered { grant, taken, sight: Sight::Opaque }).await?;
+    Ok(Answer::Done)
+}
+
+/// Spends a grant for one token, encrypted to one key.
+async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Result<Parcelled, Refusal> {
+    let Redeem { grant, request, worker_key, worker } = redemption;
+    let opened = match vault.open_grant(grant.as_slice(), &session.host) {
+        Ok(opened) => opened,
+        Err(GrantError::Astray { id }) => {
+            vault.alarm(Alarm::GrantAstray { grant: id, host: session.host.clone() }).await;
+            return Err(RefusalCode::GrantForeign.into());
+        }
+        Err(GrantError::Expired { .. }) => return Err(RefusalCode::GrantExpired.into()),
+        Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
+        Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
+    };
+    fits(vault, session, &opened, &worker).await?;
+    let body = opened.body();
+    let wanted = Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
+    let allowed = allow(vault, session, Action::Redeem, &wanted).await?;
+    vault.room_for_lease(&session.host)?;
+    let (id, claim) = (body.id, Claim { worker_key, request });
+    match vault.spend(opened, claim) {
+        Ok(Turn::Again(parcelled)) => Ok(*parcelled),
+        Ok(Turn::Mint(ticket)) => fulfil(vault, session, ticket, worker, allowed).await,
+        Err(LedgerError::Contested { winner }) => {
+            let host = session.host.clone();
+            vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
+            Err(RefusalCode::GrantSpent.into())
+        }
+        Err(LedgerError::Acknowledged) => Err(RefusalCode::GrantSpent.into()),
+        Err(LedgerError::UnderWay | LedgerError::Full) => Err(RefusalCode::Busy.into()),
+    }
+}
+
+/// Whether the worker is one that the grant was made for.
+async fn fits(
+    vault: &Vault,
+    session: &SessionEntry,
+    grant: &OpenedGrant,
+    worker: &ProcessFacts,
+) -> Result<(), Refusal> {
+    let wanted = grant.body().worker;
+    let mismatch = match (wanted.uid, wanted.executable) {
+        (Some(uid), _) if uid != worker.uid => format!("the grant is for uid {uid}, the worker has {}", worker.uid),
+        (_, Some(digest)) if worker.executable != Some(digest) => match worker.executable {
+            Some(found) => format!("the grant is for executable {digest}, the worker's is {found}"),
+            None => format!("the grant is for executable {digest}, and no launcher measured the worker's"),
+        },
+        _ => return Ok(()),
+    };
+    let refusal = Refusal::new(RefusalCode::WorkerMismatch, &mismatch);
+    vault.denied(&grant.body().credential, &session.host, &refusal).await;
+    Err(refusal)
+}
+
+/// Mints for a ticket, and makes sure that the ticket ends one way or the other.
+async fn fulfil(
+    vault: &Vault,
+    session: &SessionEntry,
+    ticket: Ticket,
+    worker: ProcessFacts,
+    allowed: Allowed,
+) -> Result<Parcelled, Refusal> {
+    let body = ticket.grant().body().clone();
+    let Claim { worker_key, request } = ticket.claim();
+    let epoch = allowed.version();
+    let Minted { token, lease_idle } =
+        match vault.mint(&body.credential, &order_of(vault, session, &body.audience, worker), allowed).await {
+            Ok(minted) => minted,
+            Err(failed) => {
+                vault.settle(ticket, failed.failure);
+                return Err(failed.refusal);
+            }
+        };
+    let lease = match vault.draw() {
+        Ok(id) => LeaseId(id),
+        Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
+    };
+    let header = ParcelHeader { request, grant: body.id, worker: worker_key, uid: worker.uid, policy_epoch: epoch };
+    let parcelled = match wrap(vault, &token, header, lease, lease_idle) {
+        Ok(parcelled) => parcelled,
+        Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
+    };
+    let event = Event::Redeemed {
+        grant: body.id,
+        lease,
+        credential: body.credential.clone(),
+        host: session.host.clone(),
+        worker_key,
+        worker,
+        sight: Sight::Plaintext,
+        carried: Sight::Opaque,
+    };
+    if let Err(refusal) = vault.audit(event).await {
+        return Err(lose(vault, ticket, token, &body.credential, refusal).await);
+    }
+    let terms = Terms {
+        grant: body.id,
+        credential: body.credential.clone(),
+        host: session.host.clone(),
+        session: session.id,
+        worker_key,
+        worker,
+        parent: body.parent,
+        audience: body.audience,
+        idle: parcelled.lease_idle,
+    };
+    vault.begin_lease(lease, terms, Revocable::of(token, body.credential));
+    vault.fulfil(ticket, parcelled.clone());
+    vault.figures.count("redemptions_total", None);
+    Ok(parcelled)
+}
+
+/// A token exists that nobody will receive: it is revoked if it can be, and its grant is spent.
+async fn lose(vault: &Vault, ticket: Ticket, token: Token, credential: &CredentialName, refusal: Refusal) -> Refusal {
+    vault.settle(ticket, Failure::Unknown);
+    if let Some(revocable) = Revocable::of(token, credential.clone()) {
+        vault.revoke(revocable).await;
+    }
+    refusal
+}
+
+async fn acknowledge(
+    vault: &Vault,
+    session: &SessionEntry,
+    lease: LeaseId,
+    request: RequestId,
+) -> Result<Answer, Refusal> {
+    if vault.acknowledge(lease, &session.host, request)? {
+        vault.audit(Event::Acknowledged { lease, request }).await?;
+    }
+    Ok(Answer::Done)
+}
+
+/// The next token of a lease, encrypted to the same key.
+async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
+    let Renew { lease: id, request } = renewal;
+    let of = vault.lease_facts(id, &session.host)?;
+    let wanted =
+        Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
+    let allowed = match allow(vault, session, Action::Renew, &wanted).await {
+        Ok(allowed) => allowed,
+        Err(refusal) => {
+            vault.end_lease(id, &session.host, LeaseEnd::Denied).await;
+            return Err(refusal);
+        }
+    };
+    match vault.begin_renewal(id, &session.host, request) {
+        Ok(RenewalTurn::Again(parcelled)) => return Ok(*parcelled),
+        Ok(RenewalTurn::Mint) => {}
+        Err(LeaseError::Unknown) => return Err(RefusalCode::Unknown.into()),
+        Err(LeaseError::UnderWay | LeaseError::Full) => return Err(RefusalCode::Busy.into()),
+    }
+    let outcome = mint_renewal(vault, session, id, request, &of, allowed).await;
+    if outcome.is_err() {
+        vault.not_renewed(id);
+    }
+    outcome
+}
+
+/// What is needed of a lease to renew it.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseFacts {
+    pub(crate) grant: GrantId,
+    pub(crate) credential: CredentialName,
+    pub(crate) worker_key: WorkerKey,
+    pub(crate) worker: ProcessFacts,
+    pub(crate) parent: ProcessFacts,
+    pub(crate) audience: Option<Audience>,
+}
+
+impl<R> From<&Lease<R>> for LeaseFacts {
+    fn from(lease: &Lease<R>) -> Self {
+        Self {
+            grant: lease.grant,
+            credential: lease.credential.clone(),
+            worker_key: lease.worker_key,
+            worker: lease.worker,
+            parent: lease.parent,
+            audience: lease.audience.clone(),
+        }
+    }
+}
+
+async fn mint_renewal(
+    vault: &Vault,
+    session: &SessionEntry,
+    id: LeaseId,
+    request: RequestId,
+    of: &LeaseFacts,
+    allowed: Allowed,
+) -> Result<Parcelled, Refusal> {
+    let policy_epoch = allowed.version();
+    let order = order_of(vault, session, &of.audience, of.worker);
+    let minted = vault.mint(&of.credential, &order, allowed).await.map_err(|failed| failed.refusal)?;
+    let Minted { token, lease_idle } = minted;
+    let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
+    let wrapped = wrap(vault, &token, header, id, lease_idle);
+    let revocable = Revocable::of(token, of.credential.clone());
+    let parcelled = match wrapped {
+        Ok(parcelled) => parcelled,
+        Err(refusal) => {
+            vault.revoke_if(revocable).await;
+            return Err(refusal);
+        }
+    };
+    let event = Event::Renewed { lease: id, credential: of.credential.clone(), sight: Sight::Plaintext };
+    if let Err(refusal) = vault.audit(event).await {
+        vault.revoke_if(revocable).await;
+        return Err(refusal);
+    }
+    match vault.renewed(id, request, parcelled.clone(), revocable) {
+        Ok(before) => {
+            // The token before this one still serves the worker until the new one has arrived, and then ends by itself.
+            drop(before);
+            vault.figures.count("renewals_total", None);
+            Ok(parcelled)
+        }
+        Err(orphan) => {
+            vault.revoke_if(orphan).await;
+            Err(RefusalCode::Unknown.into())
+        }
+    }
+}
+
+fn keep(vault: &Vault, session: &SessionEntry, leases: &[LeaseId]) -> Result<Answer, Refusal> {
+    if leases.len() > MAX_PAGE {
+        return Err(Refusal::new(RefusalCode::Malformed, "too many leases in one message"));
+    }
+    for lease in leases {
+        if !vault.keep_lease(*lease, session) {
+            session.push_lease_end(*lease, LeaseEnd::Idle);
+        }
+    }
+    Ok(Answer::Done)
+}
+
+async fn end(vault: &Vault, session: &SessionEntry, lease: LeaseId, why: LeaseEnd) -> Result<Answer, Refusal> {
+    match why {
+        // A broker may only report what it can see.
+        LeaseEnd::WorkerGone | LeaseEnd::Returned => {}
+        _ => return Err(Refusal::new(RefusalCode::Malformed, "a broker does not end leases for this reason")),
+    }
+    // A lease that is not there has ended before: the broker may forget it too.
+    vault.end_lease(lease, &session.host, why).await;
+    Ok(Answer::Done)
+}
+
+/// What is wanted, as policy looks at it.
+pub(crate) struct Wanted<'a> {
+    pub(crate) credential: &'a CredentialName,
+    pub(crate) audience: Option<&'a Audience>,
+    pub(crate) worker: ProcessFacts,
+    pub(crate) parent: ProcessFacts,
+}
+
+async fn allow(vault: &Vault, session: &SessionEntry, action: Action, wanted: &Wanted<'_>) -> Result<Allowed, Refusal> {
+    match vault.decide(session, action, wanted).await {
+        Ok(allowed) => Ok(allowed),
+        Err(refusal) => {
+            vault.denied(wanted.credential, &session.host, &refusal).await;
+            Err(refusal)
+        }
+    }
+}
+
+fn order_of<'a>(
+    vault: &Vault,
+    session: &'a SessionEntry,
+    audience: &'a Option<Audience>,
+    worker: ProcessFacts,
+) -> Order<'a> {
+    Order {
+        audience: audience.as_ref(),
+        host: &session.host,
+        uid: worker.uid,
+        now: vault.clock.now(),
+        lifetime: u32::MAX,
+    }
+}
+
+fn wrap(
+    vault: &Vault,
+    token: &Token,
+    header: ParcelHeader,
+    lease: LeaseId,
+    lease_idle: u32,
+) -> Result<Parcelled, Refusal> {
+    let parcel = parcel::seal(token.secret(), header, &vault.parcel_keys)
+        .map_err(|_| Refusal::new(RefusalCode::Malformed, "the worker's key cannot be used"))?;
+    let parcel =
+        Bytes::new(parcel.to_bytes()).map_err(|_| Refusal::new(RefusalCode::Upstream, "the token is too long"))?;
+    Ok(Parcelled { lease, parcel, expires: token.expires(), lease_idle, token_type: token.token_type().clone() })
+}

@@ -1,0 +1,233 @@
+//! The vault's end of the socketpair to the front: store, dials, accepted connections.
+//!
+//! Nothing from here is believed. An accepted connection has to do TLS and prove itself; a dialled one has to show the
+//! upstream's certificate; what is stored has to decrypt. A front that answers wrongly, late or not at all costs us a
+//! refusal.
+
+use crate::store::{Backing, StoreError};
+use crate::upstream::{Dial, DialError};
+use crate::vault::chain;
+use blindferry_handle::packet::{Packet, PacketError};
+use blindferry_proto::bounded::{CodecError, Text, decode, encode};
+use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
+use blindferry_proto::limits::MAX_PACKET;
+use blindferry_seqpacket::AsyncPackets;
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Requests to the front that may wait for an answer at once.
+pub const WAITING: usize = 4096;
+
+/// The front, as the vault sees it. Clones speak over the same socket.
+#[derive(Clone, Debug)]
+pub struct FrontLink(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    packets: AsyncPackets,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    stored: HashMap<u64, oneshot::Sender<StoreReply>>,
+    dialled: HashMap<u64, oneshot::Sender<Result<OwnedFd, Text<256>>>>,
+}
+
+/// What the front brings unasked.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A connection, from somewhere.
+    Accepted {
+        /// The connection, non-blocking.
+        connection: TcpStream,
+        /// From where, as the front says.
+        from: Text<64>,
+    },
+    /// End in good order.
+    Stop,
+}
+
+impl FrontLink {
+    /// Speaks over this socket.
+    #[must_use]
+    pub fn new(packets: AsyncPackets) -> Self {
+        Self(Arc::new(Inner { packets, waiting: Mutex::default() }))
+    }
+
+    /// Receives until the front brings something unasked; answers go to whoever waits for them.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the front is gone, or speaks nonsense. The vault ends then.
+    pub async fn next(&self) -> Result<Incoming, LinkError> {
+        loop {
+            let packet = self.0.packets.receive().await.map_err(|source| LinkError::Receive { source })?;
+            let Packet { bytes, descriptors } = packet;
+            let message = decode(&bytes, MAX_PACKET).map_err(|source| LinkError::Message { source })?;
+            let mut descriptors = descriptors.into_iter();
+            let (descriptor, further) = (descriptors.next(), descriptors.next());
+            if further.is_some() {
+                return Err(LinkError::Descriptors);
+            }
+            match (message, descriptor) {
+                (FromFront::Accepted { from }, Some(descriptor)) => match connection(descriptor) {
+                    Ok(connection) => return Ok(Incoming::Accepted { connection, from }),
+                    Err(_) => continue,
+                },
+                (FromFront::Dialled { id }, Some(descriptor)) => self.dialled(id, Ok(descriptor)),
+                (FromFront::NotDialled { id, why }, None) => self.dialled(id, Err(why)),
+                (FromFront::Stored { id, reply }, None) => {
+                    let waiting = self.waiting().stored.remove(&id);
+                    // Whoever asked may have given up: then nobody wants the answer.
+                    let _given_up = waiting.map(|waiting| waiting.send(reply));
+                }
+                (FromFront::Stop, None) => return Ok(Incoming::Stop),
+                _ => return Err(LinkError::Descriptors),
+            }
+        }
+    }
+
+    /// Tells the front something.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it cannot be told.
+    pub async fn tell(&self, message: &FromVault) -> Result<(), LinkError> {
+        let bytes = encode(message, MAX_PACKET).map_err(|source| LinkError::Message { source })?;
+        self.0.packets.send(&bytes, &[]).await.map_err(|source| LinkError::Send { source })
+    }
+
+    /// Asks the store.
+    ///
+    /// # Errors
+    /// [`LinkError`] when there is no answer. Whether a commit happened is then not known.
+    pub async fn store(&self, request: StoreRequest) -> Result<StoreReply, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        let id = {
+            let mut waiting = self.waiting();
+            let id = waiting.number()?;
+            waiting.stored.insert(id, reply);
+            id
+        };
+        if let Err(error) = self.tell(&FromVault::Store { id, request }).await {
+            self.waiting().stored.remove(&id);
+            return Err(error);
+        }
+        answer.await.map_err(|_| LinkError::Gone)
+    }
+
+    /// Has the front connect to an upstream.
+    ///
+    /// # Errors
+    /// [`LinkError::NotDialled`] when it could not.
+    pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+        let host =
+            Text::new(host).map_err(|_| LinkError::NotDialled { why: Text::cut("the host name is too long") })?;
+        let (reply, answer) = oneshot::channel();
+        let id = {
+            let mut waiting = self.waiting();
+            let id = waiting.number()?;
+            waiting.dialled.insert(id, reply);
+            id
+        };
+        if let Err(error) = self.tell(&FromVault::Dial { id, host, port }).await {
+            self.waiting().dialled.remove(&id);
+            return Err(error);
+        }
+        let descriptor = answer.await.map_err(|_| LinkError::Gone)?.map_err(|why| LinkError::NotDialled { why })?;
+        connection(descriptor).map_err(|source| LinkError::Connection { source })
+    }
+
+    fn dialled(&self, id: u64, outcome: Result<OwnedFd, Text<256>>) {
+        let waiting = self.waiting().dialled.remove(&id);
+        // A connection that nobody waits for is closed by being dropped.
+        let _given_up = waiting.map(|waiting| waiting.send(outcome));
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backing for FrontLink {
+    async fn request(&self, request: StoreRequest) -> Result<StoreReply, StoreError> {
+        self.store(request).await.map_err(|error| StoreError::Unreachable { why: chain(&error) })
+    }
+}
+
+impl Dial for FrontLink {
+    async fn dial(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, DialError> {
+        match self.connect(host, port).await {
+            Ok(connection) => tokio::net::TcpStream::from_std(connection).map_err(DialError::Stream),
+            Err(LinkError::NotDialled { why }) => Err(DialError::Refused { why: why.as_str().to_owned() }),
+            Err(LinkError::Connection { source }) => Err(DialError::Stream(source)),
+            Err(_) => Err(DialError::Gone),
+        }
+    }
+}
+
+impl Waiting {
+    fn number(&mut self) -> Result<u64, LinkError> {
+        self.stored.retain(|_, waiting| !waiting.is_closed());
+        self.dialled.retain(|_, waiting| !waiting.is_closed());
+        if self.stored.len() + self.dialled.len() >= WAITING {
+            return Err(LinkError::Busy);
+        }
+        self.last += 1;
+        Ok(self.last)
+    }
+}
+
+fn connection(descriptor: OwnedFd) -> io::Result<TcpStream> {
+    let connection = TcpStream::from(descriptor);
+    connection.set_nonblocking(true)?;
+    Ok(connection)
+}
+
+/// The front does not do what it is there for.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It is gone, or the socket failed.
+    #[error("cannot receive from the front")]
+    Receive {
+        /// Why.
+        source: PacketError,
+    },
+    /// The socket failed.
+    #[error("cannot send to the front")]
+    Send {
+        /// Why.
+        source: PacketError,
+    },
+    /// A packet that is no message.
+    #[error("a packet between front and vault is not a message")]
+    Message {
+        /// Why not.
+        source: CodecError,
+    },
+    /// Too many descriptors, or too few.
+    #[error("a message from the front came with descriptors that it must not have, or without one that it must have")]
+    Descriptors,
+    /// [`WAITING`] requests wait.
+    #[error("too many requests wait for the front")]
+    Busy,
+    /// The link ended while we waited.
+    #[error("the front went away before it answered")]
+    Gone,
+    /// It could not connect to an upstream.
+    #[error("the front could not connect: {why}")]
+    NotDialled {
+        /// Why not, as the front says.
+        why: Text<256>,
+    },
+    /// What it passed is no connection.
+    #[error("the front passed something that is no connection")]
+    Connection {
+        /// Why not.
+        source: io::Error,
+    },
+}

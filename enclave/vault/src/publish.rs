@@ -1,0 +1,85 @@
+//! The public keys of JWT signers, for the front to serve as JWKS and discovery documents.
+
+use crate::mint::public_jwk;
+use crate::vault::{Vault, chain};
+use blindferry_proto::bounded::Text;
+use blindferry_proto::credential::{Kind, SigningAlgorithm};
+use blindferry_proto::front::{FromVault, Issuer};
+use blindferry_proto::name::CredentialName;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+struct Keys {
+    jwks: Vec<serde_json::Value>,
+    algorithms: Vec<&'static str>,
+}
+
+impl Vault {
+    /// Tells the front all public keys. What cannot be published is said in the log, and the rest is.
+    ///
+    /// # Errors
+    /// When the store does not verify or the front is gone.
+    pub(crate) async fn publish(&self) -> Result<(), Refusal> {
+        let mut issuers: BTreeMap<String, Keys> = BTreeMap::new();
+        let mut after: Option<CredentialName> = None;
+        loop {
+            let page = match self.records.masters(after.as_ref()).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.store_failed(&error).await),
+            };
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (name, settings) in page {
+                if let Kind::JwtSigner(signer) = settings.kind {
+                    let keys = issuers.entry(signer.issuer.as_str().to_owned()).or_default();
+                    self.publish_one(&name, signer.algorithm, keys).await?;
+                }
+            }
+        }
+        let issuers = issuers.into_iter().filter_map(|(url, keys)| issuer(&url, keys)).collect();
+        let told = self.link.tell(&FromVault::Publish { issuers }).await;
+        told.map_err(|_| Refusal::from(RefusalCode::NotReady))
+    }
+
+    async fn publish_one(
+        &self,
+        name: &CredentialName,
+        algorithm: SigningAlgorithm,
+        keys: &mut Keys,
+    ) -> Result<(), Refusal> {
+        let master = match self.records.master(name).await {
+            Ok(Some(master)) => master,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(self.store_failed(&error).await),
+        };
+        match public_jwk(&master.secret, algorithm).map(|jwk| serde_json::to_value(&jwk)) {
+            Ok(Ok(jwk)) => {
+                keys.jwks.push(jwk);
+                let name = match algorithm {
+                    SigningAlgorithm::Es256 => "ES256",
+                    SigningAlgorithm::EdDsa => "EdDSA",
+                };
+                if !keys.algorithms.contains(&name) {
+                    keys.algorithms.push(name);
+                }
+            }
+            Ok(Err(error)) => eprintln!("blindferry-vault: cannot publish the key of {name}: {error}"),
+            Err(error) => eprintln!("blindferry-vault: cannot publish the key of {name}: {}", chain(&error)),
+        }
+        Ok(())
+    }
+}
+
+fn issuer(url: &str, keys: Keys) -> Option<Issuer> {
+    let jwks = serde_json::json!({ "keys": keys.jwks }).to_string();
+    let issuer = Text::new(url).ok().zip(Text::new(jwks).ok()).map(|(url, jwks)| Issuer {
+        url,
+        jwks,
+        algorithms: keys.algorithms.into_iter().map(Text::cut).collect(),
+    });
+    if issuer.is_none() {
+        eprintln!("blindferry-vault: issuer {url} has too many keys to publish");
+    }
+    issuer
+}

@@ -1,0 +1,285 @@
+//! Starts the vault and serves until it is told to stop: unseal, open the store, read what operators decided, then take
+//! connections.
+
+use crate::audit::{AuditError, Auditor, Signer};
+use crate::cache::MasterCache;
+use crate::clock::Clock;
+use crate::confine::Confined;
+use crate::figures::Figures;
+use crate::grant::{GrantError, GrantKeys};
+use crate::host::Knocks;
+use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
+use crate::lease::Leases;
+use crate::ledger::Ledger;
+use crate::link::{FrontLink, Incoming, LinkError};
+use crate::operator::certificates;
+use crate::policy::Policy;
+use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
+use crate::session;
+use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
+use crate::unseal::{UnsealError, unseal};
+use crate::vault::{Documents, HANDSHAKES, REATTEST_EVERY, Vault, chain, lock};
+use blindferry_attest::reference::{ReferenceError, ReferenceValues};
+use blindferry_attest::tpm::PcrSelection;
+use blindferry_device::approval::Approval;
+use blindferry_device::client::{Device, DeviceError};
+use blindferry_proto::audit::{Alarm, Event};
+use blindferry_proto::bounded::Text;
+use blindferry_proto::front::{Condition, FromVault};
+use blindferry_proto::identifier::ReplicaId;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use blindferry_session::identity::IdentityError;
+use blindferry_session::{Attester, Identity, tls};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::interval;
+
+/// Serves until the front says stop, or is gone.
+///
+/// # Errors
+/// [`ServeError`]; the front has been told in one line.
+pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings: Settings) -> Result<(), ServeError> {
+    // The link must be read while we start: what the store answers comes through it.
+    let (arrived, mut arrivals) = mpsc::channel(ARRIVALS);
+    let reading = link.clone();
+    let reader = async move {
+        loop {
+            match reading.next().await {
+                Ok(Incoming::Stop) => return Ok(()),
+                // Connections that come before we are ready, or faster than we take them, are closed.
+                Ok(incoming) => drop(arrived.try_send(incoming)),
+                Err(error) => return Err(ServeError::Link(error)),
+            }
+        }
+    };
+    let work = async {
+        let vault = match start(confined, &link, &device, settings).await {
+            Ok(vault) => vault,
+            Err(error) => {
+                let refusal = Refusal::new(RefusalCode::NotReady, &chain(&error));
+                let _untold = link.tell(&FromVault::Failed(refusal)).await;
+                return Err(error);
+            }
+        };
+        run(vault, &mut arrivals).await;
+        Ok(())
+    };
+    tokio::select! { ended = reader => ended, ended = work => ended }
+}
+
+/// What may be set about a vault that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Seconds between two looks at a peer's evidence.
+    pub reattest_every: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { reattest_every: REATTEST_EVERY }
+    }
+}
+
+async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
+    let mut tidy = interval(TIDY_EVERY);
+    let mut report = interval(REPORT_EVERY);
+    loop {
+        tokio::select! {
+            Some(incoming) = arrivals.recv() => {
+                if let Incoming::Accepted { connection, from: _ } = incoming {
+                    vault.figures.count("connections_total", None);
+                    match tokio::net::TcpStream::from_std(connection) {
+                        Ok(stream) => drop(tokio::spawn(session::serve(Arc::clone(&vault), stream))),
+                        Err(_) => vault.figures.count("handshakes_refused_total", Some("connection")),
+                    }
+                }
+            }
+            _ = tidy.tick() => {
+                let vault = Arc::clone(&vault);
+                drop(tokio::spawn(async move { vault.tidy().await }));
+            }
+            _ = report.tick() => {
+                vault.figures.set("ledger_entries", lock(&vault.ledger).len());
+                let condition = Condition { ready: true, figures: vault.figures.all() };
+                // A front that is gone ends the reader, and with it this loop.
+                let _gone = vault.link.tell(&FromVault::Condition(condition)).await;
+            }
+        }
+    }
+}
+
+async fn start(
+    confined: Confined,
+    link: &FrontLink,
+    device: &Device,
+    settings: Settings,
+) -> Result<Arc<Vault>, ServeError> {
+    let random = SystemRandom::new();
+    let clock = Clock::start().map_err(|_| ServeError::Clock)?;
+    let kek = unseal(link, device).await.map_err(ServeError::Unseal)?;
+    let records = Records::open(link.clone(), &kek).await.map_err(ServeError::Store)?;
+    let records = Arc::new(records);
+    let signer = Signer::new(kek.audit_signing_seed().map_err(ServeError::Keys)?).map_err(ServeError::Audit)?;
+    let (auditor, writer) = Auditor::open(Arc::clone(&records), signer, clock).await.map_err(ServeError::Audit)?;
+    drop(tokio::spawn(writer.run()));
+    let authority = authority(link, &kek, &random).await?;
+    drop(kek);
+    let documents = documents(&records).await?;
+    let description = device.describe().await.map_err(ServeError::Device)?;
+    let selection = selection(link).await?;
+    let identity = Identity::generate().map_err(ServeError::Identity)?;
+    let mut replica = ReplicaId([0; ReplicaId::LEN]);
+    random.fill(&mut replica.0).map_err(|_| ServeError::Random)?;
+    let vault = Vault {
+        link: link.clone(),
+        device: device.clone(),
+        platform: Attester::new(device.clone(), selection),
+        tls: tls::server(&identity).map_err(ServeError::Tls)?,
+        identity,
+        clock,
+        replica,
+        parcel_keys: ParcelKeyPair::generate(&random).map_err(ServeError::KeyPair)?,
+        deposit_keys: DepositKeyPair::generate(&random).map_err(ServeError::KeyPair)?,
+        records,
+        auditor,
+        authority,
+        software_tpm: description.software,
+        documents: Mutex::new(documents),
+        figures: Figures::default(),
+        handshakes: Semaphore::new(HANDSHAKES),
+        cache: MasterCache::default(),
+        grants: Mutex::new(GrantKeys::new(replica, clock.now(), &random).map_err(ServeError::Grants)?),
+        ledger: Mutex::new(Ledger::default()),
+        leases: Mutex::new(Leases::default()),
+        knocks: Mutex::new(Knocks::default()),
+        sessions: Mutex::new(HashMap::new()),
+        reattest_every: settings.reattest_every,
+        confined,
+        random,
+    };
+    let notes = vault.confined.notes().join("; ");
+    vault.audit(Event::Started { notes: Text::cut(&notes) }).await.map_err(ServeError::Refused)?;
+    vault.publish().await.map_err(ServeError::Refused)?;
+    Ok(Arc::new(vault))
+}
+
+async fn authority<B: Backing>(
+    backing: &B,
+    kek: &KeyEncryptionKey,
+    random: &dyn SecureRandom,
+) -> Result<PolicyAuthority, ServeError> {
+    let stored = sealed_get(backing, SealedName::PolicyAuthority).await.map_err(ServeError::Store)?;
+    let stored = stored.ok_or(ServeError::NoAuthority)?;
+    let key = kek.record_key().map_err(ServeError::Keys)?;
+    PolicyAuthority::open(&key, &stored, random).map_err(ServeError::Keys)
+}
+
+/// The PCRs that the vault's own evidence covers: those that its newest approval speaks of.
+async fn selection<B: Backing>(backing: &B) -> Result<PcrSelection, ServeError> {
+    let approvals = crate::approvals::Approvals::load(backing).await.map_err(ServeError::Approvals)?;
+    let newest = approvals.list.last().map(Approval::unverified_terms);
+    newest.map(|terms| terms.values().selection()).ok_or(ServeError::NoAuthority)
+}
+
+async fn documents<B: Backing>(records: &Records<B>) -> Result<Documents, ServeError> {
+    let policy = match records.document(Document::Policy).await.map_err(ServeError::Store)? {
+        Some(stored) => Policy::parse(stored.text.as_str(), stored.version).map_err(|_| ServeError::Policy)?,
+        None => Policy::deny_all(),
+    };
+    let mut references = HashMap::new();
+    for (document, role) in [(Document::BrokerReference, Role::Broker), (Document::OperatorReference, Role::Operator)] {
+        if let Some(stored) = records.document(document).await.map_err(ServeError::Store)? {
+            let values = ReferenceValues::parse(stored.text.as_str())
+                .map_err(|source| ServeError::Reference { role, source })?;
+            references.insert(role, (stored.version, Arc::new(values)));
+        }
+    }
+    let endorsement_roots = match records.document(Document::EndorsementRoots).await.map_err(ServeError::Store)? {
+        Some(stored) => certificates(stored.text.as_str()).map_err(ServeError::Refused)?,
+        None => Vec::new(),
+    };
+    Ok(Documents { policy: Arc::new(policy), references, endorsement_roots })
+}
+
+/// What an unverifiable store at start means: nobody can be told by audit, so it is said aloud.
+#[must_use]
+pub fn is_alarm(error: &ServeError) -> Option<Alarm> {
+    match error {
+        ServeError::Store(error @ StoreError::Tampered { .. }) => {
+            Some(Alarm::StoreTampered { detail: Text::cut(&error.to_string()) })
+        }
+        _ => None,
+    }
+}
+
+/// The vault does not serve, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The front is gone.
+    #[error("the front is gone")]
+    Link(#[source] LinkError),
+    /// The clock cannot be used.
+    #[error("the system's clock stands before 1970")]
+    Clock,
+    /// The key stays sealed.
+    #[error("the key-encryption key stays sealed")]
+    Unseal(#[source] UnsealError),
+    /// The store does not verify.
+    #[error("cannot open the store")]
+    Store(#[source] StoreError),
+    /// Keys cannot be derived.
+    #[error("cannot derive the vault's keys")]
+    Keys(#[source] SealError),
+    /// The audit does not verify.
+    #[error("cannot open the audit")]
+    Audit(#[source] AuditError),
+    /// The key that approves PCR values is not there.
+    #[error("the store lacks the key that approves PCR values, or its approvals")]
+    NoAuthority,
+    /// The approvals do not parse.
+    #[error("cannot read the approvals")]
+    Approvals(#[source] crate::approvals::ApprovalsError),
+    /// The stored policy does not parse; a newer version may have written it.
+    #[error("the stored policy does not parse")]
+    Policy,
+    /// Stored reference values do not parse.
+    #[error("the stored reference values for {role:?} do not parse")]
+    Reference {
+        /// Whose.
+        role: Role,
+        /// Why not.
+        source: ReferenceError,
+    },
+    /// The platform does not answer.
+    #[error("the platform does not answer")]
+    Device(#[source] DeviceError),
+    /// No TLS key.
+    #[error("cannot make a TLS key")]
+    Identity(#[source] IdentityError),
+    /// No TLS.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// No key pair.
+    #[error("cannot make a key pair")]
+    KeyPair(#[source] KeyPairError),
+    /// No grant key.
+    #[error("cannot make a grant key")]
+    Grants(#[source] GrantError),
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// A step that a session could be refused for.
+    #[error("cannot begin to serve")]
+    Refused(#[source] Refusal),
+}
+
+/// Connections that wait to be taken.
+const ARRIVALS: usize = 256;
+/// How often idle leases and old entries are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How often the front hears how we are.
+const REPORT_EVERY: Duration = Duration::from_secs(2);

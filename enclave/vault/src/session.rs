@@ -1,0 +1,216 @@
+//! One session that stands: its calls, its pushes, and fresh evidence from time to time.
+//!
+//! One task reads, one writes, and each call runs in a task of its own, so that a slow upstream holds up nobody. A call
+//! runs to its end even when its session does not: what was begun is audited.
+
+use crate::admission::{Admitted, admit_peer};
+use crate::vault::{NewSession, SessionEntry, Vault};
+use crate::{crossing, operator};
+use blindferry_proto::audit::Event;
+use blindferry_proto::bounded::Text;
+use blindferry_proto::limits::MAX_FRAME;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
+use blindferry_session::channel::{ChannelError, Exporter, Stream};
+use blindferry_session::server::{Rechallenge, Standing};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
+
+/// From the first byte until the session stands.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
+/// A peer that is asked for fresh evidence has this long.
+pub const REATTEST_TIME: Duration = Duration::from_secs(60);
+/// Calls of one session under way at once; further ones wait in its connection.
+pub const CALLS: usize = 64;
+/// Nothing is sent for longer than this to a peer that does not read.
+const SEND_TIME: Duration = Duration::from_secs(30);
+
+/// Serves one connection to its end.
+pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
+    let Ok(place) = vault.handshakes.try_acquire() else {
+        vault.figures.count("handshakes_refused_total", Some("busy"));
+        return;
+    };
+    let admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)).await;
+    drop(place);
+    match admitted {
+        Ok(Some(admitted)) => run(vault, admitted).await,
+        Ok(None) => {}
+        Err(_) => vault.figures.count("handshakes_refused_total", Some("late")),
+    }
+}
+
+async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
+    let Admitted { standing, new: NewSession { entry, mut ended, mut queue } } = admitted;
+    let Standing { attested, mut reader, mut writer, exporter } = standing;
+    let entry = Arc::new(entry);
+    entry.believe(attested);
+    let outgoing = entry.outgoing.clone();
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let challenge = Challenge::default();
+
+    let receive = async {
+        loop {
+            let Call { id, request } = match reader.receive(MAX_FRAME).await {
+                Ok(call) => call,
+                Err(ChannelError::Closed) => return Over::closed(),
+                Err(_) => return Over::because("connection"),
+            };
+            if let Request::Reattest { evidence } = &request {
+                if let Err(over) = reattested(&vault, &entry, &challenge, evidence.as_slice()).await {
+                    let refused = Answer::Refused(RefusalCode::NotAttested.into());
+                    let _unheard = outgoing.try_send(FromVault::Answer { id, answer: refused });
+                    return over;
+                }
+                if outgoing.try_send(FromVault::Answer { id, answer: Answer::Done }).is_err() {
+                    return Over::because("slow-reader");
+                }
+                continue;
+            }
+            let Ok(place) = Arc::clone(&calls).acquire_owned().await else { return Over::because("internal") };
+            let (vault, entry, outgoing) = (Arc::clone(&vault), Arc::clone(&entry), outgoing.clone());
+            tokio::spawn(async move {
+                let answer = answer(&vault, &entry, request).await;
+                drop(place);
+                // A session that is over does not hear the answer; what was done is in the audit.
+                let _unheard = outgoing.send(FromVault::Answer { id, answer }).await;
+            });
+        }
+    };
+    let send = async {
+        while let Some(message) = queue.recv().await {
+            match timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Over::because("connection"),
+                Err(_) => return Over::because("slow-reader"),
+            }
+        }
+        Over::because("internal")
+    };
+    let watch = ask_again(&vault, &entry, &exporter, &challenge, &outgoing);
+    let order = async { ended.recv().await.unwrap_or_else(|| Over::because("internal")) };
+    let over = tokio::select! {
+        over = receive => over,
+        over = send => over,
+        over = watch => over,
+        over = order => over,
+    };
+    // Whoever was refused is told so, if it still reads.
+    while let Ok(message) = queue.try_recv() {
+        if timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await.is_err() {
+            break;
+        }
+    }
+    writer.close().await;
+    end(&vault, &entry, over).await;
+}
+
+/// Why a session is over, and what that means for its leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    why: &'static str,
+    leases: Option<LeaseEnd>,
+}
+
+impl Over {
+    /// The peer closed it. Its leases live on until they idle: a broker that comes back keeps them.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { why: "closed", leases: None }
+    }
+
+    /// Something about the connection. Leases live on until they idle.
+    #[must_use]
+    pub fn because(why: &'static str) -> Self {
+        Self { why, leases: None }
+    }
+
+    /// The host is no longer believed, or no longer wanted: its leases end now.
+    #[must_use]
+    pub fn with_leases(why: &'static str, leases: LeaseEnd) -> Self {
+        Self { why, leases: Some(leases) }
+    }
+}
+
+/// The one challenge of a session that has not been answered yet.
+type Challenge = std::sync::Mutex<Option<Rechallenge>>;
+
+async fn ask_again<S: Stream>(
+    vault: &Vault,
+    entry: &SessionEntry,
+    exporter: &Exporter<S>,
+    challenge: &Challenge,
+    outgoing: &mpsc::Sender<FromVault>,
+) -> Over {
+    let every = Duration::from_secs(vault.reattest_every().into());
+    let mut ticks = interval_at(Instant::now() + every, every);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = entry.suspected() => {}
+        }
+        let Ok((rechallenge, context)) = Rechallenge::new(exporter, entry.role, &vault.random) else {
+            return Over::because("no-binder");
+        };
+        match challenge.lock() {
+            Ok(mut open) => *open = Some(rechallenge),
+            Err(_) => return Over::because("internal"),
+        }
+        if outgoing.try_send(FromVault::Reattest { context }).is_err() {
+            return Over::because("slow-reader");
+        }
+        sleep_until(Instant::now() + REATTEST_TIME.min(every)).await;
+        match challenge.lock() {
+            Ok(open) if open.is_some() => return Over::with_leases("reattestation-late", LeaseEnd::HostRefused),
+            Ok(_) => {}
+            Err(_) => return Over::because("internal"),
+        }
+    }
+}
+
+async fn reattested(vault: &Vault, entry: &SessionEntry, challenge: &Challenge, evidence: &[u8]) -> Result<(), Over> {
+    let open = challenge.lock().ok().and_then(|mut open| open.take());
+    let Some(open) = open else { return Err(Over::because("evidence-unasked")) };
+    let refused = || Over::with_leases("evidence-refused", LeaseEnd::HostRefused);
+    let Some(reference) = vault.reference(entry.role) else { return Err(refused()) };
+    let earlier = vault.clock_of(&entry.host);
+    match open.judge(evidence, &entry.ak, earlier.as_ref(), &reference) {
+        Ok(attested) => {
+            vault.keep_clock(&entry.host, &attested);
+            entry.believe(attested);
+            vault.figures.count("reattestations_total", None);
+            let event = Event::Reattested { session: entry.id, host: entry.host.clone() };
+            vault.audit(event).await.map_err(|_| Over::because("audit"))?;
+            Ok(())
+        }
+        Err(error) => {
+            vault.not_attested(&entry.host, entry.role, error.code(), &error).await;
+            Err(refused())
+        }
+    }
+}
+
+async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer {
+    let answer = match (entry.role, request) {
+        (Role::Broker, Request::Broker(request)) => crossing::answer(vault, entry, request).await,
+        (Role::Operator, Request::Operator(request)) => operator::answer(vault, entry, *request).await,
+        _ => Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")),
+    };
+    answer.unwrap_or_else(|refusal| {
+        vault.figures.count("refusals_total", Some(refusal.code.as_str()));
+        Answer::Refused(refusal)
+    })
+}
+
+async fn end(vault: &Vault, entry: &SessionEntry, over: Over) {
+    vault.forget_session(entry);
+    if let Some(why) = over.leases {
+        vault.end_leases(why, |lease| lease.host == entry.host).await;
+    }
+    let event = Event::SessionEnded { session: entry.id, host: entry.host.clone(), why: Text::cut(over.why) };
+    // A vault that cannot audit has said so; there is nobody left in this session to refuse.
+    let _unwritten = vault.audit(event).await;
+}

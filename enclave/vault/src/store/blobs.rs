@@ -1,0 +1,84 @@
+//! Blobs that are sealed by nature: what the platform or the recovery key opens, needed before there is a key.
+
+use blindferry_proto::bounded::Bytes;
+use blindferry_proto::front::{Key, Operation, StoreReply, StoreRequest, Table, Value};
+use blindferry_proto::limits::MAX_OPERATIONS;
+
+use super::{Backing, StoreError, list, unexpected, value};
+use crate::sealed::authority;
+
+/// The blobs of [`Table::Sealed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedName {
+    /// The key-encryption key, sealed to the platform.
+    Platform,
+    /// The key-encryption key, wrapped by the recovery key.
+    Recovery,
+    /// The PCR values that were approved, signed.
+    Approvals,
+    /// The key that approves, encrypted; see [`crate::sealed::authority`].
+    PolicyAuthority,
+}
+
+impl SealedName {
+    pub(super) fn key(self) -> Result<Key, StoreError> {
+        let key = match self {
+            Self::Platform => b"platform",
+            Self::Recovery => &b"recovery"[..],
+            Self::Approvals => b"approvals",
+            Self::PolicyAuthority => authority::KEY,
+        };
+        Bytes::new(key.to_vec()).map_err(StoreError::RecordTooLong)
+    }
+}
+
+/// Reads a blob. It is whatever the store gives: only opening it shows what it is worth.
+///
+/// # Errors
+/// [`StoreError::Unreachable`], [`StoreError::Refused`].
+pub async fn sealed_get<B: Backing>(backing: &B, name: SealedName) -> Result<Option<Vec<u8>>, StoreError> {
+    match backing.request(StoreRequest::Get { table: Table::Sealed, key: name.key()? }).await? {
+        StoreReply::Got(found) => Ok(found.map(Value::into_vec)),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Stores blobs, all or none, in place of those before.
+///
+/// # Errors
+/// [`StoreError::RecordTooLong`], [`StoreError::Unreachable`], [`StoreError::Refused`].
+pub async fn sealed_put<B: Backing>(backing: &B, blobs: Vec<(SealedName, Vec<u8>)>) -> Result<(), StoreError> {
+    let put = |(name, blob): (SealedName, Vec<u8>)| {
+        Ok(Operation::Put { table: Table::Sealed, key: name.key()?, value: value(blob)? })
+    };
+    commit(backing, blobs.into_iter().map(put).collect::<Result<_, StoreError>>()?).await
+}
+
+/// Empties the store, to start over: every master, host, document and audit record is lost. Interrupted, it can be
+/// begun again; the manifest goes last, so that a half-empty store is never taken for a new one.
+///
+/// # Errors
+/// [`StoreError::Unreachable`], [`StoreError::Refused`].
+pub async fn erase<B: Backing>(backing: &B) -> Result<(), StoreError> {
+    for table in [Table::Masters, Table::Hosts, Table::Documents, Table::Audit, Table::Sealed, Table::Manifest] {
+        loop {
+            let page = list(backing, table, None).await?;
+            if page.is_empty() {
+                break;
+            }
+            let mut keys = page.into_iter().map(|(key, _)| key).peekable();
+            while keys.peek().is_some() {
+                let some = keys.by_ref().take(MAX_OPERATIONS);
+                commit(backing, some.map(|key| Operation::Delete { table, key }).collect()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn commit<B: Backing>(backing: &B, operations: Vec<Operation>) -> Result<(), StoreError> {
+    match backing.request(StoreRequest::Commit { operations }).await? {
+        StoreReply::Committed => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}

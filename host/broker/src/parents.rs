@@ -1,0 +1,106 @@
+//! Parents ask for grants, and get each in a handle.
+//!
+//! The grant lies in the broker's memory from the vault's answer until the handle is sealed, and the handle is closed as
+//! soon as the parent has it. Neither is ever logged.
+
+use crate::admission::Admission;
+use crate::connection::{Connection, FIRST_LIMIT, Incoming, accept};
+use crate::uplink::{NotHeard, Uplink};
+use blindferry_handle::memfd::Handle;
+use blindferry_proto::identifier::GrantId;
+use blindferry_proto::local::{ParentReply, ParentRequest};
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::session::{Answer, Ask, BrokerRequest, Delivered};
+use blindferry_seqpacket::AsyncListener;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+/// Serves parents for ever. One that says nothing for `idle` is hung up on.
+pub async fn serve(listener: AsyncListener, admission: Admission, uplink: Uplink, idle: Duration) {
+    accept(listener, admission, |connection| parent(connection, uplink.clone(), idle)).await;
+}
+
+async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
+    let mut patience = FIRST_LIMIT;
+    // One request at a time: the next packet is not taken before this one is answered.
+    while let Ok(incoming) = timeout(patience, connection.receive()).await {
+        patience = idle;
+        let still_there = match incoming {
+            Incoming::Message(ParentRequest::Ask { credential, audience, worker }, descriptors) => {
+                if descriptors.is_empty() {
+                    let parent = connection.process.facts(None);
+                    ask(&connection, &uplink, Ask { credential, audience, worker, parent }).await
+                } else {
+                    refuse(&connection, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors")).await
+                }
+            }
+            Incoming::Refused(refusal) => refuse(&connection, refusal).await,
+            Incoming::Gone => false,
+        };
+        if !still_there {
+            return;
+        }
+    }
+}
+
+async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
+    let (credential, uid) = (ask.credential.clone(), ask.parent.uid);
+    let granted = match uplink.call(BrokerRequest::Ask(ask)).await.map(|heard| heard.answer) {
+        Ok(Answer::Granted(granted)) => granted,
+        Ok(_) => return refuse(connection, unexpected()).await,
+        Err(reason) => return refuse(connection, reason.into()).await,
+    };
+    let id = granted.id;
+    let taken = match Handle::seal("blindferry-grant", granted.grant.as_slice()) {
+        Ok(handle) => {
+            let reply = ParentReply::Granted { grant: id, expires: granted.expires };
+            connection.reply(&reply, Some(&handle)).await
+        }
+        Err(error) => {
+            error!(why = crate::chain(&error), "cannot seal a grant into a handle");
+            refuse(connection, Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")).await;
+            false
+        }
+    };
+    drop(granted);
+    info!(grant = %id, %credential, uid, taken, "grant delivered");
+    report(uplink, Delivered { grant: id, taken }).await;
+    taken
+}
+
+/// Tells the vault what became of a grant: it belongs into the audit, so a passing trouble is waited out.
+async fn report(uplink: &Uplink, delivered: Delivered) {
+    for pause in REPORT_PAUSES {
+        match uplink.call(BrokerRequest::Delivered(delivered)).await {
+            Ok(_) => return,
+            Err(NotHeard::Refused(refusal)) if !refusal.code.is_passing() => {
+                return give_up(delivered.grant, &refusal.to_string());
+            }
+            Err(_) => sleep(pause).await,
+        }
+    }
+    give_up(delivered.grant, "no answer");
+}
+
+fn give_up(grant: GrantId, why: &str) {
+    warn!(%grant, why, "the vault's audit lacks what became of this grant");
+}
+
+async fn refuse(connection: &Connection, refusal: Refusal) -> bool {
+    connection.reply(&ParentReply::Refused(refusal), None).await
+}
+
+fn unexpected() -> Refusal {
+    error!("the vault answered an ask with something else than a grant");
+    Refusal::new(RefusalCode::Internal, "the vault answered something else than a grant")
+}
+
+/// Longer in all than a vault takes to restart; the parent's place is taken meanwhile, so that the reports are bounded.
+const REPORT_PAUSES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+];

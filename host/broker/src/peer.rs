@@ -1,0 +1,96 @@
+//! The process at the other end of a local connection, held by its pidfd.
+
+use crate::lease::Identity;
+use blindferry_handle::packet::PacketSocket;
+use blindferry_handle::peer::{Peer, PeerError, is_alive};
+use blindferry_proto::identifier::Digest;
+use blindferry_proto::session::ProcessFacts;
+use rustix::fs::{fstat, fstatfs};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The process that made a connection. Holding one tells you that it lived when it was asked for, and under which user;
+/// nothing about the program it runs. Clones are the same process.
+#[derive(Clone, Debug)]
+pub struct Process(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    uid: u32,
+    gid: u32,
+    pid: u32,
+    pidfd: OwnedFd,
+    /// The kernel's number for this very process, never used again: the inode of its pidfd in pidfs, Linux 6.9.
+    number: Option<u64>,
+}
+
+impl Process {
+    /// The process that made the connection behind `socket`.
+    ///
+    /// # Errors
+    /// [`PeerError::Dead`] when it has ended, even if another process holds its end of the socket by now.
+    pub fn of(socket: &PacketSocket) -> Result<Self, PeerError> {
+        let peer = socket.peer()?;
+        let (uid, gid, pid) = (peer.uid(), peer.gid(), u32::try_from(peer.pid()).unwrap_or(0));
+        let pidfd = Peer::into_pidfd(peer);
+        let number = number(&pidfd);
+        Ok(Self(Arc::new(Held { uid, gid, pid, pidfd, number })))
+    }
+
+    /// What the vault is told about it. `executable` is what a launcher says that it measured: as good as the launcher.
+    #[must_use]
+    pub fn facts(&self, executable: Option<Digest>) -> ProcessFacts {
+        ProcessFacts { uid: self.0.uid, gid: self.0.gid, pid: self.0.pid, executable }
+    }
+
+    /// Its user when it connected.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.0.pidfd.as_fd())
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// What the kernel said when its pidfd cannot be watched.
+    pub async fn ended(&self) -> io::Result<()> {
+        ended(self.0.pidfd.try_clone()?).await
+    }
+}
+
+/// Waits until the process behind a pidfd has ended.
+///
+/// # Errors
+/// What the kernel said when it cannot be watched.
+pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
+    #[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned for as long as it is watched")]
+    let watched = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    let _ready = watched.readable().await?;
+    Ok(())
+}
+
+impl Identity for Process {
+    /// By the kernel's number, never by the process id. Before Linux 6.9 there is none, and a process that connects
+    /// again is not recognised.
+    fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.number.is_some() && self.0.number == other.0.number)
+    }
+}
+
+fn number(pidfd: &OwnedFd) -> Option<u64> {
+    // Elsewhere all pidfds share one inode, which would make every process the same.
+    let pidfs = fstatfs(pidfd).is_ok_and(|fs| fs.f_type == PIDFS);
+    fstat(pidfd).ok().filter(|_| pidfs).map(|status| status.st_ino)
+}
+
+/// `PID_FS_MAGIC`, include/uapi/linux/magic.h.
+const PIDFS: rustix::fs::FsWord = 0x5049_4446;

@@ -1,0 +1,71 @@
+//! Puts the parts together: both sockets, the leases and the uplink, until told to stop.
+
+use crate::admission::Admission;
+use crate::configuration::Limits;
+use crate::parents;
+use crate::registry::Registry;
+use crate::uplink::{Event, Uplink};
+use crate::workers::Workers;
+use blindferry_seqpacket::AsyncListener;
+use std::future::Future;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// The broker's two sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Where parents connect.
+    pub parents: AsyncListener,
+    /// Where workers connect.
+    pub workers: AsyncListener,
+}
+
+/// Serves until `stop` is ready, then in order: no new requests, the sockets are removed, and the vault gets some time
+/// to hear of the leases that have ended. Living leases are left alone: their workers outlive a restart of the broker.
+pub async fn serve(
+    sockets: Sockets,
+    limits: &Limits,
+    uplink: Uplink,
+    events: mpsc::Receiver<Event>,
+    stop: impl Future<Output = ()>,
+) {
+    let registry = Registry::new();
+    let per_uid = limits.per_uid.get();
+    let idle = Duration::from_secs(u64::try_from(limits.idle_seconds.get()).unwrap_or(u64::MAX));
+    let workers = Workers {
+        uplink: uplink.clone(),
+        registry: registry.clone(),
+        leases: Admission::new(limits.leases.get(), per_uid),
+        idle,
+    };
+    let run = registry.clone().run(uplink.clone(), events);
+    tokio::pin!(run);
+    {
+        let parents =
+            parents::serve(sockets.parents, Admission::new(limits.parents.get(), per_uid), uplink.clone(), idle);
+        let workers = workers.serve(sockets.workers, Admission::new(limits.workers.get(), per_uid));
+        tokio::select! {
+            () = stop => {}
+            ((), ()) = async { tokio::join!(parents, workers) } => {}
+            () = &mut run => {}
+        }
+    }
+    info!("stopping");
+    let settled = async {
+        while !registry.is_settled() {
+            sleep(SETTLE_PAUSE).await;
+        }
+    };
+    let told = timeout(SETTLE_LIMIT, async {
+        tokio::select! { () = settled => {}, () = run => {} }
+    });
+    if told.await.is_err() {
+        warn!("the vault has not heard of every ended lease; those idle out there");
+    }
+}
+
+/// Short beside any service manager's patience.
+const SETTLE_LIMIT: Duration = Duration::from_secs(3);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,44 @@
+//! Why the launcher did not become the program, and the exit status that says so.
+
+use crate::arguments::BadForms;
+use crate::confine::ConfineError;
+use crate::deliver::DeliverError;
+use crate::program::ProgramError;
+use crate::protect::ProtectError;
+use blindferry_worker::WorkerError;
+
+/// Any step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the command line makes no sense")]
+    Arguments(#[from] BadForms),
+    #[error("not safe to go on")]
+    Confine(#[from] ConfineError),
+    #[error("cannot find the program")]
+    Program(#[from] ProgramError),
+    #[error("cannot execute the program")]
+    Protect(#[from] ProtectError),
+    #[error("cannot take the grant")]
+    Grant(#[source] WorkerError),
+    #[error("no token")]
+    Redeem(#[source] WorkerError),
+    #[error("cannot deliver the token")]
+    Deliver(#[from] DeliverError),
+}
+
+impl Failure {
+    /// As env(1), nohup(1) and timeout(1) have it: 125 is the launcher's own failure, 126 a program that cannot be
+    /// executed, 127 one that is not found. 124, timeout's word for "did not get to its end", says that there is no
+    /// token because somebody decided so.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Redeem(WorkerError::Refused(_)) => 124,
+            Self::Program(ProgramError::NotFound { .. }) => 127,
+            Self::Program(_) | Self::Protect(_) => 126,
+            Self::Arguments(_) | Self::Confine(_) | Self::Grant(_) | Self::Redeem(_) | Self::Deliver(_) => OWN_FAILURE,
+        }
+    }
+}
+
+/// The launcher itself failed.
+pub(crate) const OWN_FAILURE: u8 = 125;

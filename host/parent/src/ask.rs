@@ -1,0 +1,173 @@
+//! Asking the broker for a grant.
+
+use crate::grant::GrantHandle;
+use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_handle::packet::{Packet, PacketError, PacketSocket, SocketError};
+use blindferry_proto::local::{self, LocalError, ParentReply, ParentRequest};
+use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::refusal::Refusal;
+use blindferry_proto::session::WorkerConstraint;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the broker answers parents when nothing else is said.
+pub const DEFAULT_PARENTS: &str = "/run/blindferry/parents.sock";
+
+/// Names another path for [`DEFAULT_PARENTS`].
+pub const PARENTS_VARIABLE: &str = "BLINDFERRY_PARENTS";
+
+/// The path in `BLINDFERRY_PARENTS`, else [`DEFAULT_PARENTS`].
+#[must_use]
+pub fn parents_socket() -> PathBuf {
+    env::var_os(PARENTS_VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| DEFAULT_PARENTS.into(), PathBuf::from)
+}
+
+/// What a parent asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Which credential.
+    pub credential: CredentialName,
+    /// Whom the token shall be for.
+    pub audience: Option<Audience>,
+    /// Who may redeem the grant. The tighter, the less a stolen grant is worth.
+    pub worker: WorkerConstraint,
+}
+
+impl Ask {
+    /// For a token of this credential, to whomever it is handed on.
+    #[must_use]
+    pub fn for_credential(credential: CredentialName) -> Self {
+        Self { credential, audience: None, worker: WorkerConstraint::default() }
+    }
+}
+
+/// A connection to the broker, for any number of grants one after another.
+#[derive(Debug)]
+pub struct Parent {
+    socket: PacketSocket,
+}
+
+impl Parent {
+    /// Connects to the broker's socket for parents, see [`parents_socket`].
+    ///
+    /// # Errors
+    /// [`ParentError::Connect`] when no broker answers there.
+    pub fn connect(path: &Path) -> Result<Self, ParentError> {
+        let socket = PacketSocket::connect(path).map_err(|source| ParentError::Connect { source })?;
+        Ok(Self { socket })
+    }
+
+    /// Asks for one grant. Nothing is tried again: a grant that got lost on its way lapses by itself.
+    ///
+    /// # Errors
+    /// [`ParentError::Refused`] with the vault's reason. After [`ParentError::Silent`] or [`ParentError::Lost`] the
+    /// connection is of no use any more.
+    pub fn ask(&mut self, ask: &Ask) -> Result<GrantHandle, ParentError> {
+        let Ask { credential, audience, worker } = ask.clone();
+        let request = ParentRequest::Ask { credential, audience, worker };
+        let bytes = local::encode(&request).map_err(|source| ParentError::Encode { source })?;
+        self.socket.send(&bytes, &[]).map_err(|source| ParentError::Lost { source })?;
+        self.wait_for_answer()?;
+        let Packet { bytes, descriptors } = self.socket.receive().map_err(|source| ParentError::Lost { source })?;
+        match local::decode(&bytes).map_err(|source| ParentError::Decode { source })? {
+            ParentReply::Refused(refusal) => Err(ParentError::Refused(refusal)),
+            ParentReply::Granted { grant, expires } => {
+                let [descriptor] = <[_; 1]>::try_from(descriptors)
+                    .map_err(|descriptors| ParentError::Descriptors { count: descriptors.len() })?;
+                let handle = Handle::from_fd(descriptor).map_err(|source| ParentError::Handle { source })?;
+                Ok(GrantHandle::new(grant, expires, handle))
+            }
+        }
+    }
+
+    fn wait_for_answer(&self) -> Result<(), ParentError> {
+        let deadline = Instant::now() + ANSWER_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Fits: it is at most ANSWER_WAIT.
+            let left = Timespec::try_from(left).unwrap_or_default();
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+                Ok(0) => {
+                    // A late answer must not be taken for that to the next question.
+                    let _gone = self.socket.shutdown();
+                    return Err(ParentError::Silent);
+                }
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(ParentError::Wait { source: error.into() }),
+            }
+        }
+    }
+}
+
+/// Why a parent has no grant, or could not hand it on.
+#[derive(Debug, thiserror::Error)]
+pub enum ParentError {
+    /// No broker is there.
+    #[error("cannot reach the broker")]
+    Connect {
+        /// Why.
+        source: SocketError,
+    },
+    /// A request that does not fit into a packet.
+    #[error("cannot encode the request")]
+    Encode {
+        /// Why.
+        source: LocalError,
+    },
+    /// The connection failed.
+    #[error("the connection to the broker is lost")]
+    Lost {
+        /// Why.
+        source: PacketError,
+    },
+    /// The broker does not answer.
+    #[error("no answer within {} seconds", ANSWER_WAIT.as_secs())]
+    Silent,
+    /// Waiting for the broker failed.
+    #[error("cannot wait for the broker")]
+    Wait {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The answer is not a message.
+    #[error("cannot decode the broker's answer")]
+    Decode {
+        /// Why.
+        source: LocalError,
+    },
+    /// The answer was no.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// An answer must bring exactly one handle.
+    #[error("{count} descriptors where one handle is due")]
+    Descriptors {
+        /// How many came.
+        count: usize,
+    },
+    /// What came is not a sealed handle.
+    #[error("cannot take the grant's handle")]
+    Handle {
+        /// Why.
+        source: HandleError,
+    },
+    /// The worker is not there, or does not listen.
+    #[error("cannot hand the grant to the worker")]
+    Deliver {
+        /// Why.
+        source: PacketError,
+    },
+    /// The descriptor could not be made to survive execve(2).
+    #[error("cannot let the grant be inherited")]
+    Inherit {
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Policy is evaluated in the vault meanwhile; nothing upstream is asked for a grant.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);

@@ -1,0 +1,12 @@
+//! The worker library against a broker and a vault of the tests.
+
+#[cfg(test)]
+mod fake_broker;
+#[cfg(test)]
+mod fake_vault;
+#[cfg(test)]
+mod leaks;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod redeem;
