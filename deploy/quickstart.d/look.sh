@@ -5,7 +5,7 @@
 rows=()
 declare -gA row_pid=() row_side=() seen=()
 
-# row NAME SIDE PID
+# row NAME SIDE PID: the next one of the table.
 row() { rows+=("$1"); row_side[$1]=$2 row_pid[$1]=$3; }
 
 # look ROW: as the user of that process, and as root where we may.
@@ -14,6 +14,7 @@ look() {
     if is_root; then
         keep_worst "$1,root" "$("$python" "$bin/attacker.py" "${row_pid[$1]}" <"$state/needle" 2>>"$state/log/attacker")"
     elif $may_sudo; then
+        # shellcheck disable=SC2024 # the secret is ours to read
         keep_worst "$1,root" "$(sudo -n "$python" "$bin/attacker.py" "${row_pid[$1]}" <"$state/needle" 2>>"$state/log/attacker")"
     fi
 }
@@ -21,50 +22,57 @@ look() {
 # attack_as SIDE PID: another process of that user, without any privilege.
 attack_as() { as "$1" "$python" "$bin/attacker.py" "$2" <"$state/needle" 2>>"$state/log/attacker" || echo "not looked"; }
 
-# keep_worst KEY FOUND: a process is looked at more than once; the worst counts.
+# keep_worst KEY FOUND: a process is looked at more than once, and the worst counts. Places add up.
 keep_worst() {
-    local now=${seen[$1]-}
-    case "$now/$2" in
-        PLAINTEXT*) ;;
-        */PLAINTEXT* | /*) seen[$1]=$2 ;;
-        "nothing/ciphertext only") seen[$1]=$2 ;;
+    local before=${seen[$1]-} places
+    case "$before/$2" in
+        PLAINTEXT*/PLAINTEXT*)
+            places=$(printf '%s, %s' "$(places_of "$before")" "$(places_of "$2")" | tr -s ', ' '\n' | sort -u | paste -sd ,)
+            seen[$1]="PLAINTEXT (${places//,/, })"
+            ;;
+        */PLAINTEXT* | /* | "nothing/ciphertext only" | "not looked/"*) seen[$1]=$2 ;;
     esac
 }
+places_of() {
+    local places=${1##*(}
+    echo "${places%)}"
+}
 
-# look_along ROW SIDE PID: a process that started stopped, looked at again and again on its way until it executes another
-# program: that is where blindferry-launch becomes the worker. Any process of its user may stop it like this.
+# look_along SIDE PID: what starts as a stopped shell, becomes blindferry-launch, and becomes the worker. It is stopped again
+# and again on the way and looked at each time; any process of its user may do that.
 look_along() {
-    local times=0
-    row "$1" "$2" "$3"
-    while [ "$times" -lt 400 ] && [ -e "/proc/$3" ]; do
-        is_launch "$3" || { [ "$times" -gt 3 ] && break; }
-        [ $((times % look_every)) -ne 0 ] || look "$1"
-        kill -CONT "$3" 2>/dev/null
-        sleep 0.004
-        kill -STOP "$3" 2>/dev/null
-        times=$((times + 1))
+    local times=0 word
+    row_side[launch]=$1 row_pid[launch]=$2
+    for _ in {1..2000}; do
+        word=$(first_word "$2")
+        case "${word##*/}" in
+            sh) ;;
+            blindferry-launch) look launch; times=$((times + 1)) ;;
+            *) break ;;
+        esac
+        kill -CONT "$2" 2>/dev/null || true
+        sleep 0.003
+        kill -STOP "$2" 2>/dev/null || true
     done
-    kill -CONT "$3" 2>/dev/null
-    stops=$times
-}
-look_every=1
-
-is_launch() {
-    local words
-    words=$(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null)
-    [[ $words == *blindferry-launch* ]]
+    kill -CONT "$2" 2>/dev/null || true
+    say "It was stopped and looked into $times times before it became the worker."
 }
 
-# look_at_cores: ends every process that is still there as a crash would, and looks for what it left behind.
+# look_at_cores ROW...: ends these processes as a crash would, and looks for what they leave behind.
 look_at_cores() {
     local name pid core found
-    [[ $(cat /proc/sys/kernel/core_pattern) == core* ]] || return 0
-    for name in "${rows[@]}"; do kill -STOP "${row_pid[$name]}" 2>/dev/null; done
-    for name in "${rows[@]}"; do
+    if [[ $(cat /proc/sys/kernel/core_pattern) != core* ]]; then
+        say "(Cores were not looked at: kernel.core_pattern sends them elsewhere.)"
+        return
+    fi
+    # All at once, since some end when another does.
+    for name in "$@"; do kill -STOP "${row_pid[$name]}" 2>/dev/null || true; done
+    for name in "$@"; do
         pid=${row_pid[$name]}
-        [ -e "/proc/$pid" ] || continue
-        kill -ABRT "$pid" && kill -CONT "$pid"
-        for _ in {1..50}; do [ -e "/proc/$pid" ] || break; sleep 0.1; done
+        is_alive "$pid" || continue
+        kill -ABRT "$pid"
+        kill -CONT "$pid"
+        for _ in {1..50}; do is_alive "$pid" || break; sleep 0.1; done
         for core in "$state/${row_side[$name]}"/core*; do
             [ -e "$core" ] || continue
             found="ciphertext only"
@@ -78,10 +86,10 @@ look_at_cores() {
 
 show_table() {
     local name other="not looked: no root"
-    printf '\n  %-38s %-24s %s\n' "process" "same user" "root"
-    printf '  %-38s %-24s %s\n' "--------------------------------------" "----------------------" "----------------------"
+    printf '\n  %-38s %-34s %s\n' "process" "same user" "root"
+    printf '  %-38s %-34s %s\n' "--------------------------------------" "---------------------------------" "---------------------------------"
     for name in "${rows[@]}"; do
-        printf '  %-38s %-24s %s\n' "$name" "${seen[$name,same]:-not looked}" "${seen[$name,root]:-$other}"
+        printf '  %-38s %-34s %s\n' "$name" "${seen[$name,same]:-not looked}" "${seen[$name,root]:-$other}"
     done
 }
 

@@ -28,11 +28,11 @@ PYTHON
 
 # software_tpm SIDE: starts one, and extends its PCRs as the measurements of a boot would.
 software_tpm() {
-    local side=$1 port try
+    local side=$1 port
     mkdir "$state/tpm/$side"
     ! is_root || chown "${uids[tpm]}:${uids[tpm]}" "$state/tpm/$side"
     # Somebody else may take a port between the choice and the use.
-    for try in 1 2 3; do
+    for _ in 1 2 3; do
         port=$(free_ports 2) || give_up "There are no free ports."
         start "swtpm-$side" tpm swtpm socket --tpm2 --flags not-need-init,startup-clear --tpmstate "dir=$state/tpm/$side" \
             --server "type=tcp,bindaddr=127.0.0.1,port=$port" --ctrl "type=tcp,bindaddr=127.0.0.1,port=$((port + 1))"
@@ -46,9 +46,8 @@ software_tpm() {
 }
 
 tpm_answers() {
-    local try
-    for try in {1..50}; do
-        [ -e "/proc/${pids[swtpm-$1]}" ] || return 1
+    for _ in {1..50}; do
+        is_alive "${pids[swtpm-$1]}" || return 1
         ! TPM2TOOLS_TCTI=${tcti[$1]} tpm2_getcap properties-fixed >/dev/null 2>&1 || return 0
         sleep 0.1
     done

@@ -47,16 +47,19 @@ remember() { echo "$1 $(started_at "$1") $2" >>"$state/processes"; }
 started_at() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 runs() { [ -n "$2" ] && [ "$(started_at "$1")" = "$2" ] && [ "$(sed 's/^.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null)" != Z ]; }
 
+# is_alive PID: of a process that we have just started, or that is shown to be ours; a dead one that nobody waited for is not.
+is_alive() { [ -n "$(started_at "$1")" ] && runs "$1" "$(started_at "$1")"; }
+
 # stop_all DIRECTORY: ends what that run has started, last first, and nothing else.
 stop_all() {
-    local pid since _ try
+    local pid since _
     [ -e "$1/processes" ] || return 0
     while read -r pid since _; do
         ! runs "$pid" "$since" || kill -TERM "$pid" 2>/dev/null
         ! runs "$pid" "$since" || kill -CONT "$pid" 2>/dev/null
     done < <(tac "$1/processes")
     while read -r pid since _; do
-        for try in {1..50}; do
+        for _ in {1..50}; do
             runs "$pid" "$since" || continue 2
             sleep 0.1
         done
@@ -72,15 +75,22 @@ any_runs() {
     return 1
 }
 
-# child PARENT NAME: the id of the child of that process whose first word is NAME. The vault executes a copy that has no
-# name of its own, so the word and not the executable's path is looked at.
+# child PARENT NAME: the id of the child of that process whose first word is NAME.
 child() {
     local pid word
-    for pid in $(cat "/proc/$1/task/$1/children"); do
-        IFS= read -r -d '' word <"/proc/$pid/cmdline" || true
-        [ "${word##*/}" = "$2" ] && echo "$pid" && return
+    for pid in $(<"/proc/$1/task/$1/children"); do
+        word=$(first_word "$pid")
+        [ "${word##*/}" != "$2" ] || { echo "$pid"; return; }
     done
     return 1
+}
+
+# first_word PID: what that process is called by its arguments. The vault and the worker execute copies that have no name
+# of their own, so it is this and not the executable's path that tells.
+first_word() {
+    local word=""
+    IFS= read -r -d '' word 2>/dev/null <"/proc/$1/cmdline" || true
+    echo "$word"
 }
 
 # wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds, with a dot now and then. Fails with the log of $waiting_on when
@@ -89,7 +99,7 @@ wait_for() {
     local deadline=$((SECONDS + $1)) what=$2 ticks=0
     shift 2
     until "$@" >/dev/null 2>&1; do
-        if [ -n "${waiting_on-}" ] && ! [ -e "/proc/${pids[$waiting_on]}" ]; then
+        if [ -n "${waiting_on-}" ] && ! is_alive "${pids[$waiting_on]}"; then
             give_up "$what: $waiting_on has ended" "$waiting_on"
         fi
         [ "$SECONDS" -lt "$deadline" ] || give_up "$what: not in time" "${waiting_on-}"
