@@ -78,7 +78,7 @@ look_at_cores() {
             found="ciphertext only"
             ! grep -qaFf "$state/needle" "$core" || found="PLAINTEXT (core)"
             keep_worst "$name,same" "$found"
-            keep_worst "$name,root" "$found"
+            [ -z "${seen[$name,root]-}" ] || keep_worst "$name,root" "$found"
             rm -f "$core"
         done
     done
