@@ -4,7 +4,7 @@
 //! returns when that is durable. The store holds ciphertext, and the head of the chain is in the root of the manifest,
 //! moved by the same transaction. So:
 //!
-//! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify`]);
+//! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify()`]);
 //! - a tail that is cut off does not fit the root: found at the start ([`Auditor::open`]), and at once by a reader who
 //!   compares with the head that the vault tells;
 //! - **not found** by the vault is a store that was replaced as a whole, while the vault was down, by an earlier state
@@ -121,7 +121,7 @@ impl<B: Backing> Auditor<B> {
     ///
     /// # Errors
     /// [`AuditError::Store`] with [`StoreError::Tampered`] at the first that is missing or not ours. Links and
-    /// signatures are for the reader to check, with [`verify`].
+    /// signatures are for the reader to check, with [`verify()`].
     pub async fn read(&self, from: u64, most: usize) -> Result<Vec<Record>, AuditError> {
         let Some(most) = NonZeroUsize::new(most.min(MAX_PAGE)) else {
             return Ok(Vec::new());
