@@ -248,7 +248,7 @@ mod tests {
     fn settings(words: &str, generated: Option<AlgorithmName>) -> Result<CredentialSettings, String> {
         let parsed = Only::try_parse_from(["put"].into_iter().chain(words.split_whitespace()));
         let settings = parsed.map_err(|error| error.to_string())?.kind.settings(generated);
-        settings.map_err(|error| error.to_string())
+        settings.map_err(|failure| failure.told())
     }
 
     #[test]
