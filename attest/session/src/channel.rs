@@ -11,8 +11,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::TlsStream;
+
+/// A peer that does not read delays the end of its session by no more than this.
+pub const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// What a session runs over: a TCP connection in production, a pipe in tests.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -109,10 +113,10 @@ impl<S: Stream> Writer<S> {
         self.0.flush().await.map_err(sending)
     }
 
-    /// Tells the peer that nothing more comes.
+    /// Tells the peer that nothing more comes, for at most [`CLOSE_TIME`].
     pub async fn close(&mut self) {
-        // The connection is over either way; a peer that is gone already need not hear it.
-        let _gone = self.0.shutdown().await;
+        // The connection is over either way; a peer that is gone, or does not read, need not hear it.
+        let _gone = tokio::time::timeout(CLOSE_TIME, self.0.shutdown()).await;
     }
 }
 
@@ -217,6 +221,25 @@ pub enum ChannelError {
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,
+}
+
+impl ChannelError {
+    /// The stable code for audit and metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotTls13 => "tls-version",
+            Self::Resumed => "tls-resumed",
+            Self::Protocol => "tls-protocol",
+            Self::NoPeerKey => "tls-no-key",
+            Self::Reflected => "tls-reflected",
+            Self::Closed | Self::Receive { .. } | Self::Send { .. } => "connection",
+            Self::FrameTooLong { .. } => "frame-too-long",
+            Self::Message { .. } => "malformed",
+            Self::Export { .. } | Self::Binder { .. } => "no-binder",
+            Self::Random => "no-random",
+        }
+    }
 }
 
 /// One stream under a lock that is held for a poll at a time, so that the two directions and the exporter can share it.

@@ -21,6 +21,8 @@ use blindferry_proto::session::{
 };
 use ring::rand::SecureRandom;
 use rustls::ServerConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io;
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -77,7 +79,7 @@ pub struct Standing<S> {
 pub async fn hear<S: Stream>(stream: S, tls: &Arc<ServerConfig>, own: &Identity) -> Result<Heard<S>, ServerError> {
     let tls = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await.map_err(|source| ServerError::Tls { source })?;
     let mut channel = Channel::new(TlsStream::Server(tls), own.spki())?;
-    let open: Open = channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+    let open: Open = receive(&mut channel, OpenReply::Refused).await?;
     let heard = Heard { channel, open };
     match (heard.open.version, heard.open.role) {
         (VERSION, Role::Broker | Role::Operator) => Ok(heard),
@@ -143,7 +145,7 @@ impl<S: Stream> Challenged<S> {
     /// # Errors
     /// [`ServerError`] when it does not come, or does not parse.
     pub async fn claim(mut self) -> Result<Claimed<S>, ServerError> {
-        let proof: PeerProof = self.channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+        let proof: PeerProof = receive(&mut self.channel, ProofReply::Refused).await?;
         let binder = self.channel.exporter.peer_binder(self.open.role, &self.context)?;
         match Evidence::decode(proof.evidence.as_slice()) {
             Ok(evidence) => {
@@ -183,7 +185,7 @@ impl<S: Stream> Claimed<S> {
     /// [`ServerError`] when the connection fails or another message comes.
     pub async fn activate(mut self, credential: Activate) -> Result<(Self, Activated), ServerError> {
         self.channel.writer.send(&ProofReply::Activate(credential), MAX_FRAME_UNATTESTED).await?;
-        let activated = self.channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
+        let activated = receive(&mut self.channel, ProofReply::Refused).await?;
         Ok((self, activated))
     }
 
@@ -326,10 +328,7 @@ impl ServerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Tls { .. } => "tls",
-            Self::Channel(ChannelError::Resumed) => "tls-resumed",
-            Self::Channel(ChannelError::Reflected) => "tls-reflected",
-            Self::Channel(ChannelError::Export { .. } | ChannelError::Binder { .. }) => "no-binder",
-            Self::Channel(_) => "connection",
+            Self::Channel(error) => error.code(),
             Self::Version { .. } => "version",
             Self::RoleOfVault => "role-of-vault",
             Self::OwnEvidence { .. } => "own-evidence",
@@ -339,7 +338,20 @@ impl ServerError {
     }
 }
 
-async fn say_and_close<S: Stream, T: serde::Serialize>(channel: &mut Channel<S>, reply: &T) {
+/// The peer's next message. One that is no message, or too long, is refused as such: an honest peer of another version
+/// then knows what to look for.
+async fn receive<S: Stream, T: DeserializeOwned, R: Serialize>(
+    channel: &mut Channel<S>,
+    refused: fn(Refusal) -> R,
+) -> Result<T, ServerError> {
+    let received = channel.reader.receive(MAX_FRAME_UNATTESTED).await;
+    if let Err(ChannelError::FrameTooLong { .. } | ChannelError::Message { .. }) = &received {
+        say_and_close(channel, &refused(RefusalCode::Malformed.into())).await;
+    }
+    Ok(received?)
+}
+
+async fn say_and_close<S: Stream, T: Serialize>(channel: &mut Channel<S>, reply: &T) {
     // The peer is refused whether or not it hears so.
     let _unheard = channel.writer.send(reply, MAX_FRAME_UNATTESTED).await;
     channel.writer.close().await;

@@ -96,7 +96,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
     let (id, claim) = (body.id, Claim { worker_key, request });
     match vault.spend(opened, claim) {
         Ok(Turn::Again(parcelled)) => Ok(*parcelled),
-        Ok(Turn::Mint(ticket)) => fulfil(vault, session, ticket, worker, allowed).await,
+        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, worker, allowed).await,
         Err(LedgerError::Contested { winner }) => {
             let host = session.host.clone();
             vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
@@ -201,7 +201,7 @@ async fn acknowledge(
     lease: LeaseId,
     request: RequestId,
 ) -> Result<Answer, Refusal> {
-    if vault.acknowledge(lease, &session.host, request)? {
+    if vault.acknowledge(lease, &session.host, request).await? {
         vault.audit(Event::Acknowledged { lease, request }).await?;
     }
     Ok(Answer::Done)
@@ -285,9 +285,10 @@ async fn mint_renewal(
         return Err(refusal);
     }
     match vault.renewed(id, request, parcelled.clone(), revocable) {
-        Ok(before) => {
-            // The token before this one still serves the worker until the new one has arrived, and then ends by itself.
-            drop(before);
+        Ok(left_behind) => {
+            for revocable in left_behind {
+                vault.revoke(revocable).await;
+            }
             vault.figures.count("renewals_total", None);
             Ok(parcelled)
         }

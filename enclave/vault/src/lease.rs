@@ -36,8 +36,8 @@ pub struct Lease<R> {
     pub audience: Option<Audience>,
     /// It ends when nobody keeps it for so many seconds.
     pub idle: u32,
-    /// What it takes to revoke its latest token.
-    pub revocable: Option<R>,
+    /// What it takes to revoke its tokens, newest last: one, or two while a renewal is on its way to the worker.
+    pub revocable: Vec<R>,
     ends: u64,
     renewal: Option<Renewal>,
 }
@@ -117,7 +117,7 @@ impl<R> Leases<R> {
             parent: terms.parent,
             audience: terms.audience,
             idle: terms.idle,
-            revocable,
+            revocable: revocable.into_iter().collect(),
             ends: now + u64::from(terms.idle),
             renewal: None,
         };
@@ -160,8 +160,11 @@ impl<R> Leases<R> {
         }
     }
 
-    /// The renewal's token is in this parcel. Gives back what the token before it takes to revoke; `None` for a lease
-    /// that ended meanwhile, whose new token then has to be revoked by the caller.
+    /// The renewal's token is in this parcel. The token before it serves the worker until the new one has arrived; one
+    /// before that was left behind by a renewal that nobody acknowledged, and is given back to be revoked.
+    ///
+    /// # Errors
+    /// The new token, to be revoked: the lease ended meanwhile.
     pub fn renewed(
         &mut self,
         id: LeaseId,
@@ -169,15 +172,13 @@ impl<R> Leases<R> {
         parcelled: Parcelled,
         revocable: Option<R>,
         now: u64,
-    ) -> Result<Option<R>, Option<R>> {
-        match self.leases.get_mut(&id) {
-            Some(lease) => {
-                lease.renewal = Some(Renewal::Done(request, Box::new(parcelled)));
-                lease.ends = now + u64::from(lease.idle);
-                Ok(std::mem::replace(&mut lease.revocable, revocable))
-            }
-            None => Err(revocable),
-        }
+    ) -> Result<Vec<R>, Option<R>> {
+        let Some(lease) = self.leases.get_mut(&id) else { return Err(revocable) };
+        lease.renewal = Some(Renewal::Done(request, Box::new(parcelled)));
+        lease.ends = now + u64::from(lease.idle);
+        let left_behind = lease.all_but_newest();
+        lease.revocable.extend(revocable);
+        Ok(left_behind)
     }
 
     /// The renewal gave no token; it may be asked for again.
@@ -187,15 +188,15 @@ impl<R> Leases<R> {
         }
     }
 
-    /// The worker has the renewal's token: its parcel is forgotten. Whether there was one.
-    pub fn acknowledge(&mut self, id: LeaseId, request: RequestId) -> bool {
-        match self.leases.get_mut(&id) {
-            Some(lease) if matches!(&lease.renewal, Some(Renewal::Done(done, _)) if *done == request) => {
-                lease.renewal = None;
-                true
-            }
-            _ => false,
+    /// The worker has the renewal's token: its parcel is forgotten, and the tokens before it are given back to be
+    /// revoked. `None` when no such renewal waits.
+    pub fn acknowledge(&mut self, id: LeaseId, request: RequestId) -> Option<Vec<R>> {
+        let lease = self.leases.get_mut(&id)?;
+        if !matches!(&lease.renewal, Some(Renewal::Done(done, _)) if *done == request) {
+            return None;
         }
+        lease.renewal = None;
+        Some(lease.all_but_newest())
     }
 
     /// Ends one lease of this host.
@@ -239,6 +240,13 @@ impl<R> Leases<R> {
             }
         }
         Some(lease)
+    }
+}
+
+impl<R> Lease<R> {
+    fn all_but_newest(&mut self) -> Vec<R> {
+        let older = self.revocable.len().saturating_sub(1);
+        self.revocable.drain(..older).collect()
     }
 }
 
@@ -301,7 +309,7 @@ mod tests {
         assert!(leases.keep(ID, &host(), SessionId([2; 16]), 1059));
         assert!(leases.end_idle(1118).is_empty());
         let ended = leases.end_idle(1119);
-        assert_eq!((ended.len(), ended[0].revocable), (1, Some(1)));
+        assert_eq!((ended.len(), ended[0].revocable.as_slice()), (1, [1].as_slice()));
         assert!(!leases.keep(ID, &host(), SessionId([2; 16]), 1119), "an ended lease came back");
     }
 
@@ -321,9 +329,10 @@ mod tests {
         let (first, second) = (RequestId([1; 16]), RequestId([2; 16]));
         assert_eq!(leases.renew(ID, &host(), first).unwrap(), RenewalTurn::Mint);
         assert_eq!(leases.renew(ID, &host(), first).unwrap_err(), LeaseError::UnderWay);
-        assert_eq!(leases.renewed(ID, first, parcelled(7), Some(2), 1000).unwrap(), Some(1));
+        assert!(leases.renewed(ID, first, parcelled(7), Some(2), 1000).unwrap().is_empty());
         assert_eq!(leases.renew(ID, &host(), first).unwrap(), RenewalTurn::Again(Box::new(parcelled(7))));
-        assert!(leases.acknowledge(ID, first));
+        assert_eq!(leases.acknowledge(ID, first), Some(vec![1]), "the token before it was not revoked");
+        assert_eq!(leases.acknowledge(ID, first), None);
         assert_eq!(leases.renew(ID, &host(), second).unwrap(), RenewalTurn::Mint);
         leases.not_renewed(ID);
         assert_eq!(leases.renew(ID, &host(), second).unwrap(), RenewalTurn::Mint);
@@ -334,8 +343,19 @@ mod tests {
         let mut leases = begun();
         let request = RequestId([1; 16]);
         assert_eq!(leases.renew(ID, &host(), request).unwrap(), RenewalTurn::Mint);
-        assert_eq!(leases.end(ID, &host()).unwrap().revocable, Some(1));
+        assert_eq!(leases.end(ID, &host()).unwrap().revocable, [1]);
         assert_eq!(leases.renewed(ID, request, parcelled(7), Some(2), 1000).unwrap_err(), Some(2));
+    }
+
+    #[test]
+    fn no_token_of_a_lease_is_forgotten_before_it_is_revoked() {
+        let mut leases = begun();
+        let (first, second) = (RequestId([1; 16]), RequestId([2; 16]));
+        assert_eq!(leases.renew(ID, &host(), first).unwrap(), RenewalTurn::Mint);
+        assert!(leases.renewed(ID, first, parcelled(7), Some(2), 1000).unwrap().is_empty());
+        assert_eq!(leases.renew(ID, &host(), second).unwrap(), RenewalTurn::Mint);
+        assert_eq!(leases.renewed(ID, second, parcelled(8), Some(3), 1000).unwrap(), [1], "left behind");
+        assert_eq!(leases.end(ID, &host()).unwrap().revocable, [2, 3]);
     }
 
     proptest! {

@@ -56,7 +56,7 @@ enum State {
 #[derive(Debug)]
 pub enum Turn {
     /// The winner's: mint, then say how it went.
-    Mint(Ticket),
+    Mint(Box<Ticket>),
     /// The winner asks again: this is what it got.
     Again(Box<Parcelled>),
 }
@@ -72,7 +72,6 @@ pub struct Ticket {
 
 impl Ticket {
     /// The grant that it came from.
-    #[must_use]
     pub fn grant(&self) -> &OpenedGrant {
         &self.grant
     }
@@ -108,7 +107,7 @@ impl Ledger {
                 State::Minting => Err(LedgerError::UnderWay),
                 State::Claimed => {
                     entry.state = State::Minting;
-                    Ok(Turn::Mint(Ticket { grant, claim }))
+                    Ok(Turn::Mint(Box::new(Ticket { grant, claim })))
                 }
                 State::Redeemed(parcelled) => Ok(Turn::Again(parcelled.clone())),
                 State::Acknowledged => Err(LedgerError::Acknowledged),
@@ -119,7 +118,7 @@ impl Ledger {
         }
         self.entries.insert(id, Entry { claim, state: State::Minting });
         self.ends.insert((grant.body().expires, id));
-        Ok(Turn::Mint(Ticket { grant, claim }))
+        Ok(Turn::Mint(Box::new(Ticket { grant, claim })))
     }
 
     /// The ticket's token is in this parcel: kept for the same claim until it is acknowledged or the grant is over.
@@ -259,11 +258,11 @@ mod tests {
         assert_eq!(ledger.redeem(issuer.grant(1), winner).unwrap_err(), LedgerError::UnderWay);
         assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
 
-        ledger.fail(ticket, Failure::NoToken);
+        ledger.fail(*ticket, Failure::NoToken);
         assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
         let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), winner).unwrap() else { panic!("not minting") };
 
-        ledger.fulfil(ticket, parcelled(9));
+        ledger.fulfil(*ticket, parcelled(9));
         let Turn::Again(again) = ledger.redeem(issuer.grant(1), winner).unwrap() else { panic!("minted twice") };
         assert_eq!(*again, parcelled(9));
         assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
@@ -279,7 +278,7 @@ mod tests {
         let mut issuer = Issuer::new();
         let mut ledger = Ledger::default();
         let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap() else { panic!("not minting") };
-        ledger.fail(ticket, Failure::Unknown);
+        ledger.fail(*ticket, Failure::Unknown);
         assert_eq!(ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap_err(), LedgerError::Acknowledged);
     }
 
@@ -319,7 +318,7 @@ mod tests {
                         Ok(Turn::Mint(ticket)) => {
                             prop_assert!(tickets.iter().all(|t| t.grant.body().id != ticket.grant.body().id));
                             prop_assert!(!bought.contains_key(&grant), "a second ticket after a token");
-                            tickets.push(ticket);
+                            tickets.push(*ticket);
                         }
                         Ok(Turn::Again(parcelled)) => {
                             let (w, r, l) = bought[&grant];

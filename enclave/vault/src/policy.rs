@@ -25,6 +25,8 @@ pub use self::question::{Action, Question};
 mod depth;
 mod problem;
 mod question;
+#[cfg(test)]
+mod tests;
 
 /// The policies in force, parsed and validated. Hand it around in an `Arc`.
 pub struct Policy {
@@ -108,7 +110,6 @@ impl Policy {
         if let Some(problem) = out_of_bounds(text) {
             return Err(vec![problem]);
         }
-        depth::bounded(text)?;
         let set: PolicySet = text.parse().map_err(|errors: cedar_policy::ParseErrors| {
             in_order(errors.iter().map(|error| Problem::of(text, error, 0)).collect())
         })?;
@@ -118,7 +119,10 @@ impl Policy {
         let validated = Validator::new(VOCABULARY.schema.clone()).validate(&set, ValidationMode::Strict);
         let start = |id| offset(&set, id);
         problems.extend(validated.validation_errors().map(|e| Problem::of(text, e, start(e.policy_id()))));
-        problems.extend(validated.validation_warnings().map(|w| Problem::of(text, w, start(w.policy_id()))));
+        if problems.is_empty() {
+            // Otherwise they are mostly echoes: a policy with an unknown action applies to no action.
+            problems.extend(validated.validation_warnings().map(|w| Problem::of(text, w, start(w.policy_id()))));
+        }
         if problems.is_empty() {
             Ok(Self { version, text: text.to_owned(), set, names })
         } else {
@@ -252,7 +256,7 @@ fn out_of_bounds(text: &str) -> Option<Problem> {
         let message = format!("{} bytes are more than the {MAX_DOCUMENT} that a policy text may have", text.len());
         return Some(Problem::at("", 0, &message));
     }
-    None
+    depth::too_deep(text).map(|(at, what)| Problem::at(text, at, what))
 }
 
 /// What each policy is called: by its annotation, or by its position and line.
@@ -297,7 +301,8 @@ fn position(id: &PolicyId) -> Option<usize> {
 
 fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| (problem.line(), problem.column()));
-    problems.dedup();
+    // Cedar says the same for each action, in words of its own.
+    problems.dedup_by_key(|problem| (problem.line(), problem.column()));
     problems.truncate(MAX_PAGE);
     problems
 }

@@ -101,10 +101,7 @@ pub struct Revocable {
 impl Revocable {
     /// Keeps a token for its revocation, if there is a way to revoke it.
     pub(crate) fn of(token: Token, credential: CredentialName) -> Option<Self> {
-        match token.revocation() {
-            Some(Revocation::AtUpstream) => Some(Self { credential, token: token.into_secret() }),
-            None => None,
-        }
+        token.revocation().map(|Revocation::AtUpstream| Self { credential, token: token.into_secret() })
     }
 }
 
@@ -476,15 +473,20 @@ impl Vault {
         request: RequestId,
         parcelled: Parcelled,
         revocable: Option<Revocable>,
-    ) -> Result<Option<Revocable>, Option<Revocable>> {
+    ) -> Result<Vec<Revocable>, Option<Revocable>> {
         lock(&self.leases).renewed(id, request, parcelled, revocable, self.clock.now())
     }
 
-    /// The worker has its parcel. Whether there was one to forget.
-    pub(crate) fn acknowledge(&self, id: LeaseId, host: &HostName, request: RequestId) -> Result<bool, Refusal> {
+    /// The worker has its parcel: it is forgotten, and tokens that it replaces are revoked. Whether there was one.
+    pub(crate) async fn acknowledge(&self, id: LeaseId, host: &HostName, request: RequestId) -> Result<bool, Refusal> {
         let grant = self.lease_facts(id, host)?.grant;
         let first = lock(&self.ledger).acknowledge(grant, request, id);
-        Ok(lock(&self.leases).acknowledge(id, request) || first)
+        let renewal = lock(&self.leases).acknowledge(id, request);
+        let acknowledged = first || renewal.is_some();
+        for replaced in renewal.into_iter().flatten() {
+            self.revoke(replaced).await;
+        }
+        Ok(acknowledged)
     }
 
     /// Ends one lease of a host, if it has it.
@@ -524,10 +526,11 @@ impl Vault {
             // A peer that does not read loses its session by its own queue.
             let _full = session.outgoing.try_send(FromVault::LeaseEnded { lease: lease.id, why });
         }
-        let revoked = match lease.revocable {
-            Some(revocable) => Some(self.revoke(revocable).await),
-            None => None,
-        };
+        let mut revoked = None;
+        for revocable in lease.revocable {
+            let done = self.revoke(revocable).await;
+            revoked = Some(done && revoked.unwrap_or(true));
+        }
         let _unwritten = self.audit(Event::LeaseEnded { lease: lease.id, why, revoked }).await;
     }
 }

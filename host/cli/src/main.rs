@@ -1,2 +1,97 @@
-//! Not written yet.
-fn main() {}
+//! `blindferry`: the command of operators and of people.
+//!
+//! ```text
+//!  holds     on `put` a master, on `init` and `recover` the recovery key: in secret memory, for as long as it is needed
+//!  talks to  the vault, over an attested session; its device process; the enclave's executable while it is set up;
+//!            on `run` and `read` the broker, as a parent that hands its grant on and sees no token
+//!  is        non-dumpable from its first instruction, without core files and new privileges
+//! ```
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use crate::output::note;
+use blindferry_handle::entry::{Entry, enter};
+use blindferry_handle::wiping::WipingAllocator;
+use std::env;
+use std::process::ExitCode;
+
+mod arguments;
+mod audit;
+mod configuration;
+mod confirm;
+mod deposit;
+mod device;
+mod document;
+mod enclave;
+mod exit;
+mod failure;
+mod generate;
+mod host;
+mod init;
+mod invocation;
+mod kind;
+mod launch;
+mod list;
+mod output;
+mod policy;
+mod progress;
+mod prompt;
+mod put;
+mod read;
+mod recover;
+mod reference;
+mod remove;
+mod reserve;
+mod roots;
+mod run;
+mod secret_input;
+mod session;
+mod setup;
+mod status;
+mod tpm;
+
+#[global_allocator]
+static HEAP: WipingAllocator = WipingAllocator;
+
+fn main() -> ExitCode {
+    // First, before a byte of the command line is looked at: it may start this executable again.
+    let entered = match enter(&Entry::new()) {
+        Ok(entered) => entered,
+        Err(error) => return fail(&Failure::Enter(error)),
+    };
+    let Arguments { general, command } = match Arguments::parse_or_end(env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(end) => return end,
+    };
+    let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
+    match obey(&invocation, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn obey(invocation: &Invocation, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(init) => init::run(invocation, &init),
+        Command::Recover(recover) => recover::run(invocation, &recover),
+        Command::Put(put) => put::run(invocation, *put),
+        Command::List(_) => list::run(invocation),
+        Command::Remove(remove) => remove::run(invocation, remove),
+        Command::Host(host) => host::run(invocation, host),
+        Command::Roots(roots) => roots::run(invocation, roots),
+        Command::Policy(policy) => policy::run(invocation, policy),
+        Command::Reference(reference) => reference::run(invocation, reference),
+        Command::Enclave(enclave) => enclave::run(invocation, enclave),
+        Command::Tpm(tpm) => tpm::run(invocation, &tpm),
+        Command::Status(_) => status::run(invocation),
+        Command::Audit(audit) => audit::run(invocation, audit),
+        Command::Run(run) => run::run(invocation, run),
+        Command::Read(read) => read::run(invocation, read),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    note(&failure.told());
+    failure.exit().into()
+}

@@ -9,6 +9,7 @@ use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::front::Table;
 
 use super::*;
+use crate::clock::Clock;
 use crate::sealed::KeyEncryptionKey;
 use crate::store::memory::Memory;
 
@@ -120,7 +121,7 @@ async fn running(memory: Arc<Memory>) -> Auditor<Arc<Memory>> {
         Err(StoreError::NotInitialised) => Records::create(memory, &kek(), vec![]).await.unwrap(),
         other => other.unwrap(),
     };
-    let (auditor, writer) = Auditor::open(Arc::new(records), signer(), || 7).await.unwrap();
+    let (auditor, writer) = Auditor::open(Arc::new(records), signer(), Clock::start().unwrap()).await.unwrap();
     tokio::spawn(writer.run());
     auditor
 }
@@ -191,7 +192,7 @@ async fn what_the_store_does_to_the_audit_is_found_at_the_start() {
         attack(&mut contents);
         let tampered = Arc::new(Memory { contents: contents.into(), ..Memory::default() });
         let records = Arc::new(Records::open(tampered, &kek()).await.unwrap());
-        let opened = Auditor::open(records, signer(), || 7).await;
+        let opened = Auditor::open(records, signer(), Clock::start().unwrap()).await;
         assert!(
             matches!(opened, Err(AuditError::Store(error)) if matches!(*error, StoreError::Tampered { .. })),
             "{what}"

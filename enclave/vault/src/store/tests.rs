@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use super::memory::{Contents, Memory};
 use super::*;
+use crate::host::{HostRecord, Place as HostPlace};
 
 fn kek() -> KeyEncryptionKey {
     KeyEncryptionKey::from_secret(SecretBytes::copy_and_wipe(&mut [9; 32]).unwrap()).unwrap()
@@ -36,7 +37,7 @@ fn host(text: &str) -> HostName {
 }
 
 fn host_record(byte: u8) -> HostRecord {
-    HostRecord { ek: EkDigest([byte; 32]), role: Role::Broker, standing: PinnedStanding::Allowed, since: 5 }
+    HostRecord { role: Role::Broker, place: HostPlace::Allowed(EkDigest([byte; 32])), since: 5 }
 }
 
 async fn fresh() -> (Arc<Memory>, Records<Arc<Memory>>) {
@@ -61,7 +62,7 @@ async fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(master.settings, settings(1));
     assert_eq!(records.host(&host("web-1")).await.unwrap(), Some(host_record(1)));
     assert_eq!(records.document(Document::Policy).await.unwrap().unwrap().text.as_str(), "two");
-    assert_eq!(records.document(Document::Reference).await.unwrap(), None);
+    assert_eq!(records.document(Document::BrokerReference).await.unwrap(), None);
     assert_eq!(records.counter(), counter);
     assert_eq!(sealed_get(&memory, SealedName::Recovery).await.unwrap(), Some(vec![1]));
     for stored in memory.contents.lock().unwrap().values() {

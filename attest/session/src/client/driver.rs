@@ -1,0 +1,152 @@
+//! Keeps an established session going: calls out, answers and pushes in, and fresh evidence whenever the vault asks.
+
+use super::call::Serving;
+use crate::channel::{ChannelError, Exporter, Reader, Stream, Writer};
+use crate::platform::{Platform, PlatformError};
+use blindferry_proto::bounded::Bytes;
+use blindferry_proto::identifier::LeaseId;
+use blindferry_proto::limits::MAX_FRAME;
+use blindferry_proto::refusal::Refusal;
+use blindferry_proto::role::{Context, Role};
+use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
+use tokio::sync::mpsc;
+
+/// What the vault tells us unasked.
+#[derive(Debug)]
+pub struct Pushes {
+    pub(super) pushes: mpsc::Receiver<(LeaseId, LeaseEnd)>,
+}
+
+impl Pushes {
+    /// The next lease that ended at the vault; `None` when the session is over.
+    pub async fn next(&mut self) -> Option<(LeaseId, LeaseEnd)> {
+        self.pushes.recv().await
+    }
+}
+
+/// Moves messages, and proves this host again whenever the vault asks.
+#[derive(Debug)]
+pub struct Driver<S, P> {
+    pub(super) reader: Reader<S>,
+    pub(super) writer: Writer<S>,
+    pub(super) exporter: Exporter<S>,
+    pub(super) asked: mpsc::Receiver<Call>,
+    pub(super) serving: Serving,
+    pub(super) push: mpsc::Sender<(LeaseId, LeaseEnd)>,
+    pub(super) role: Role,
+    pub(super) platform: P,
+}
+
+impl<S: Stream, P: Platform> Driver<S, P> {
+    /// Runs until the session is over, and says why. Calls under way then end with [`CallError::Over`].
+    pub async fn run(self) -> SessionOver {
+        let Self { mut reader, mut writer, exporter, mut asked, serving, push, role, platform } = self;
+        let (challenge, mut challenges) = mpsc::channel::<Context>(1);
+        let (proof, mut proofs) = mpsc::channel::<Call>(1);
+
+        let receive = async {
+            loop {
+                match reader.receive(MAX_FRAME).await {
+                    Ok(FromVault::Answer { id, answer }) => serving.answered(id, answer),
+                    Ok(FromVault::Reattest { context }) => {
+                        if challenge.try_send(context).is_err() {
+                            return SessionOver::Pressed;
+                        }
+                    }
+                    Ok(FromVault::LeaseEnded { lease, why }) => {
+                        if push.try_send((lease, why)).is_err() {
+                            return SessionOver::Pressed;
+                        }
+                    }
+                    Err(ChannelError::Closed) => return SessionOver::Closed,
+                    Err(source) => return SessionOver::Failed { source },
+                }
+            }
+        };
+        let send = async {
+            loop {
+                let call = tokio::select! {
+                    biased;
+                    Some(call) = proofs.recv() => call,
+                    call = asked.recv() => match call {
+                        Some(call) => call,
+                        None => return SessionOver::Ended,
+                    },
+                };
+                if !serving.is_awaited(call.id) {
+                    continue;
+                }
+                if let Err(source) = writer.send(&call, MAX_FRAME).await {
+                    return SessionOver::Failed { source };
+                }
+            }
+        };
+        let reattest = async {
+            loop {
+                let Some(context) = challenges.recv().await else { return SessionOver::Closed };
+                match prove_again(&exporter, role, &context, &platform, &serving, &proof).await {
+                    Ok(()) => {}
+                    Err(over) => return over,
+                }
+            }
+        };
+        let over = tokio::select! { over = receive => over, over = send => over, over = reattest => over };
+        serving.end();
+        writer.close().await;
+        over
+    }
+}
+
+async fn prove_again<S: Stream, P: Platform>(
+    exporter: &Exporter<S>,
+    role: Role,
+    context: &Context,
+    platform: &P,
+    serving: &Serving,
+    proof: &mpsc::Sender<Call>,
+) -> Result<(), SessionOver> {
+    let binder = exporter.own_binder(role, context).map_err(|source| SessionOver::Failed { source })?;
+    let own = |source| SessionOver::OwnEvidence { source };
+    let evidence = platform.evidence(&binder).await.map_err(own)?;
+    let evidence = Bytes::new(evidence).map_err(|source| own(PlatformError::TooLong { what: "evidence", source }))?;
+    let mut begun = serving.begin().map_err(|_| SessionOver::Closed)?;
+    let sent = proof.send(begun.call(Request::Reattest { evidence })).await;
+    sent.map_err(|_| SessionOver::Closed)?;
+    match begun.answer().await {
+        Some(Answer::Done) => Ok(()),
+        Some(Answer::Refused(refusal)) => Err(SessionOver::Refused { refusal }),
+        Some(_) | None => Err(SessionOver::Closed),
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionOver {
+    /// Nobody on our side has anything more to ask.
+    #[error("the session was ended here")]
+    Ended,
+    /// The vault closed it.
+    #[error("the vault closed the session")]
+    Closed,
+    /// The vault no longer accepts our evidence.
+    #[error("the vault refused this host's fresh evidence: {refusal}")]
+    Refused {
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// The vault pushed faster than we could take it.
+    #[error("the vault pushed more than its bound")]
+    Pressed,
+    /// Our own platform made no fresh evidence.
+    #[error("this host cannot prove itself again")]
+    OwnEvidence {
+        /// Why not.
+        source: PlatformError,
+    },
+    /// The connection failed.
+    #[error("the connection to the vault failed")]
+    Failed {
+        /// Why.
+        source: ChannelError,
+    },
+}

@@ -1,0 +1,337 @@
+//! `audit`: fetches the vault's audit and verifies it; or verifies an exported one.
+
+use crate::audit::export::{LineError, MAX_LINE, Readable, line, record};
+use crate::audit::verify::{Broken, Chain, Head};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use crate::output::{moment_from_millis, note, printable};
+use crate::reserve::Reserved;
+use crate::session::{Session, vault_reference, with_session};
+use blindferry_proto::audit::{Body, Event, Record};
+use blindferry_proto::identifier::AuditKey;
+use blindferry_proto::operator::{OperatorReply, OperatorRequest};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+mod export;
+mod verify;
+
+/// Show and verify the audit
+///
+/// Every record's signature, its number and its link to the record before are verified with the key of the vault's
+/// reference, and the newest record is compared with the one that the vault names. Keep that NUMBER:HASH: with --known
+/// a later run finds that the audit was put back to an earlier state.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Audit {
+    /// Begin with this record; its link to the one before is verified too
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    from: u64,
+    /// Write the records with their signatures into a new file, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// The audit must still lead through this record, known from before
+    #[arg(long, value_name = "NUMBER:HASH")]
+    known: Option<Head>,
+    #[command(subcommand)]
+    offline: Option<Offline>,
+}
+
+/// Without a vault.
+#[derive(Debug, Subcommand)]
+enum Offline {
+    /// Verify an exported audit
+    Verify {
+        /// The file that --export wrote
+        file: PathBuf,
+        /// The vault's audit key [default: that of the configured vault reference]
+        #[arg(long, value_name = "HEX")]
+        key: Option<AuditKey>,
+        /// The audit must lead through this record, known from before; without it a missing end is not found
+        #[arg(long, value_name = "NUMBER:HASH")]
+        known: Option<Head>,
+    },
+}
+
+/// The audit cannot be relied on, or not be verified.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuditError {
+    #[error("it does not verify")]
+    Broken(#[from] Broken),
+    #[error("the vault's reference names no audit key to verify with")]
+    NoKey,
+    #[error("there is no record {wanted}; the newest is {newest}")]
+    NoSuchRecord { wanted: u64, newest: String },
+    #[error("cannot read {path}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("line {line} of {path}", path = path.display())]
+    Line { path: PathBuf, line: u64, source: LineError },
+    #[error("{path} has no records", path = path.display())]
+    NoRecords { path: PathBuf },
+}
+
+impl AuditError {
+    /// The number that the command ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Broken(_) | Self::Line { .. } => Exit::Audit,
+            Self::NoSuchRecord { .. } => Exit::Usage,
+            Self::NoKey | Self::Read { .. } | Self::NoRecords { .. } => Exit::Local,
+        }
+    }
+
+    /// The next step.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Broken(Broken::Key { .. }) => {
+                Some("find out whether this is your vault, or a new one: its key is made at `init` and never changes")
+            }
+            Self::Broken(_) | Self::Line { .. } => Some(
+                "keep what there is (--export), compare it with an earlier export, and find out who held the store",
+            ),
+            Self::NoKey => Some("put `audit_key` into the vault's reference, as `init` writes it"),
+            Self::NoSuchRecord { .. } | Self::Read { .. } | Self::NoRecords { .. } => None,
+        }
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure::Audit`] when it does not verify, after everything before that was shown.
+pub(crate) fn run(invocation: &Invocation, audit: Audit) -> Result<(), Failure> {
+    match audit.offline {
+        Some(Offline::Verify { file, key, known }) => verify_file(invocation, &file, key, known),
+        None => fetch(invocation, audit.from, audit.export.as_deref(), audit.known),
+    }
+}
+
+fn fetch(invocation: &Invocation, from: u64, export: Option<&Path>, known: Option<Head>) -> Result<(), Failure> {
+    let export = export.map(|path| Reserved::create(path, 0o600)).transpose()?;
+    let mut shown = Shown { invocation, from, export, records: Vec::new() };
+    let verified = with_session(invocation, async |session| {
+        let key = session.vault.audit_key.ok_or(AuditError::NoKey)?;
+        // The record before the first one that is wanted is what that one must follow.
+        let first = known.map_or(from.saturating_sub(1), |known| known.number.min(from.saturating_sub(1)));
+        pages(session, Chain::from(key, first).through(known), key, &mut shown).await
+    });
+    shown.end(verified)
+}
+
+/// Takes page after page until nothing more comes.
+async fn pages(
+    session: &Session<'_>,
+    mut chain: Chain,
+    pinned: AuditKey,
+    shown: &mut Shown<'_>,
+) -> Result<Option<Head>, Failure> {
+    let doing = "read the audit";
+    let mut empty_pages = 0;
+    loop {
+        let reply = session.ask(doing, OperatorRequest::Audit { from: chain.next() }).await?;
+        let OperatorReply::Records { records, head, key } = reply else { return Err(Failure::Unexpected { doing }) };
+        if key != pinned {
+            return Err(AuditError::from(Broken::Key { found: key, pinned }).into());
+        }
+        let head = head.map(|(number, hash)| Head { number, hash });
+        if !records.is_empty() {
+            empty_pages = 0;
+            for record in &records {
+                shown.keep(record)?;
+                let verified = chain.accept(record).map_err(AuditError::from)?;
+                shown.show(record, verified.body())?;
+            }
+            continue;
+        }
+        // A record may have come between the reading of the page and of the head; it is there when asked again.
+        empty_pages += 1;
+        if empty_pages < EMPTY_PAGES && head.is_some_and(|head| head.number >= chain.next()) {
+            continue;
+        }
+        if chain.last().is_none()
+            && chain.next() > 0
+            && chain.awaited().is_none()
+            && head.is_none_or(|head| head.number < chain.next())
+        {
+            let newest = head.map_or_else(|| "none".to_owned(), |head| head.number.to_string());
+            return Err(AuditError::NoSuchRecord { wanted: shown.from, newest }.into());
+        }
+        return Ok(chain.end(head).map_err(AuditError::from)?);
+    }
+}
+
+fn verify_file(
+    invocation: &Invocation,
+    path: &Path,
+    key: Option<AuditKey>,
+    known: Option<Head>,
+) -> Result<(), Failure> {
+    let key = match key {
+        Some(key) => key,
+        None => vault_reference(&invocation.configuration()?.vault_reference)?.audit_key.ok_or(AuditError::NoKey)?,
+    };
+    let failed = |source| AuditError::Read { path: path.to_owned(), source };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut shown = Shown { invocation, from: 0, export: None, records: Vec::new() };
+    let mut chain: Option<Chain> = None;
+    let mut number = 0;
+    let verified = loop {
+        let mut text = String::new();
+        let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        if file.by_ref().take(limit).read_line(&mut text).map_err(failed)? == 0 {
+            break match chain {
+                // The file is all there is: its last record is the newest that it can tell of.
+                Some(chain) => chain_end(chain),
+                None => Err(AuditError::NoRecords { path: path.to_owned() }.into()),
+            };
+        }
+        number += 1;
+        let wrong = |source| AuditError::Line { path: path.to_owned(), line: number, source };
+        let one = record(&text).map_err(wrong)?;
+        let chain = chain.get_or_insert_with(|| {
+            // Where the file begins is its own claim; the signature makes it the vault's.
+            Chain::from(key, one.body().map_or(0, |body| body.number)).through(known)
+        });
+        match chain.accept(&one) {
+            Ok(verified) => shown.show(&one, verified.body())?,
+            Err(broken) => break Err(AuditError::from(broken).into()),
+        }
+    };
+    shown.end(verified)
+}
+
+fn chain_end(chain: Chain) -> Result<Option<Head>, Failure> {
+    let last = chain.last();
+    Ok(chain.end(last).map_err(AuditError::from)?)
+}
+
+/// What is printed and exported on the way.
+struct Shown<'a> {
+    invocation: &'a Invocation,
+    from: u64,
+    export: Option<Reserved>,
+    records: Vec<Value>,
+}
+
+impl Shown<'_> {
+    /// Exports a record as it came, verified or not: one that is wrong is evidence.
+    fn keep(&mut self, record: &Record) -> Result<(), Failure> {
+        if let Some(file) = &mut self.export {
+            file.write(line(record).map_err(|source| Failure::Json { source })?.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Shows a record that was verified, if it was asked for.
+    fn show(&mut self, record: &Record, body: &Body) -> Result<(), Failure> {
+        if body.number < self.from {
+            return Ok(());
+        }
+        if self.invocation.output.is_json() {
+            let readable = serde_json::to_value(Readable::of(record, body));
+            self.records.push(readable.map_err(|source| Failure::Json { source })?);
+            return Ok(());
+        }
+        self.invocation.output.print(&sentence(body)?)
+    }
+
+    /// The last word: verified or not, and the newest record.
+    fn end(self, verified: Result<Option<Head>, Failure>) -> Result<(), Failure> {
+        if let Some(file) = self.export {
+            let path = file.settle()?;
+            note(&format!("exported into {}", path.display()));
+        }
+        let head = match &verified {
+            Ok(head) => *head,
+            // Without an audit at all there is nothing to say about it.
+            Err(Failure::Audit(AuditError::Broken(_) | AuditError::Line { .. })) => None,
+            Err(_) => return verified.map(drop),
+        };
+        let document = json!({
+            "verified": verified.is_ok(),
+            "problem": verified.as_ref().err().map(Failure::told),
+            "head": head.map(|head| head.to_string()),
+            "records": self.records,
+        });
+        self.invocation.output.show(&document, || match (verified.is_ok(), head) {
+            (true, Some(head)) => format!("verified; the newest record is {head}\n"),
+            (true, None) => "verified; there are no records yet\n".to_owned(),
+            (false, _) => String::new(),
+        })?;
+        verified.map(drop)
+    }
+}
+
+/// A record on one line: number, time, event, and what it is about.
+fn sentence(body: &Body) -> Result<String, Failure> {
+    let (name, about) = words(&body.event)?;
+    let line = format!("{:>8}  {}  {name}  {about}", body.number, moment_from_millis(body.at));
+    Ok(printable(line.trim_end()))
+}
+
+/// An event's name, and its fields as `name=value`.
+fn words(event: &Event) -> Result<(String, String), Failure> {
+    let mut name = Vec::new();
+    let mut value = serde_json::to_value(event).map_err(|source| Failure::Json { source })?;
+    // The event, and within an alarm its kind, are objects with one key that names them.
+    let depth = if matches!(event, Event::Alarm(_)) { 2 } else { 1 };
+    while name.len() < depth {
+        let Value::Object(object) = value else { break };
+        let Some((key, inner)) = object.into_iter().next() else { return Ok((name.join(" "), String::new())) };
+        name.push(if name.is_empty() && depth == 2 { key.to_uppercase() } else { key });
+        value = inner;
+    }
+    let mut fields = Vec::new();
+    flatten("", &value, &mut fields);
+    Ok((name.join(" "), fields.join(" ")))
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (key, inner) in object {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&name, inner, into);
+            }
+        }
+        Value::Null => {}
+        Value::String(text) if !text.contains([' ', '"', '=']) && !text.is_empty() => {
+            into.push(format!("{prefix}={text}"));
+        }
+        other => into.push(format!("{prefix}={other}")),
+    }
+}
+
+/// So many pages may be empty although the vault names a newer record.
+const EMPTY_PAGES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blindferry_proto::audit::{Alarm, Sight};
+    use blindferry_proto::bounded::Text;
+    use blindferry_proto::identifier::{Digest, GrantId};
+
+    #[test]
+    fn an_event_is_one_line_that_says_what_and_about_whom() {
+        let event = Event::Fetched { credential: "key".parse().unwrap(), sight: Sight::Opaque };
+        let body = Body { number: 7, at: 0, before: Digest([0; 32]), event };
+        assert_eq!(sentence(&body).unwrap(), "       7  1970-01-01T00:00:00Z  fetched  credential=key sight=opaque");
+    }
+
+    #[test]
+    fn an_alarm_stands_out_and_nothing_in_it_steers_the_terminal() {
+        let alarm = Alarm::GrantAstray { grant: GrantId([1; 16]), host: "h".parse().unwrap() };
+        let (name, about) = words(&Event::Alarm(alarm)).unwrap();
+        assert_eq!(name, "ALARM grant-astray");
+        assert!(about.contains("host=h"), "{about}");
+        let tampered = Event::Alarm(Alarm::StoreTampered { detail: Text::cut("\u{1b}[2J\nforged line") });
+        let body = Body { number: 0, at: 0, before: Digest([0; 32]), event: tampered };
+        let line = sentence(&body).unwrap();
+        assert!(!line.contains(['\u{1b}', '\n']), "{line}");
+    }
+}

@@ -1,0 +1,324 @@
+//! Why the command did not do what it was asked: what was being done, why not, and what to try next.
+
+use crate::audit::AuditError;
+use crate::configuration::ConfigurationError;
+use crate::deposit::DepositError;
+use crate::document::DocumentError;
+use crate::enclave::ApprovalError;
+use crate::exit::Exit;
+use crate::generate::GenerateError;
+use crate::kind::KindError;
+use crate::output::printable;
+use crate::reserve::ReserveError;
+use crate::secret_input::SecretInputError;
+use crate::setup::SetupError;
+use blindferry_attest::reference::ReferenceError;
+use blindferry_attest::tpm::Malformed;
+use blindferry_device::client::DeviceError;
+use blindferry_device::protocol::DeviceRefusal;
+use blindferry_handle::entry::EntryError;
+use blindferry_parent::ParentError;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use blindferry_session::PlatformError;
+use blindferry_session::client::{CallError, ConnectError, SessionOver, VaultReferenceError};
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("cannot make this process unreadable")]
+    Enter(#[source] EntryError),
+    #[error("cannot use the configuration")]
+    Configuration(#[source] ConfigurationError),
+    #[error("cannot find {name} beside this executable")]
+    NoNeighbour { name: &'static str },
+    #[error("cannot set up the runtime")]
+    Runtime { source: io::Error },
+    #[error("cannot use the document")]
+    Document(#[from] DocumentError),
+    #[error("{path} is not a vault's reference", path = path.display())]
+    VaultReference { path: PathBuf, source: Box<VaultReferenceError> },
+    #[error("{path} is not reference values", path = path.display())]
+    Reference { path: PathBuf, source: Box<ReferenceError> },
+    #[error("{path} has reference values for {found:?}, wanted are those for {wanted:?}", path = path.display())]
+    ReferenceRole { path: PathBuf, found: Role, wanted: Role },
+    #[error("cannot write what this machine runs as reference values")]
+    Capture { source: Box<ReferenceError> },
+    #[error("cannot approve these values{of}", of = path.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default())]
+    Approval { path: Option<PathBuf>, source: ApprovalError },
+    #[error("{path} has {count} problem(s)", path = path.display())]
+    Problems { path: PathBuf, count: usize },
+
+    #[error("cannot start the device process {executable}", executable = executable.display())]
+    SpawnDevice { executable: PathBuf, source: io::Error },
+    #[error("cannot {doing}")]
+    Device { doing: &'static str, source: DeviceError },
+    #[error("the TPM's endorsement key cannot be read")]
+    EndorsementKey { source: Malformed },
+
+    #[error("cannot reach the vault at {address}")]
+    Dial { address: String, source: io::Error },
+    #[error("cannot open a session with the vault")]
+    Connect { source: Box<ConnectError> },
+    #[error("cannot {doing}")]
+    Call { doing: &'static str, source: CallError },
+    #[error("cannot {doing}: the session is over, and whether it was done is not known")]
+    SessionOver { doing: &'static str, source: Box<SessionOver> },
+    #[error("cannot {doing}: the vault gave an answer to another question")]
+    Unexpected { doing: &'static str },
+
+    #[error("that is not a credential's name; it is not repeated here, since it may be a secret")]
+    NotAName,
+    #[error(
+        "a secret does not belong on the command line, where every process of this machine and the shell's history \
+         have it; it is read from standard input"
+    )]
+    SecretOnCommandLine,
+    #[error("the options do not fit")]
+    Kind(#[from] KindError),
+    #[error("cannot take {what}")]
+    Secret { what: &'static str, source: SecretInputError },
+    #[error("cannot make a key")]
+    Generate(#[source] GenerateError),
+    #[error("cannot encrypt the master to the vault")]
+    Deposit(#[source] DepositError),
+
+    #[error("cannot set up the enclave")]
+    Setup(#[from] SetupError),
+    #[error("cannot write a file")]
+    Reserve(#[from] ReserveError),
+    #[error("{path} exists and is something else than a vault's reference", path = path.display())]
+    InTheWay { path: PathBuf },
+    #[error("the recovery key is shown once, and standard output is no terminal")]
+    NowhereForRecoveryKey,
+    #[error("not confirmed, nothing was changed")]
+    NotConfirmed,
+
+    #[error("the audit cannot be relied on")]
+    Audit(#[from] AuditError),
+
+    #[error("cannot get a grant from the broker")]
+    Grant { source: ParentError },
+    #[error("standard output is a terminal, where the token would be shown")]
+    TokenOnTerminal,
+    #[error("cannot execute {program}", program = program.display())]
+    Execute { program: PathBuf, source: io::Error },
+
+    #[error("cannot write the result")]
+    Json { source: serde_json::Error },
+    #[error("cannot write to standard output")]
+    Output { source: io::Error },
+}
+
+impl Failure {
+    /// A failed connection.
+    pub(crate) fn connect(source: ConnectError) -> Self {
+        Self::Connect { source: Box::new(source) }
+    }
+
+    /// The number that the command ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Dial { .. } => Exit::Unreachable,
+            Self::Connect { source } => match source.as_ref() {
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } => Exit::Evidence,
+                ConnectError::Refused { refusal } => of_refusal(refusal),
+                ConnectError::OwnEvidence { .. }
+                | ConnectError::Identity { .. }
+                | ConnectError::Settings { .. }
+                | ConnectError::Name => Exit::Local,
+                ConnectError::Tls { .. }
+                | ConnectError::Channel(_)
+                | ConnectError::ActivateTwice
+                | ConnectError::Late => Exit::Unreachable,
+            },
+            Self::Call { source: CallError::Refused(refusal), .. }
+            | Self::Setup(SetupError::Refused(refusal))
+            | Self::Grant { source: ParentError::Refused(refusal) } => of_refusal(refusal),
+            Self::SessionOver { source, .. } => match source.as_ref() {
+                SessionOver::Refused { .. } => Exit::Evidence,
+                SessionOver::OwnEvidence { .. } => Exit::Local,
+                SessionOver::Ended | SessionOver::Closed | SessionOver::Pressed | SessionOver::Failed { .. } => {
+                    Exit::Unreachable
+                }
+            },
+            Self::Call { .. } | Self::Unexpected { .. } | Self::Grant { .. } => Exit::Unreachable,
+            Self::NotAName
+            | Self::SecretOnCommandLine
+            | Self::Kind(_)
+            | Self::NowhereForRecoveryKey
+            | Self::NotConfirmed
+            | Self::TokenOnTerminal
+            | Self::Approval { path: None, .. } => Exit::Usage,
+            Self::Audit(error) => error.exit(),
+            Self::Problems { .. } => Exit::Policy,
+            Self::Enter(_)
+            | Self::Configuration(_)
+            | Self::NoNeighbour { .. }
+            | Self::Runtime { .. }
+            | Self::Document(_)
+            | Self::VaultReference { .. }
+            | Self::Reference { .. }
+            | Self::ReferenceRole { .. }
+            | Self::Capture { .. }
+            | Self::Approval { .. }
+            | Self::SpawnDevice { .. }
+            | Self::Device { .. }
+            | Self::EndorsementKey { .. }
+            | Self::Secret { .. }
+            | Self::Generate(_)
+            | Self::Deposit(_)
+            | Self::Setup(_)
+            | Self::Reserve(_)
+            | Self::InTheWay { .. }
+            | Self::Execute { .. }
+            | Self::Json { .. }
+            | Self::Output { .. } => Exit::Local,
+        }
+    }
+
+    /// The next step, where there is an obvious one.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Configuration(ConfigurationError::Read { .. }) => {
+                Some("write operator.toml with name, vault, vault_reference, tcti and pins, or name it with --config")
+            }
+            Self::Configuration(_) => Some("mend the line that is named"),
+            Self::NoNeighbour { .. } | Self::SpawnDevice { .. } | Self::Execute { .. } => {
+                Some("install the executables of Blindferry in one directory, or name the missing one")
+            }
+            Self::Setup(SetupError::Start { .. }) => Some("name the enclave's executable with --enclave-program"),
+            Self::Device { source: DeviceError::Refused(refusal), .. } => of_device(refusal),
+            Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
+            Self::Connect { source } => match source.as_ref() {
+                ConnectError::Refused { refusal } => of_code(refusal.code),
+                ConnectError::VaultRefused { .. } => Some(
+                    "do not go on before you know why: either the vault's software changed, then get its new reference \
+                     from whoever runs it, or this is not your vault",
+                ),
+                ConnectError::OwnEvidence {
+                    source: PlatformError::Device { source: DeviceError::Refused(refusal), .. },
+                } => of_device(refusal),
+                ConnectError::Tls { .. } | ConnectError::Channel(_) | ConnectError::Late => {
+                    Some("see whether the enclave is ready, and whether `vault` names its port for sessions")
+                }
+                _ => None,
+            },
+            Self::Setup(SetupError::Refused(refusal)) if refusal.code == RefusalCode::Exists => {
+                Some("nothing was changed; start the enclave, or start over with --force, which loses what is stored")
+            }
+            Self::Call { source: CallError::Refused(refusal), .. }
+            | Self::Setup(SetupError::Refused(refusal))
+            | Self::Grant { source: ParentError::Refused(refusal) } => of_code(refusal.code),
+            Self::Call { .. } | Self::SessionOver { .. } => Some("look whether it was done before doing it again"),
+            Self::SecretOnCommandLine | Self::NotAName => Some("blindferry put NAME --kind KIND < FILE"),
+            Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
+            Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
+            Self::InTheWay { .. } => Some("name another file with --reference-out"),
+            Self::Audit(error) => error.hint(),
+            Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),
+            Self::Grant { source: ParentError::Connect { .. } } => {
+                Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
+            }
+            Self::VaultReference { .. } => Some("use the file that `blindferry init` wrote as --reference-out"),
+            _ => None,
+        }
+    }
+
+    /// What is told on standard error: what was being done and why not, from the outside in; then what to try.
+    pub(crate) fn told(&self) -> String {
+        let mut line = format!("blindferry: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        // Parsers point into the text over several lines; anything else that steers a terminal is shown as it is.
+        let lines: Vec<String> = line.lines().map(printable).collect();
+        let mut told = lines.join("\n");
+        if let Some(hint) = self.hint() {
+            told.push_str("\ntry: ");
+            told.push_str(hint);
+        }
+        told
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Exit {
+    if refusal.code == RefusalCode::NotAttested { Exit::Evidence } else { Exit::Refused }
+}
+
+fn of_code(code: RefusalCode) -> Option<&'static str> {
+    match code {
+        RefusalCode::HostPending => Some(
+            "ask an operator to approve this machine: `blindferry host approve NAME --ek HASH --role operator`, with the \
+             hash that `blindferry tpm` shows here",
+        ),
+        RefusalCode::NotAttested => Some(
+            "the vault's audit says why; compare this machine's PCRs (`blindferry reference capture`) with the reference \
+             values in force",
+        ),
+        RefusalCode::Version => Some("install the version of the vault on this machine"),
+        RefusalCode::Exists => Some("remove it first, or say --replace where there is such an option"),
+        RefusalCode::Unknown => Some("look at what there is: `blindferry list`, `blindferry host list`"),
+        RefusalCode::Busy | RefusalCode::NotReady | RefusalCode::Upstream => Some("the same again in a moment"),
+        RefusalCode::Store => Some("the enclave's log; what is stored may have been tampered with"),
+        RefusalCode::Denied => Some("the vault's audit says which policy or right was missing"),
+        RefusalCode::Internal => Some("the enclave's log says more"),
+        RefusalCode::Malformed
+        | RefusalCode::GrantForeign
+        | RefusalCode::GrantExpired
+        | RefusalCode::GrantSpent
+        | RefusalCode::WorkerMismatch => None,
+    }
+}
+
+fn of_device(refusal: &DeviceRefusal) -> Option<&'static str> {
+    match refusal {
+        DeviceRefusal::NotProvisioned { .. } => Some("blindferry-device provision --tcti TCTI --pins FILE"),
+        DeviceRefusal::Unreachable { .. } => Some("see whether `tcti` is right and whether this user may open the TPM"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: RefusalCode) -> Failure {
+        Failure::Call { doing: "store the credential", source: CallError::Refused(Refusal::new(code, "it is there")) }
+    }
+
+    #[test]
+    fn what_was_done_why_not_and_what_to_try() {
+        let told = refused(RefusalCode::Exists).told();
+        assert_eq!(
+            told,
+            "blindferry: cannot store the credential: exists: it is there\ntry: remove it first, or say --replace where \
+             there is such an option"
+        );
+    }
+
+    #[test]
+    fn ends_tell_refusals_evidence_and_connections_apart() {
+        assert_eq!(refused(RefusalCode::Denied).exit(), Exit::Refused);
+        assert_eq!(refused(RefusalCode::NotAttested).exit(), Exit::Evidence);
+        let dial = Failure::Dial { address: "a:1".to_owned(), source: io::ErrorKind::ConnectionRefused.into() };
+        assert_eq!(dial.exit(), Exit::Unreachable);
+        assert_eq!(Failure::SecretOnCommandLine.exit(), Exit::Usage);
+        assert_eq!(Failure::connect(ConnectError::Late).exit(), Exit::Unreachable);
+        let problems = Failure::Problems { path: "a".into(), count: 1 };
+        assert_eq!(problems.exit(), Exit::Policy);
+    }
+
+    #[test]
+    fn what_a_peer_said_cannot_steer_the_terminal() {
+        let refusal = Refusal::new(RefusalCode::Denied, "\u{1b}[2Jgone");
+        let told = Failure::Call { doing: "x", source: CallError::Refused(refusal) }.told();
+        assert!(!told.contains('\u{1b}'), "{told}");
+    }
+}

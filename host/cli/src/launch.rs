@@ -1,0 +1,52 @@
+//! Becomes `blindferry-launch` with a grant: this command asks as a parent, hands the grant on, and sees no token.
+
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use blindferry_handle::inherit::close_on_exec_all_but;
+use blindferry_parent::{Ask, Parent, parents_socket};
+use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::session::WorkerConstraint;
+use rustix::process::getuid;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// What the launcher is told.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// Which credential.
+    pub(crate) credential: CredentialName,
+    /// Whom the token shall be for.
+    pub(crate) audience: Option<Audience>,
+    /// The launcher's options beside those of the grant.
+    pub(crate) options: Vec<OsString>,
+    /// The program and its arguments.
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Asks for the grant and becomes the launcher; returns only when that fails.
+///
+/// # Errors
+/// [`Failure::Grant`], [`Failure::Execute`].
+pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Failure> {
+    let launcher = invocation.neighbour("blindferry-launch")?;
+    let failed = |source| Failure::Grant { source };
+    let ask = Ask {
+        credential: launch.credential.clone(),
+        audience: launch.audience,
+        // The worker is this very process, so nobody else's has to be able to use the grant.
+        worker: WorkerConstraint { uid: Some(getuid().as_raw()), executable: None },
+    };
+    let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
+    let grant = grant.into_descriptor();
+    let executed = |source| Failure::Execute { program: launcher.clone(), source };
+    close_on_exec_all_but(&[grant.as_fd()]).map_err(executed)?;
+    let error = Command::new(&launcher)
+        .args(["--credential-name", launch.credential.as_str(), "--grant-fd", &grant.as_raw_fd().to_string()])
+        .args(launch.options)
+        .arg("--")
+        .args(launch.program)
+        .exec();
+    Err(executed(error))
+}

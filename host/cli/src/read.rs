@@ -1,0 +1,36 @@
+//! `read`: writes a token to standard output.
+
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use crate::launch::{Launch, launch};
+use blindferry_proto::name::{Audience, CredentialName};
+use std::io::{self, IsTerminal};
+
+/// Write a token to standard output, in plaintext
+///
+/// For programs that read a token from a pipe. Whoever reads standard output has the token: a file, a pipe's reader, a
+/// log. `blindferry run` gives it to one program alone and is to be preferred. Ends as blindferry-launch ends. The lease
+/// ends with this process.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Read {
+    /// The credential
+    name: CredentialName,
+    /// Whom the token shall be for
+    #[arg(long)]
+    audience: Option<Audience>,
+    /// Write it although standard output is a terminal
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`], when the token was not read.
+pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read) -> Result<(), Failure> {
+    if io::stdout().is_terminal() && !force {
+        return Err(Failure::TokenOnTerminal);
+    }
+    let options = vec!["--deliver".into(), "stdin".into()];
+    launch(invocation, Launch { credential: name, audience, options, program: vec!["cat".into()] })
+}

@@ -1,0 +1,132 @@
+//! `reference`: which software and firmware peers may run.
+
+use crate::device::{TpmArguments, TpmPlace};
+use crate::document;
+use crate::failure::Failure;
+use crate::host::{PeerRole, role_name};
+use crate::invocation::Invocation;
+use crate::output::note;
+use crate::policy::{Applied, applied, show_document};
+use crate::session::with_session;
+use blindferry_attest::reference::{Firmware, ReferenceValues};
+use blindferry_device::pcr::never_extended;
+use blindferry_proto::operator::OperatorRequest;
+use blindferry_proto::role::Role;
+use clap::{Args, Subcommand, ValueEnum};
+use rustix::system::uname;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Reference values: which software peers may run
+#[derive(Debug, Subcommand)]
+pub(crate) enum Reference {
+    /// Show the reference values in force
+    Show {
+        /// For peers of this role
+        #[arg(long, value_enum, default_value_t = PeerRole::Broker)]
+        role: PeerRole,
+    },
+    /// Write reference values that accept what this machine runs now: a file to begin with
+    Capture(Capture),
+    /// Replace the reference values for the role that the file names
+    Apply {
+        /// Reference values in TOML; - is standard input
+        file: PathBuf,
+    },
+}
+
+/// What to capture.
+#[derive(Debug, Args)]
+pub(crate) struct Capture {
+    /// Whose evidence they shall judge
+    #[arg(long, value_enum, default_value_t = CapturedRole::Broker)]
+    role: CapturedRole,
+    /// What the platform is called in audit and errors [default: host name and kernel release]
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    #[command(flatten)]
+    tpm: TpmArguments,
+}
+
+/// Whose evidence reference values judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CapturedRole {
+    /// A worker host's
+    Broker,
+    /// An operator's machine's
+    Operator,
+    /// The vault's; for `enclave approve`
+    Vault,
+}
+
+#[derive(Serialize)]
+struct Captured<'a> {
+    role: &'static str,
+    name: &'a str,
+    never_extended: Vec<u8>,
+    text: &'a str,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), Failure> {
+    match reference {
+        Reference::Show { role } => {
+            let doing = "show the reference values";
+            let request = OperatorRequest::ReferenceShow { role: role.into() };
+            let reply = with_session(invocation, async |session| session.ask(doing, request).await)?;
+            show_document(invocation, doing, &reply)
+        }
+        Reference::Apply { file } => {
+            let doing = "apply the reference values";
+            let text = document::read(&file)?;
+            // Here first: the parser names the place of a mistake, a refusal has one line.
+            let _usable = ReferenceValues::parse(text.as_str())
+                .map_err(|source| Failure::Reference { path: file.clone(), source: Box::new(source) })?;
+            let reply = with_session(invocation, async |session| {
+                session.ask(doing, OperatorRequest::Reference { text }).await
+            })?;
+            let version = applied(doing, &file, reply)?;
+            invocation
+                .output
+                .show(&Applied { applied: true, version }, || format!("reference values in force{}", version.shown()))
+        }
+        Reference::Capture(capture) => run_capture(invocation, capture),
+    }
+}
+
+fn run_capture(invocation: &Invocation, Capture { role, name, tpm }: Capture) -> Result<(), Failure> {
+    let place = TpmPlace::of(invocation, &tpm)?;
+    let selection = place.pcrs.0;
+    let progress = invocation.progress("reading the PCRs");
+    let values = place.with("read the PCRs", async |device| device.pcrs(&selection).await)?;
+    drop(progress);
+    let never = never_extended(&values);
+    if !never.is_empty() {
+        note(&format!("warning: PCRs {never:?} were never extended: whatever their values stand for was not measured"));
+    }
+    let role = Role::from(role);
+    let name = name.unwrap_or_else(platform_name);
+    let captured = ReferenceValues::capture(role, &name, Firmware::Any, &values);
+    let text = captured.map_err(|source| Failure::Capture { source: Box::new(source) })?.to_toml();
+    let document = Captured { role: role_name(role), name: &name, never_extended: never, text: &text };
+    invocation.output.show(&document, || text.clone())
+}
+
+/// What this machine is, as far as a name goes.
+fn platform_name() -> String {
+    let system = uname();
+    format!("{}, kernel {}", system.nodename().to_string_lossy(), system.release().to_string_lossy())
+}
+
+impl From<CapturedRole> for Role {
+    fn from(role: CapturedRole) -> Self {
+        match role {
+            CapturedRole::Broker => Self::Broker,
+            CapturedRole::Operator => Self::Operator,
+            CapturedRole::Vault => Self::Vault,
+        }
+    }
+}
