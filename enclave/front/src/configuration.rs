@@ -10,6 +10,7 @@
 //! pins = "/var/lib/blindferry/device-pins.toml"      # what the device process remembers of the TPM
 //! vault = "/usr/lib/blindferry/blindferry-vault"     # default: beside this executable
 //! device = "/usr/lib/blindferry/blindferry-device"   # default: beside this executable
+//! reattest_every = 300                               # seconds between two looks at a host's evidence; default: the vault's
 //!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
@@ -46,9 +47,31 @@ pub struct Configuration {
     vault: Option<PathBuf>,
     /// The device process's executable; see [`Configuration::device`].
     device: Option<PathBuf>,
+    /// Seconds between two looks at a host's evidence, 1 to 86 400; the vault has a default.
+    pub reattest_every: Option<ReattestEvery>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// Seconds, from 1 to a day: what the vault takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct ReattestEvery(u32);
+
+impl ReattestEvery {
+    /// The number of seconds.
+    #[must_use]
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for ReattestEvery {
+    type Error = &'static str;
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (1..=86_400).contains(&seconds) { Ok(Self(seconds)) } else { Err("expected 1 to 86400 seconds") }
+    }
 }
 
 /// Bounds on what others may use up.
@@ -225,6 +248,16 @@ mod tests {
     fn a_limit_of_nothing_is_refused_with_line_and_column() {
         let reason = reason(&format!("{WHOLE}[limits]\ndials = 0\n"));
         assert!(reason.contains("line 7, column 9"), "{reason}");
+    }
+
+    #[test]
+    fn evidence_is_looked_at_at_least_once_a_day() {
+        let configuration = read(&format!("reattest_every = 2\n{WHOLE}")).unwrap();
+        assert_eq!(configuration.reattest_every.map(ReattestEvery::seconds), Some(2));
+        for wrong in ["0", "86401"] {
+            let reason = reason(&format!("reattest_every = {wrong}\n{WHOLE}"));
+            assert!(reason.contains("line 1, column 18") && reason.contains("86400"), "{reason}");
+        }
     }
 
     #[test]

@@ -97,20 +97,23 @@ fn with_causes(error: &dyn Error) -> String {
 
 fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     close_all_but(&[])?; // before a child could inherit what we were not meant to
-    let (file, errand) = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    let (What::Serve { file } | What::CheckConfig { file } | What::Init { file, .. } | What::Recover { file, .. }) =
+        &command;
+    let configuration = Configuration::read(&file.config)?;
+    let errand = match command {
         What::CheckConfig { file } => {
-            Configuration::read(&file.config)?;
             println!("{} is a configuration", file.config.display());
             return Ok(ExitCode::SUCCESS);
         }
-        What::Serve { file } => (file, Errand::Serve),
-        What::Init { file, force, options } => (file, Errand::Init { force, options }),
-        What::Recover { file, options } => (file, Errand::Recover { options }),
+        What::Serve { .. } => Errand::Serve { reattest_every: configuration.reattest_every },
+        What::Init { force, options, .. } => Errand::Init { force, options },
+        What::Recover { options, .. } => Errand::Recover { options },
     };
     let filter = EnvFilter::try_from_env("BLINDFERRY_LOG").or_else(|_| EnvFilter::try_new("info"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     tracing::info!("{entered}");
-    run(&Configuration::read(&file.config)?, &errand, entered)
+    run(&configuration, &errand, entered)
 }
 
 /// The order of starting. Each step needs what the one before it did, or would be forbidden by the one after it.
@@ -159,7 +162,7 @@ async fn front(
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let services = Services { store: store.clone(), dials, condition, publication };
     let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop()?);
-    if *errand != Errand::Serve {
+    if !errand.serves() {
         return Ok(link.await?);
     }
     let sessions = listen(confined, configuration.listen)?;
@@ -195,7 +198,7 @@ fn conclude(end: LinkEnd, errand: &Errand, vault: Option<ExitStatus>) -> Result<
         (LinkEnd::Closed, Errand::Init { .. } | Errand::Recover { .. }) => {
             Ok(vault.and_then(|status| u8::try_from(status.code()?).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
-        (LinkEnd::Closed, Errand::Serve) => Err(match vault {
+        (LinkEnd::Closed, Errand::Serve { .. }) => Err(match vault {
             Some(status) => format!("the vault has ended ({status}); its own log lines say why").into(),
             None => "the vault has ended".into(),
         }),

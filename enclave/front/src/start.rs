@@ -17,6 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::configuration::ReattestEvery;
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
 use command_fds::{CommandFdExt, FdMapping, FdMappingCollision};
@@ -26,7 +27,10 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Errand {
     /// Serve until told to stop.
-    Serve,
+    Serve {
+        /// Seconds between two looks at a host's evidence; the vault has a default.
+        reattest_every: Option<ReattestEvery>,
+    },
     /// Make and seal a key-encryption key; the recovery key goes to the standard output, past the front.
     Init {
         /// Start over, losing what is sealed.
@@ -39,6 +43,14 @@ pub enum Errand {
         /// Options of the vault, verbatim.
         options: Vec<OsString>,
     },
+}
+
+impl Errand {
+    /// Whether it goes on until it is told to stop.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self, Self::Serve { .. })
+    }
 }
 
 /// What to start.
@@ -100,7 +112,7 @@ pub fn start(programs: &Programs<'_>, errand: &Errand) -> Result<(Processes, Pac
     let (vault_device, device) = PacketSocket::pair().map_err(StartError::Pair)?;
 
     let mut for_vault = vec![(FIRST, vault_front.into_fd()), (SECOND, vault_device.into_fd())];
-    if *errand != Errand::Serve {
+    if !errand.serves() {
         for_vault.push((OUTPUT, duplicate(io::stdout().as_fd())?));
         for_vault.push((INPUT, duplicate(io::stdin().as_fd())?));
     }
@@ -130,7 +142,10 @@ fn start_vault(path: &Path, errand: &Errand, descriptors: Vec<(RawFd, OwnedFd)>)
 
 fn arguments(errand: &Errand) -> Vec<OsString> {
     match errand {
-        Errand::Serve => vec!["serve".into()],
+        Errand::Serve { reattest_every: None } => vec!["serve".into()],
+        Errand::Serve { reattest_every: Some(every) } => {
+            vec!["serve".into(), "--reattest-every".into(), every.seconds().to_string().into()]
+        }
         Errand::Init { force, options } => {
             let force = force.then(|| "--force".into());
             ["init".into()].into_iter().chain(force).chain(options.iter().cloned()).collect()

@@ -1,0 +1,26 @@
+//! What tests of the whole need: software TPMs, a running fleet, an operator, workers, an upstream, an attacker.
+//!
+//! Everything runs on loopback, in a temporary directory, and is ended by its id when its value is dropped. Where the
+//! machine lacks what a test needs, [`missing`] says so and the test shows nothing.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "support of tests: what cannot go on ends the test"
+)]
+
+pub mod account;
+pub mod attack;
+pub mod bus;
+pub mod fleet;
+pub mod operator;
+pub mod peer;
+pub mod process;
+pub mod program;
+pub mod tpm;
+pub mod upstream;
+pub mod worker;
+
+pub use fleet::Fleet;
+pub use program::missing;
