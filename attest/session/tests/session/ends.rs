@@ -7,7 +7,8 @@ use blindferry_proto::identifier::{DepositKey, GrantId, LeaseId, ParcelKey, Repl
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
-    Answer, BrokerRequest, Granted, LeaseEnd, Open, OpenReply, PeerProof, Request, VERSION, VaultProof, Welcome,
+    Answer, BrokerRequest, Granted, LeaseEnd, Open, OpenReply, PeerProof, ProofReply, Request, VERSION, VaultProof,
+    Welcome,
 };
 use blindferry_session::channel::{Channel, Stream};
 use blindferry_session::client::{ClientSettings, ConnectError, Established, VaultReference, connect};
@@ -127,6 +128,16 @@ pub(crate) async fn send<S: Stream, T: serde::Serialize>(channel: &mut Channel<S
 
 pub(crate) async fn receive<S: Stream, T: serde::de::DeserializeOwned>(channel: &mut Channel<S>) -> T {
     channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap()
+}
+
+/// Everything that a host sends, without a look at what the vault says.
+pub(crate) async fn prove(world: &World, channel: &mut Channel<DuplexStream>) -> ProofReply {
+    send(channel, &open(Role::Broker)).await;
+    let OpenReply::Proof(proof) = receive(channel).await else { panic!("refused") };
+    let binder = channel.exporter.own_binder(Role::Broker, &proof.context).unwrap();
+    let evidence = Bytes::new(world.host.quote(binder.as_bytes())).unwrap();
+    send(channel, &PeerProof { evidence, endorsement: endorsement(&world.host) }).await;
+    receive(channel).await
 }
 
 pub(crate) fn open(role: Role) -> Open {

@@ -1,19 +1,18 @@
 //! Can evidence be carried: to another channel, back to its maker, or to a later session?
 
-use crate::ends::{World, open, peer_by_hand, peer_tls, pipe, receive, send, vault_by_hand, vault_tls};
+use crate::ends::{World, open, peer_by_hand, peer_tls, pipe, prove, receive, send, vault_by_hand, vault_tls};
 use crate::handshake::refused;
-use crate::platform::{endorsement, reference};
+use crate::platform::reference;
 use blindferry_attest::attested::{Expected, appraise};
 use blindferry_attest::evidence::Evidence;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::{Context, Role};
-use blindferry_proto::session::{Open, OpenReply, PeerProof, ProofReply, VaultProof};
+use blindferry_proto::session::{Open, OpenReply, ProofReply, VaultProof};
 use blindferry_session::channel::{Channel, ChannelError, Stream};
 use blindferry_session::client::ConnectError;
 use blindferry_session::server::hear;
 use blindferry_session::{Identity, tls};
-use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
 
@@ -164,16 +163,6 @@ async fn a_vaults_evidence_from_an_earlier_session_is_refused() {
     };
     let (established, _held) = tokio::join!(world.connect(ours), impostor);
     assert_eq!(code(established.unwrap_err()), "tpm-quote-challenge");
-}
-
-/// Everything that a host sends, without a look at what the vault says.
-async fn prove(world: &World, channel: &mut Channel<DuplexStream>) -> ProofReply {
-    send(channel, &open(Role::Broker)).await;
-    let OpenReply::Proof(proof) = receive(channel).await else { panic!("refused") };
-    let binder = channel.exporter.own_binder(Role::Broker, &proof.context).unwrap();
-    let evidence = Bytes::new(world.host.quote(binder.as_bytes())).unwrap();
-    send(channel, &PeerProof { evidence, endorsement: endorsement(&world.host) }).await;
-    receive(channel).await
 }
 
 /// What the vault answers to this context in a session of its own.
