@@ -14,6 +14,7 @@ pub mod account;
 pub mod attack;
 pub mod bus;
 pub mod fleet;
+pub mod oauth;
 pub mod operator;
 pub mod peer;
 pub mod process;

@@ -3,7 +3,9 @@
 use crate::peer::Peer;
 use blindferry_proto::audit::{Body, Event, Record};
 use blindferry_proto::bounded::{Bytes, Text};
-use blindferry_proto::credential::{CredentialSettings, JwtSigner, Kind, SigningAlgorithm};
+use blindferry_proto::credential::{
+    ClientAuthentication, CredentialSettings, JwtSigner, Kind, OauthClient, SigningAlgorithm,
+};
 use blindferry_proto::identifier::{DepositKey, Digest};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::operator::{Approvee, DEPOSIT_INFO, HostEntry, OperatorReply, OperatorRequest, Status};
@@ -16,6 +18,7 @@ use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256 as Suite;
 use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal_inout_detached};
+use std::net::SocketAddr;
 
 /// An operator's session.
 #[derive(Debug)]
@@ -163,5 +166,20 @@ pub fn jwt_signer(algorithm: SigningAlgorithm, issuer: &str, audience: &str) -> 
         issuer: Text::new(issuer.to_owned()).unwrap(),
         subject: Text::new("{host}/{uid}".to_owned()).unwrap(),
         audiences: vec![audience.parse().unwrap()],
+    })
+}
+
+/// A client of the test's OAuth server, which revokes what is revoked.
+#[must_use]
+pub fn oauth_client(server: SocketAddr) -> Kind {
+    let url = |path: &str| Text::new(format!("http://{server}{path}")).unwrap();
+    Kind::OauthClient(OauthClient {
+        token_url: url("/token"),
+        revocation_url: Some(url("/revoke")),
+        client_id: Text::new("blindferry").unwrap(),
+        authentication: ClientAuthentication::ClientSecretPost,
+        scope: None,
+        resource: None,
+        trust: None,
     })
 }

@@ -52,7 +52,27 @@ pub struct Claimed<S> {
     endorsement: Endorsement,
 }
 
-/// The peer's evidence was accepted, over this channel.
+/// The peer's evidence was accepted, over this channel. Only [`Claimed::judge`] makes one:
+///
+/// ```compile_fail,E0451
+/// # use blindferry_attest::attested::Attested;
+/// # use blindferry_session::channel::Channel;
+/// # use blindferry_session::server::Proven;
+/// fn skipped<S>(channel: Channel<S>, attested: Attested) -> Proven<S> {
+///     Proven { channel, attested }
+/// }
+/// ```
+///
+/// and a peer is judged once:
+///
+/// ```compile_fail,E0382
+/// # use blindferry_attest::{reference::ReferenceValues, tpm::AkName};
+/// # use blindferry_session::{channel::Stream, server::Claimed};
+/// async fn twice<S: Stream>(claimed: Claimed<S>, ak: &AkName, reference: &ReferenceValues) {
+///     let first = claimed.judge(ak, None, reference).await;
+///     let second = claimed.judge(ak, None, reference).await;
+/// }
+/// ```
 #[expect(missing_debug_implementations, reason = "a verdict is not for printing")]
 pub struct Proven<S> {
     channel: Channel<S>,
@@ -239,6 +259,28 @@ impl<S: Stream> Proven<S> {
 }
 
 /// One re-attestation under way: a context that was sent and has not been answered. Spent by the answer.
+///
+/// Evidence that nobody asked for cannot be judged, since a binder of one's choice makes no challenge:
+///
+/// ```compile_fail,E0451
+/// # use blindferry_attest::binder::Binder;
+/// # use blindferry_proto::role::Role;
+/// # use blindferry_session::server::Rechallenge;
+/// fn unasked(binder: Binder) -> Rechallenge {
+///     Rechallenge { binder, role: Role::Broker }
+/// }
+/// ```
+///
+/// Nor does one challenge take two answers:
+///
+/// ```compile_fail,E0382
+/// # use blindferry_attest::{reference::ReferenceValues, tpm::AkName};
+/// # use blindferry_session::server::Rechallenge;
+/// fn twice(challenge: Rechallenge, evidence: &[u8], ak: &AkName, reference: &ReferenceValues) {
+///     let first = challenge.judge(evidence, ak, None, reference);
+///     let second = challenge.judge(evidence, ak, None, reference);
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Rechallenge {
     binder: Binder,

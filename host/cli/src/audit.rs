@@ -112,7 +112,7 @@ pub(crate) fn run(invocation: &Invocation, audit: Audit) -> Result<(), Failure> 
 
 fn fetch(invocation: &Invocation, from: u64, export: Option<&Path>, known: Option<Head>) -> Result<(), Failure> {
     let export = export.map(|path| Reserved::create(path, 0o600)).transpose()?;
-    let mut shown = Shown { invocation, from, export, records: Vec::new() };
+    let mut shown = Shown { invocation, from, export, exported: false, records: Vec::new() };
     let verified = with_session(invocation, async |session| {
         let key = session.vault.audit_key.ok_or(AuditError::NoKey)?;
         // The record before the first one that is wanted is what that one must follow.
@@ -176,7 +176,7 @@ fn verify_file(
     };
     let failed = |source| AuditError::Read { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let mut shown = Shown { invocation, from: 0, export: None, records: Vec::new() };
+    let mut shown = Shown { invocation, from: 0, export: None, exported: false, records: Vec::new() };
     let mut chain: Option<Chain> = None;
     let mut number = 0;
     let verified = loop {
@@ -214,6 +214,8 @@ struct Shown<'a> {
     invocation: &'a Invocation,
     from: u64,
     export: Option<Reserved>,
+    /// Whether anything came that was worth keeping.
+    exported: bool,
     records: Vec<Value>,
 }
 
@@ -222,6 +224,7 @@ impl Shown<'_> {
     fn keep(&mut self, record: &Record) -> Result<(), Failure> {
         if let Some(file) = &mut self.export {
             file.write(line(record).map_err(|source| Failure::Json { source })?.as_bytes())?;
+            self.exported = true;
         }
         Ok(())
     }
@@ -241,7 +244,7 @@ impl Shown<'_> {
 
     /// The last word: verified or not, and the newest record.
     fn end(self, verified: Result<Option<Head>, Failure>) -> Result<(), Failure> {
-        if let Some(file) = self.export {
+        if let Some(file) = self.export.filter(|_| self.exported || verified.is_ok()) {
             let path = file.settle()?;
             note(&format!("exported into {}", path.display()));
         }
@@ -320,7 +323,10 @@ mod tests {
     fn an_event_is_one_line_that_says_what_and_about_whom() {
         let event = Event::Fetched { credential: "key".parse().unwrap(), sight: Sight::Opaque };
         let body = Body { number: 7, at: 0, before: Digest([0; 32]), event };
-        assert_eq!(sentence(&body).unwrap(), "       7  1970-01-01T00:00:00Z  fetched  credential=key sight=opaque");
+        assert_eq!(
+            sentence(&body).unwrap(),
+            "       7  1970-01-01T00:00:00.000Z  fetched  credential=key sight=opaque"
+        );
     }
 
     #[test]

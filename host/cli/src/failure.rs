@@ -37,8 +37,10 @@ pub(crate) enum Failure {
     NoNeighbour { name: &'static str },
     #[error("cannot set up the runtime")]
     Runtime { source: io::Error },
-    #[error("cannot use the document")]
+    #[error("cannot use a file")]
     Document(#[from] DocumentError),
+    #[error("cannot read the vault's reference")]
+    NoVaultReference { source: DocumentError },
     #[error("{path} is not a vault's reference", path = path.display())]
     VaultReference { path: PathBuf, source: Box<VaultReferenceError> },
     #[error("{path} is not reference values", path = path.display())]
@@ -160,6 +162,7 @@ impl Failure {
             | Self::NoNeighbour { .. }
             | Self::Runtime { .. }
             | Self::Document(_)
+            | Self::NoVaultReference { .. }
             | Self::VaultReference { .. }
             | Self::Reference { .. }
             | Self::ReferenceRole { .. }
@@ -223,7 +226,9 @@ impl Failure {
             Self::Grant { source: ParentError::Connect { .. } } => {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
             }
-            Self::VaultReference { .. } => Some("use the file that `blindferry init` wrote as --reference-out"),
+            Self::NoVaultReference { .. } | Self::VaultReference { .. } => {
+                Some("use the file that `blindferry init` wrote as --reference-out")
+            }
             _ => None,
         }
     }
@@ -264,7 +269,9 @@ fn of_code(code: RefusalCode) -> Option<&'static str> {
         ),
         RefusalCode::Version => Some("install the version of the vault on this machine"),
         RefusalCode::Exists => Some("remove it first, or say --replace where there is such an option"),
-        RefusalCode::Unknown => Some("look at what there is: `blindferry list`, `blindferry host list`"),
+        RefusalCode::Unknown => {
+            Some("look at what there is, for example with `blindferry list` or `blindferry host list`")
+        }
         RefusalCode::Busy | RefusalCode::NotReady | RefusalCode::Upstream => Some("the same again in a moment"),
         RefusalCode::Store => Some("the enclave's log; what is stored may have been tampered with"),
         RefusalCode::Denied => Some("the vault's audit says which policy or right was missing"),

@@ -99,7 +99,7 @@ pub(crate) fn run(invocation: &Invocation, init: &Init) -> Result<(), Failure> {
     check_reference(&reference_path, reference.as_str())?;
 
     if let Some(path) = recovery_path.as_deref() {
-        note(&format!("The recovery key is in {}. {PURPOSE}", path.display()));
+        note(&format!("The recovery key is in {}.\n{PURPOSE}", path.display()));
     }
     let result = Initialised {
         initialised: true,

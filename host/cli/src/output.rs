@@ -106,15 +106,19 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// Seconds since the epoch in RFC 3339, UTC.
+/// Seconds since the epoch in RFC 3339, UTC. What RFC 3339 cannot write stays a number.
 pub(crate) fn moment(seconds: u64) -> String {
-    moment_from_millis(seconds.saturating_mul(1000))
+    let instant = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let written = instant.and_then(|instant| instant.format(&Rfc3339).ok());
+    written.unwrap_or_else(|| format!("{seconds} s since the epoch"))
 }
 
-/// Milliseconds since the epoch in RFC 3339, UTC. What RFC 3339 cannot write stays a number.
+/// Milliseconds since the epoch, likewise; always with three digits after the second, so that columns line up.
 pub(crate) fn moment_from_millis(millis: u64) -> String {
-    let instant = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok();
-    instant.and_then(|instant| instant.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{millis} ms since the epoch"))
+    let whole = moment(millis / 1_000);
+    whole
+        .strip_suffix('Z')
+        .map_or_else(|| format!("{millis} ms since the epoch"), |whole| format!("{whole}.{:03}Z", millis % 1_000))
 }
 
 /// A number of seconds as people say it: `1d 2h`, `15m`, `59s`.
@@ -157,7 +161,8 @@ mod tests {
     fn moments_are_rfc_3339_in_utc() {
         assert_eq!(moment(0), "1970-01-01T00:00:00Z");
         assert_eq!(moment(951_827_696), "2000-02-29T12:34:56Z");
-        assert_eq!(moment_from_millis(1_500), "1970-01-01T00:00:01.5Z");
+        assert_eq!(moment_from_millis(1_050), "1970-01-01T00:00:01.050Z");
+        assert!(moment_from_millis(u64::MAX).contains("since the epoch"));
         assert!(moment(u64::MAX).contains("since the epoch"));
     }
 

@@ -113,9 +113,12 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 /// Reads a vault's reference.
 ///
 /// # Errors
-/// [`Failure::Document`], [`Failure::VaultReference`].
+/// [`Failure::NoVaultReference`], [`Failure::VaultReference`].
 pub(crate) fn vault_reference(path: &Path) -> Result<VaultReference, Failure> {
-    let text = document::read(path)?;
+    let text = match document::read(path) {
+        Err(Failure::Document(source)) => return Err(Failure::NoVaultReference { source }),
+        text => text?,
+    };
     VaultReference::parse(text.as_str())
         .map_err(|source| Failure::VaultReference { path: path.to_owned(), source: Box::new(source) })
 }

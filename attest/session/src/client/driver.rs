@@ -38,7 +38,7 @@ pub struct Driver<S, P> {
 }
 
 impl<S: Stream, P: Platform> Driver<S, P> {
-    /// Runs until the session is over, and says why. Calls under way then end with [`CallError::Over`].
+    /// Runs until the session is over, and says why. Calls under way then end with [`CallError::Over`](super::CallError::Over).
     pub async fn run(self) -> SessionOver {
         let Self { mut reader, mut writer, exporter, mut asked, serving, push, role, platform } = self;
         let (challenge, mut challenges) = mpsc::channel::<Context>(1);
