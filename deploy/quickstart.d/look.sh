@@ -8,19 +8,19 @@ declare -gA row_pid=() row_side=() seen=()
 # row NAME SIDE PID: the next one of the table.
 row() { rows+=("$1"); row_side[$1]=$2 row_pid[$1]=$3; }
 
-# look ROW: as the user of that process, and as root where we may.
+# look ROW: as the user of that process, and as root where we may. The attacker is told the secret on its standard input,
+# opened anew each time.
 look() {
-    keep_worst "$1,same" "$(attack_as "${row_side[$1]}" "${row_pid[$1]}")"
+    keep_worst "$1,same" "$(as "${row_side[$1]}" blindferry-attacker "${row_pid[$1]}" <"$state/needle" | in_words)"
     if is_root; then
-        keep_worst "$1,root" "$("$python" "$bin/attacker.py" "${row_pid[$1]}" <"$state/needle" 2>>"$state/log/attacker")"
+        keep_worst "$1,root" "$("$bin/blindferry-attacker" "${row_pid[$1]}" <"$state/needle" | in_words)"
     elif $may_sudo; then
         # shellcheck disable=SC2024 # the secret is ours to read
-        keep_worst "$1,root" "$(sudo -n "$python" "$bin/attacker.py" "${row_pid[$1]}" <"$state/needle" 2>>"$state/log/attacker")"
+        keep_worst "$1,root" "$(sudo -n "$bin/blindferry-attacker" "${row_pid[$1]}" <"$state/needle" | in_words)"
     fi
-}
+} 2>>"$state/log/attacker"
 
-# attack_as SIDE PID: another process of that user, without any privilege.
-attack_as() { as "$1" "$python" "$bin/attacker.py" "$2" <"$state/needle" 2>>"$state/log/attacker" || echo "not looked"; }
+in_words() { "$python" "$bin/verdict.py"; }
 
 # keep_worst KEY FOUND: a process is looked at more than once, and the worst counts. Places add up.
 keep_worst() {
@@ -93,18 +93,20 @@ show_table() {
     done
 }
 
-# verdict: whether the table is as promised: where everybody's reach ends, and that the attacker can find anything at all.
+# verdict: whether the table is as promised, and whether the attacker can find anything at all.
 verdict() {
     local name bad=0
     for name in "${rows[@]}"; do
         case "$name/${seen[$name,same]-}" in
             "$control"/PLAINTEXT*) ;;
-            "$control"/*) echo "The attacker did not find the key in the process that has it for all to see: the table proves nothing here." && bad=1 ;;
+            "$control"/*) echo "The attacker did not find the key where it lies for all to see: this table proves nothing." && bad=1 ;;
             */PLAINTEXT*) echo "$name lets its own user read the secret: that is a defect." && bad=1 ;;
         esac
-        case "$name/${seen[$name,root]-}" in
-            vault/* | launch*/* | worker*/* | "$control"/*) ;; # whoever uses a secret has it, and launch becomes the worker
-            */PLAINTEXT*) echo "$name lets root read the secret where it should not." && bad=1 ;;
+        case "$name/${seen[$name,root]-unknown}" in
+            */unknown | "$control"/PLAINTEXT*) ;;
+            "$control"/*) echo "Root did not find the key where it lies for all to see: this column proves nothing." && bad=1 ;;
+            vault/* | launch/* | worker/*) ;; # whoever uses a secret has it, and launch becomes the worker
+            */PLAINTEXT*) echo "$name lets root read the secret where it should not be: that is a defect." && bad=1 ;;
         esac
     done
     return $bad

@@ -4,7 +4,9 @@
 
 use blindferry_tests::attack::{Found, Look, Surface, forms, search};
 use clap::Parser;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{RecvFlags, recv};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, tee};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_getfd, pidfd_open, prlimit,
 };
@@ -168,11 +170,14 @@ fn descriptors(pid: u32, needles: &Needles) -> Surface {
         if name.starts_with("/dev/") {
             continue;
         }
-        if let Ok(file) = File::open(directory.join(number.to_string())) {
+        // Without waiting: a pipe that nobody writes to any more would keep us forever.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if let Ok(file) = open(directory.join(number.to_string()), flags, Mode::empty()).map(File::from) {
             if file.metadata().is_ok_and(|data| data.is_file()) {
                 read_file(&file, &name, &mut surface, needles);
                 continue;
             }
+            copy_pipe(&file, &name, &mut surface, needles);
         }
         let Some(pidfd) = &pidfd else { continue };
         match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
@@ -202,10 +207,21 @@ fn peek(taken: &OwnedFd, name: &str, surface: &mut Surface, needles: &Needles) {
         Ok((read, _)) => surface.read(buffer.get(..read).unwrap(), needles, name),
         // Nothing waits there, or it is no socket.
         Err(_) => {
+            copy_pipe(taken, name, surface, needles);
             if let Ok(file) = taken.try_clone().map(File::from) {
                 read_file(&file, name, surface, needles);
             }
         }
+    }
+}
+
+/// What waits in a pipe, as a copy: what is read out of it would be missing to its reader.
+fn copy_pipe(taken: impl AsFd, name: &str, surface: &mut Surface, needles: &Needles) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    if let Ok(copied @ 1..) = tee(taken, &writer, PIECE, SpliceFlags::NONBLOCK) {
+        let mut buffer = vec![0; copied];
+        File::from(reader).read_exact(&mut buffer).unwrap();
+        surface.read(&buffer, needles, name);
     }
 }
 
