@@ -1,7 +1,8 @@
 //! Byte strings and texts that cannot be longer than their type says, and the one way in and out of bytes.
 
 use core::fmt;
-use serde::de::{self, DeserializeOwned, Visitor};
+use core::marker::PhantomData;
+use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// At most `MAX` bytes; a longer string does not parse.
@@ -131,6 +132,32 @@ impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
         }
         deserializer.deserialize_str(TextVisitor::<MAX>)
     }
+}
+
+/// Reads a sequence of at most `MAX` elements; for fields, as `#[serde(deserialize_with = "at_most::<_, _, MAX>")]`.
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct SequenceVisitor<T, const MAX: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for SequenceVisitor<T, MAX> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX} elements")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = sequence.next_element()? {
+                if elements.len() == MAX {
+                    return Err(de::Error::invalid_length(MAX + 1, &self));
+                }
+                elements.push(element);
+            }
+            Ok(elements)
+        }
+    }
+    deserializer.deserialize_seq(SequenceVisitor::<T, MAX>(PhantomData))
 }
 
 /// A value is longer than its type allows.

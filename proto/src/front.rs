@@ -3,7 +3,7 @@
 //! The vault believes nothing that comes from here: connections are authenticated by TLS inside the vault, and what is
 //! stored is ciphertext that the vault verifies.
 
-use crate::bounded::{Bytes, Text};
+use crate::bounded::{Bytes, Text, at_most};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,7 @@ pub enum StoreRequest {
     /// All of these, or none; durable before it is answered.
     Commit {
         /// At most [`MAX_OPERATIONS`].
+        #[serde(deserialize_with = "at_most::<_, _, MAX_OPERATIONS>")]
         operations: Vec<Operation>,
     },
 }

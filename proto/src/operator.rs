@@ -1,7 +1,7 @@
 //! What an operator asks of the vault, over an attested session whose role is operator.
 
 use crate::audit::Record;
-use crate::bounded::{Bytes, Text};
+use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
 use crate::front::Figure;
 use crate::identifier::{AuditKey, Digest, EkDigest, ReplicaId};
@@ -86,6 +86,7 @@ pub enum OperatorRequest {
     /// Approves PCR values under which the vault's own key may be unsealed, beside those approved before.
     ApproveEnclave {
         /// PCR numbers and SHA-256 values, each PCR once.
+        #[serde(deserialize_with = "at_most::<_, _, PCRS>")]
         pcrs: Vec<(u8, Digest)>,
     },
     /// Withdraws all approvals but the newest: the counter in the TPM moves on.
@@ -203,3 +204,6 @@ pub struct Status {
     /// What an operator should know, a line each.
     pub warnings: Vec<Text<256>>,
 }
+
+/// PCRs of a TPM.
+const PCRS: usize = 24;

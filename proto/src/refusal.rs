@@ -85,7 +85,8 @@ impl fmt::Display for RefusalCode {
 pub struct Refusal {
     /// The stable code.
     pub code: RefusalCode,
-    /// One line for people, which names what to do next; never a secret, and empty before the peer is attested.
+    /// One line for people, which names what to do next; never a secret. Before the peer is attested it says no more
+    /// than the code does.
     pub detail: Text<256>,
 }
 

@@ -13,9 +13,9 @@
 //!
 //! From then on: [`Call`] from the peer, [`FromVault`] from the vault, many under way at once.
 
-use crate::bounded::{Bytes, Text};
+use crate::bounded::{Bytes, Text, at_most};
 use crate::identifier::{DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey};
-use crate::limits::{MAX_CERTIFICATE, MAX_EVIDENCE, MAX_GRANT, MAX_PARCEL};
+use crate::limits::{MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE, MAX_GRANT, MAX_PAGE, MAX_PARCEL};
 use crate::name::{Audience, CredentialName, HostName};
 use crate::operator::{OperatorReply, OperatorRequest};
 use crate::refusal::Refusal;
@@ -71,6 +71,7 @@ pub struct Endorsement {
     /// The EK's public area (`TPMT_PUBLIC`).
     pub ek_public: Bytes<1024>,
     /// Its certificate and what leads from it to a root, in DER, leaf first.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_CERTIFICATES>")]
     pub certificates: Vec<Bytes<MAX_CERTIFICATE>>,
     /// The AK's public area (`TPMT_PUBLIC`).
     pub ak_public: Bytes<1024>,
@@ -162,6 +163,7 @@ pub enum BrokerRequest {
     /// These workers still live.
     Keep {
         /// Their leases; at most [`crate::limits::MAX_PAGE`].
+        #[serde(deserialize_with = "at_most::<_, _, MAX_PAGE>")]
         leases: Vec<LeaseId>,
     },
     /// A worker is gone, or gave its lease back.

@@ -10,7 +10,9 @@ use blindferry_proto::local::{self, LocalError, MAX_LOCAL, ParentReply, ParentRe
 use blindferry_proto::name::{Audience, CredentialName, HostName};
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::parcel::{BadParcel, Parcel, ParcelHeader};
-use blindferry_proto::session::{Call, FromVault, Open, OpenReply, PeerProof, ProofReply, WorkerConstraint};
+use blindferry_proto::session::{
+    BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProofReply, WorkerConstraint,
+};
 use blindferry_proto::setup::{InitOrder, RecoverOrder};
 use blindferry_proto::{frame, limits};
 use proptest::prelude::*;
@@ -126,6 +128,15 @@ fn what_is_too_long_for_its_type_does_not_parse() {
     let long = encode(&Text::<64>::new("x".repeat(64)).unwrap(), 100).unwrap();
     assert!(matches!(decode::<Text<63>>(&long, 100).unwrap_err(), CodecError::Decode(_)));
     assert_eq!(Bytes::<3>::new(vec![0; 4]).unwrap_err(), TooLong { length: 4, most: 3 });
+}
+
+#[test]
+fn a_sequence_over_its_bound_is_refused() {
+    let leases = |count| BrokerRequest::Keep { leases: vec![LeaseId([0; 16]); count] };
+    let fits = encode(&leases(limits::MAX_PAGE), MAX_FRAME).unwrap();
+    assert_eq!(decode::<BrokerRequest>(&fits, MAX_FRAME).unwrap(), leases(limits::MAX_PAGE));
+    let over = encode(&leases(limits::MAX_PAGE + 1), MAX_FRAME).unwrap();
+    assert!(matches!(decode::<BrokerRequest>(&over, MAX_FRAME).unwrap_err(), CodecError::Decode(_)));
 }
 
 #[test]

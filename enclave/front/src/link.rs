@@ -235,5 +235,5 @@ const ANSWERS_LIMIT: usize = 512;
 /// Accepted connections that may wait for the vault to read: what it takes in a moment, and no more, so that a
 /// connection that would wait long is told at once.
 const ACCEPTED_LIMIT: usize = 32;
-/// The vault's time to stop: it ends leases and revokes tokens upstream, bounded by its own deadline for a call.
+/// The vault's time to stop. It stops at once; leases outlive a restart no longer than their tokens and idle times.
 const STOP_GRACE: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use blindferry_session::channel::{ChannelError, Exporter, Stream};
 use blindferry_session::server::{Rechallenge, Standing};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
 /// From the first byte until the session stands.
@@ -80,32 +80,46 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
             });
         }
     };
+    // Never dropped in the middle of a frame: whoever is refused shall be able to read that.
+    let finish = Notify::new();
     let send = async {
-        while let Some(message) = queue.recv().await {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = queue.recv() => message,
+                () = finish.notified() => None,
+            };
+            let Some(message) = message else {
+                writer.close().await;
+                return Over::because("closed");
+            };
             match timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Over::because("connection"),
                 Err(_) => return Over::because("slow-reader"),
             }
         }
-        Over::because("internal")
     };
+    tokio::pin!(send);
+    let mut sending = true;
     let watch = ask_again(&vault, &entry, &exporter, &challenge, &outgoing);
     let order = async { ended.recv().await.unwrap_or_else(|| Over::because("internal")) };
     let over = tokio::select! {
         over = receive => over,
-        over = send => over,
+        over = &mut send => {
+            sending = false;
+            over
+        }
         over = watch => over,
         over = order => over,
     };
-    // Whoever was refused is told so, if it still reads.
-    while let Ok(message) = queue.try_recv() {
-        if timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await.is_err() {
-            break;
-        }
-    }
-    writer.close().await;
+    // Leases first: a peer that does not read cannot put that off.
     end(&vault, &entry, over).await;
+    if sending {
+        finish.notify_one();
+        // A peer that does not read does not hear why.
+        let _unheard = timeout(SEND_TIME, &mut send).await;
+    }
 }
 
 /// Why a session is over, and what that means for its leases.

@@ -10,7 +10,7 @@ use blindferry_proto::session::{Answer, FromVault, LeaseEnd, Open, OpenReply, Pe
 use blindferry_session::channel::CLOSE_TIME;
 use blindferry_session::client::{CallError, ConnectError, Established, HANDSHAKE_TIME, PUSHES, SessionOver};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What the vault never does.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,8 @@ async fn a_vault_that_does_not_read_cannot_hold_up_the_end_either() {
             tokio::spawn(async move { caller.call(request(number)).await })
         })
         .collect();
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
     for _ in 0..=PUSHES {
         let push = FromVault::LeaseEnded { lease: LeaseId([1; _]), why: LeaseEnd::Idle };
         if standing.writer.send(&push, MAX_FRAME).await.is_err() {
@@ -97,7 +99,9 @@ async fn a_vault_that_does_not_read_cannot_hold_up_the_end_either() {
             break;
         }
     }
-    let over = timeout(CLOSE_TIME * 2, driver).await.expect("the driver ends").unwrap();
+    let over = driver.await.unwrap();
+    assert!(began.elapsed() >= CLOSE_TIME, "the pipe was not full: nothing is shown");
+    assert!(began.elapsed() < CLOSE_TIME * 2);
     assert!(matches!(over, SessionOver::Pressed), "{over}");
     for call in calls {
         assert!(matches!(call.await.unwrap().unwrap_err(), CallError::Over));
