@@ -3,16 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 
-use blindferry_handle::inherit::take_inherited;
 use blindferry_handle::packet::{PacketError, PacketSocket};
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [_, three, _, tcti, _, pins] = arguments.as_slice() else { panic!("{arguments:?}") };
+    let [_, _, tcti, _, pins] = arguments.as_slice() else { panic!("{arguments:?}") };
     let note = |text: &str| fs::write(pins, text).unwrap();
-    assert_eq!(three, "3");
-    let client = PacketSocket::from_fd(take_inherited(3).unwrap()).unwrap();
+    let client = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap();
     note(&format!("{tcti}, {} variables", std::env::vars_os().count()));
     assert!(matches!(client.receive(), Err(PacketError::Closed)));
     note("the client has gone");
