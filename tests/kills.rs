@@ -106,7 +106,10 @@ fn kill_each_at(step: Step) {
         let mut worker = reach(step, &fleet, &server, grant);
 
         kill(victim, &mut fleet, &mut worker);
-        server.go_on();
+        if step == Step::Minting {
+            server.go_on();
+            eventually("the upstream's token", || (server.tokens().len() == 1).then_some(()));
+        }
         mend(victim, &mut fleet);
 
         // Whatever happened, the grant buys at most one token; another worker with it gets none if there was one.
