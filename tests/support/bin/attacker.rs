@@ -245,6 +245,8 @@ fn core(pid: u32, needles: &Needles) -> Surface {
         surface.refused("kill", &error);
         return surface;
     }
+    // A process that is held dies when it is let go.
+    let _gone = kill_process(id, Signal::CONT);
     for _ in 0..200 {
         let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         if state.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')) {
