@@ -168,11 +168,11 @@ fn descriptors(pid: u32, needles: &Needles) -> Surface {
         if name.starts_with("/dev/") {
             continue;
         }
-        if let Ok(file) = File::open(directory.join(number.to_string())) {
-            if file.metadata().is_ok_and(|data| data.is_file()) {
-                read_file(&file, &name, &mut surface, needles);
-                continue;
-            }
+        if let Ok(file) = File::open(directory.join(number.to_string()))
+            && file.metadata().is_ok_and(|data| data.is_file())
+        {
+            read_file(&file, &name, &mut surface, needles);
+            continue;
         }
         let Some(pidfd) = &pidfd else { continue };
         match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
