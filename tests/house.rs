@@ -1,6 +1,6 @@
 //! Does the house keep its own rules: who depends on whom, where `unsafe` is, which types are mute, which tests exist?
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,8 @@ fn libtss2_openssl_and_axum_are_in_one_process_each() {
     let workspace = Workspace::read();
     for (dependency, only) in [("tss-esapi", "attest/device/tpm"), ("axum", "enclave/front"), ("redb", "enclave/front")]
     {
-        for (package, directory) in &workspace.directories {
+        // The tests link the front's store, to play a front that lies about it.
+        for (package, directory) in workspace.directories.iter().filter(|(_, directory)| *directory != "tests") {
             let is_there = workspace.tree(package).contains(dependency);
             assert_eq!(is_there, directory == only, "{dependency} in {directory}");
         }

@@ -4,7 +4,7 @@
 //! Steps are reached by message and by state, never by time: a process is killed when the one before it has said that it
 //! got there, and held by SIGSTOP where a message shall stay on its way.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::{CredentialSettings, Kind};

@@ -1,7 +1,5 @@
 //! Is what is sealed of use on this machine in this state alone, and is there a way through an update and a loss?
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use blindferry_proto::credential::Kind;
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::operator::{Approvee, OperatorReply, OperatorRequest};

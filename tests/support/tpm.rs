@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The PCRs that the fleet of a test measures, quotes and seals to.
@@ -133,16 +134,26 @@ pub fn tcti(port: u16) -> String {
     format!("swtpm:host=127.0.0.1,port={port}")
 }
 
-/// Two ports side by side that were free a moment ago; the first is given.
+/// Two ports side by side that are this test's until its process ends; the first is given.
+///
+/// Below the range that the kernel takes for outgoing connections, and beside a third port that is held as the mark that
+/// they are taken: tests are processes that start their fleets at the same time.
 #[must_use]
 pub fn adjacent_ports() -> u16 {
-    loop {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
-            return port;
+    static HELD: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+    let first = (std::process::id() % 1000) * 12;
+    for slot in 0..4000 {
+        let mark = 20_000 + u16::try_from((first + slot * 3) % 12_000).unwrap();
+        if let Some(held) = bind(mark)
+            && bind(mark + 1).is_some()
+            && bind(mark + 2).is_some()
+        {
+            HELD.lock().unwrap().push(held);
+            return mark + 1;
         }
     }
+    panic!("no ports are left");
 }
 
 fn start(directory: &Path, state: &Path) -> (Running, u16) {
