@@ -60,6 +60,9 @@ pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings
         let vault = match start(confined, &link, &device, settings).await {
             Ok(vault) => vault,
             Err(error) => {
+                if let Some(alarm) = is_alarm(&error) {
+                    eprintln!("blindferry-vault: ALARM: {alarm:?}");
+                }
                 let refusal = Refusal::new(RefusalCode::NotReady, &chain(&error));
                 let _untold = link.tell(&FromVault::Failed(refusal)).await;
                 return Err(error);
@@ -206,14 +209,13 @@ async fn documents<B: Backing>(records: &Records<B>) -> Result<Documents, ServeE
 }
 
 /// What an unverifiable store at start means: nobody can be told by audit, so it is said aloud.
-#[must_use]
-pub fn is_alarm(error: &ServeError) -> Option<Alarm> {
-    match error {
-        ServeError::Store(error @ StoreError::Tampered { .. }) => {
-            Some(Alarm::StoreTampered { detail: Text::cut(&error.to_string()) })
-        }
-        _ => None,
-    }
+fn is_alarm(error: &ServeError) -> Option<Alarm> {
+    let store: &StoreError = match error {
+        ServeError::Store(store) => store,
+        ServeError::Audit(AuditError::Store(store)) => store,
+        _ => return None,
+    };
+    matches!(store, StoreError::Tampered { .. }).then(|| Alarm::StoreTampered { detail: Text::cut(&store.to_string()) })
 }
 
 /// The vault does not serve, or no longer.
