@@ -1,10 +1,342 @@
-//! What does an attacker get who has taken the front over: who hands the vault its packets, its connections and its store?
+//! What does an attacker get who has taken the front over: who hands the vault its packets, its connections and its
+//! store?
+//!
+//! He gets to stop the service. The vault ends with a line that says why, or goes on serving the honest, and in all that
+//! he ever sees there is no secret.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use blindferry_tests::program::ours;
+use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::credential::{CredentialSettings, Kind, OauthClient};
+use blindferry_proto::front::{FromFront, StoreReply, Table};
+use blindferry_proto::identifier::{RequestId, WorkerKey};
+use blindferry_proto::operator::Approvee;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use blindferry_proto::session::{Answer, Ask, BrokerRequest, Parcelled, ProcessFacts, Redeem, WorkerConstraint};
+use blindferry_session::client::ConnectError;
+use blindferry_tests::fleet::{Fleet, HOST, OPERATOR, Plan};
+use blindferry_tests::operator::{Operator, oauth_client, settings};
+use blindferry_tests::peer::Peer;
+use blindferry_tests::process::eventually;
+use blindferry_tests::taken_front::{Dialler, TakenFront, contents_of};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::pipe::pipe;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+const MASTER: &str = "sk-live-that-the-front-must-not-see-0d51";
+const OTHER: &str = "sk-live-that-came-before-it-and-was-replaced";
+const SECRET: &str = "an-oauth-client-secret-for-another-server";
 
 #[test]
-fn the_vault_is_a_program_of_its_own() {
-    assert!(ours("blindferry-vault").is_file());
+fn what_breaks_the_protocol_ends_the_vault_with_a_line_that_says_why() {
+    let Some(fleet) = initialised() else { return };
+    let connection = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let fd = connection.as_fd();
+    let accepted = FromFront::Accepted { from: Text::cut("x") };
+    let stored = FromFront::Stored { id: 1, reply: StoreReply::Committed };
+    let breaks: [(&str, Breach<'_>); 6] = [
+        ("not a message", &|front| assert!(front.send(&[0xff; 64], &[]))),
+        ("not a message", &|front| assert!(front.send(&[0xff; 128 * 1024], &[]))),
+        ("descriptors", &|front| assert!(front.tell(&accepted, &[]))),
+        ("descriptors", &|front| assert!(front.tell(&accepted, &[fd, fd]))),
+        ("descriptors", &|front| assert!(front.tell(&stored, &[fd]))),
+        ("descriptors", &|front| assert!(front.tell(&FromFront::Dialled { id: 1 }, &[]))),
+    ];
+    for (why, does) in breaks {
+        let mut front = TakenFront::start(&fleet.enclave, contents_of(&fleet.enclave.store()));
+        front.wait_until_ready();
+        does(&front);
+        let log = front.wait_for_end();
+        assert!(log.lines().any(|line| line.starts_with("blindferry-vault: ") && line.contains(why)), "{why}: {log}");
+    }
 }
+
+#[test]
+fn the_honest_are_served_past_everything_that_is_no_connection_and_nothing_is_seen() {
+    let Some(fleet) = initialised() else { return };
+    let (mut front, operator, broker) = serving(&fleet);
+    let grant = granted(&broker, "api");
+    assert!(redeemed(&broker, &grant).is_ok());
+
+    // Answers to questions that nobody asked.
+    for id in [0, 1, 77, u64::MAX] {
+        front.tell(&FromFront::Stored { id, reply: StoreReply::Got(None) }, &[]);
+        front.tell(&FromFront::NotDialled { id, why: Text::cut("never asked") }, &[]);
+        front.tell(&FromFront::Dialled { id }, &[TcpStream::connect(front.address).unwrap().as_fd()]);
+    }
+    // What was accepted is none.
+    let (reading, writing) = pipe().unwrap();
+    let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let twice = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+    let fds = [reading.as_fd(), writing.as_fd(), listening.as_fd(), null.as_fd(), twice.as_fd(), twice.as_fd()];
+    for fd in fds {
+        assert!(front.tell(&FromFront::Accepted { from: Text::cut("nowhere") }, &[fd]));
+    }
+    assert!(redeemed(&broker, &granted(&broker, "api")).is_ok());
+    assert_eq!(operator.status().leases, 2);
+
+    // A flood of connections that say nothing.
+    let before = resident(front.vault());
+    for _ in 0..FLOOD {
+        let silent = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+        let (_client, _) = listening.accept().unwrap();
+        assert!(front.tell(&FromFront::Accepted { from: Text::cut("many") }, &[silent.as_fd()]));
+    }
+    assert!(redeemed(&broker, &granted(&broker, "api")).is_ok());
+    let grown = resident(front.vault()).saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB more after a flood");
+    eventually("a place for the honest", || fleet_peer(&fleet, &front, Role::Operator, OPERATOR).ok());
+
+    front.wait_until_ready();
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn a_store_that_lies_to_a_running_vault_costs_a_refusal_and_is_an_alarm() {
+    let Some(fleet) = initialised() else { return };
+    let (front, operator, broker) = serving(&fleet);
+    let honest = front.contents();
+    let of = |name: &str| {
+        let masters = honest.keys().filter(|(table, _)| *table == Table::Masters);
+        masters.into_iter().find(|(_, key)| String::from_utf8_lossy(key).contains(name)).unwrap().clone()
+    };
+    let (api, second) = (of("api"), of("second"));
+    let mut replaced = honest.clone();
+    replaced.insert(api.clone(), honest[&second].clone());
+    let mut omitted = honest.clone();
+    omitted.remove(&api);
+    let mut changed = honest.clone();
+    changed.get_mut(&api).unwrap()[40] ^= 1;
+    for (what, contents) in [("swapped", replaced), ("omitted", omitted), ("changed", changed)] {
+        front.replace(contents);
+        let alarms = front.log().matches("ALARM").count();
+        let refused = ask(&broker, "api").and_then(|grant| redeemed(&broker, &grant).map(|_| ())).unwrap_err();
+        assert_eq!(refused.code, RefusalCode::Store, "{what}");
+        assert!(front.log().matches("ALARM").count() > alarms, "{what}: {}", front.log());
+        let audit =
+            front.contents().into_iter().filter(|((table, _), _)| matches!(table, Table::Audit | Table::Manifest));
+        let mut mended = honest.clone();
+        mended.extend(audit);
+        front.replace(mended);
+        redeemed(&broker, &granted(&broker, "api")).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
+    }
+    // An older value under its own name: before the operator replaced it.
+    let older = front.contents()[&api].clone();
+    operator.ask(remove("api")).unwrap();
+    operator.put("api", settings(Kind::Release), OTHER.as_bytes());
+    let mut replayed = front.contents();
+    replayed.insert(api, older);
+    front.replace(replayed);
+    let refused = ask(&broker, "api").and_then(|grant| redeemed(&broker, &grant).map(|_| ())).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::Store);
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn a_dial_that_ends_at_the_attacker_gives_him_no_secret() {
+    let Some(fleet) = initialised() else { return };
+    let (front, operator, broker) = serving(&fleet);
+    let (attacker, heard) = attackers_server();
+    let elsewhere = OauthClient {
+        token_url: Text::new("https://login.example.org/token").unwrap(),
+        revocation_url: None,
+        ..client_of(attacker)
+    };
+    let long = CredentialSettings { ..settings(Kind::OauthClient(elsewhere)) };
+    operator.put("oauth", long, SECRET.as_bytes());
+    let listening = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let same = Arc::new(TcpStream::connect(attacker).unwrap());
+    let dials: [(&str, Dialler); 5] = [
+        ("his server", Box::new(move || Some(TcpStream::connect(attacker).unwrap().into()))),
+        ("a pipe", Box::new(|| Some(pipe().unwrap().1))),
+        ("a listener", Box::new(move || Some(listening.as_fd().try_clone_to_owned().unwrap()))),
+        ("one socket", Box::new(move || Some(same.as_fd().try_clone_to_owned().unwrap()))),
+        ("nothing", Box::new(|| None)),
+    ];
+    for (what, dialler) in dials {
+        front.answer_dials(dialler);
+        for _ in 0..2 {
+            let refused = redeemed(&broker, &granted(&broker, "oauth")).unwrap_err();
+            assert!(matches!(refused.code, RefusalCode::Upstream | RefusalCode::NotReady), "{what}: {refused}");
+        }
+        assert!(redeemed(&broker, &granted(&broker, "api")).is_ok(), "{what}");
+    }
+    let heard = heard.lock().unwrap();
+    assert!(heard.connections > 0 && heard.plain.is_empty(), "{} bytes reached him", heard.plain.len());
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn neither_a_tpm_of_his_own_nor_a_forged_grant_gets_him_anything() {
+    let Some(fleet) = initialised() else { return };
+    let old_grant = {
+        let (_front, _operator, broker) = serving(&fleet);
+        granted(&broker, "api")
+    };
+    let (front, _operator, broker) = serving(&fleet);
+    // The host's TPM is known, under another name and for another role.
+    for (role, name) in [(Role::Operator, "attacker"), (Role::Operator, OPERATOR), (Role::Operator, HOST)] {
+        let own = Peer::connect(&fleet.host.tpm, role, name, &fleet.enclave.reference, front.address);
+        let Err(refused) = own else { panic!("{name} got a session as {role:?}") };
+        if name == "attacker" {
+            assert_eq!(refusal_of(&refused).map(|refusal| refusal.code), Some(RefusalCode::HostPending), "{refused:?}");
+        }
+    }
+    assert!(front.log().contains("ALARM") && front.log().contains("IdentityChanged"), "{}", front.log());
+
+    let good = granted(&broker, "api");
+    let mut flipped = good.as_slice().to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let forged = [vec![0; good.as_slice().len()], vec![7; 1024], vec![1], flipped, old_grant.as_slice().to_vec()];
+    for grant in forged {
+        let refused = redeemed(&broker, &Bytes::new(grant).unwrap()).unwrap_err();
+        assert!(!matches!(refused.code, RefusalCode::Internal), "{refused}");
+    }
+    assert!(redeemed(&broker, &good).is_ok());
+    assert_nothing_seen(&front, &fleet);
+}
+
+/// A fleet that was initialised, and is served by nobody.
+fn initialised() -> Option<Fleet> {
+    let plan = Plan::default();
+    let mut fleet = Fleet::set_up(&plan)?;
+    fleet.init(&plan);
+    Some(fleet)
+}
+
+/// The vault behind a taken front, an operator who has stored masters, and a host.
+fn serving(fleet: &Fleet) -> (TakenFront, Operator, Peer) {
+    let mut front = TakenFront::start(&fleet.enclave, contents_of(&fleet.enclave.store()));
+    front.wait_until_ready();
+    let operator = Operator(fleet_peer(fleet, &front, Role::Operator, OPERATOR).unwrap());
+    operator.put("api", settings(Kind::Release), MASTER.as_bytes());
+    operator.put("second", settings(Kind::Release), OTHER.as_bytes());
+    operator.approve(HOST, Approvee::Ek(fleet.host.tpm.ek()));
+    let broker = fleet_peer(fleet, &front, Role::Broker, HOST).unwrap();
+    (front, operator, broker)
+}
+
+fn fleet_peer(fleet: &Fleet, front: &TakenFront, role: Role, name: &str) -> Result<Peer, ConnectError> {
+    let tpm = if role == Role::Operator { &fleet.operator_tpm } else { &fleet.host.tpm };
+    Peer::connect(tpm, role, name, &fleet.enclave.reference, front.address)
+}
+
+fn ask(broker: &Peer, credential: &str) -> Result<Grant, Refusal> {
+    let ask = Ask {
+        credential: credential.parse().unwrap(),
+        audience: None,
+        worker: WorkerConstraint::default(),
+        parent: PROCESS,
+    };
+    match broker.ask_as_broker(BrokerRequest::Ask(ask))? {
+        Answer::Granted(granted) => Ok(granted.grant),
+        other => panic!("not a grant: {other:?}"),
+    }
+}
+
+fn granted(broker: &Peer, credential: &str) -> Grant {
+    ask(broker, credential).unwrap()
+}
+
+fn redeemed(broker: &Peer, grant: &Grant) -> Result<Parcelled, Refusal> {
+    let redeem = Redeem {
+        grant: grant.clone(),
+        request: RequestId([3; RequestId::LEN]),
+        worker_key: WorkerKey([9; 32]),
+        worker: PROCESS,
+    };
+    match broker.ask_as_broker(BrokerRequest::Redeem(redeem))? {
+        Answer::Parcelled(parcelled) => Ok(parcelled),
+        other => panic!("not a parcel: {other:?}"),
+    }
+}
+
+fn remove(name: &str) -> blindferry_proto::operator::OperatorRequest {
+    blindferry_proto::operator::OperatorRequest::Remove { name: name.parse().unwrap() }
+}
+
+fn client_of(server: SocketAddr) -> OauthClient {
+    match oauth_client(server) {
+        Kind::OauthClient(client) => client,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal_of(error: &ConnectError) -> Option<&Refusal> {
+    match error {
+        ConnectError::Refused { refusal, .. } => Some(refusal),
+        _ => None,
+    }
+}
+
+/// Searches packets, store and connections; and shows that the search finds what is there.
+fn assert_nothing_seen(front: &TakenFront, fleet: &Fleet) {
+    for needle in [MASTER, OTHER, SECRET, fleet.enclave.recovery.as_str()] {
+        assert!(needle.len() > 16 && !front.has_seen(needle.as_bytes()), "{needle} was seen");
+    }
+    // Names go by in the clear only where the protocol says so: the address of a connection.
+    assert!(front.has_seen(b"sessions"), "figures are seen");
+    front.plant(MASTER.as_bytes());
+    assert!(front.has_seen(MASTER.as_bytes()), "a search that finds nothing shows nothing");
+    let mut plain = front.contents();
+    plain.insert((Table::Masters, b"plain".to_vec()), SECRET.as_bytes().to_vec());
+    front.replace(plain);
+    assert!(front.has_seen(SECRET.as_bytes()), "nor one that does not look into the store");
+}
+
+/// KiB of memory that a process has now.
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What an attacker's server was told.
+#[derive(Debug, Default)]
+struct Heard {
+    connections: usize,
+    plain: Vec<u8>,
+}
+
+/// A TLS server with the right name in a certificate that nobody vouches for.
+fn attackers_server() -> (SocketAddr, Arc<Mutex<Heard>>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["login.example.org".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard: Arc<Mutex<Heard>> = Arc::default();
+    let keeping = Arc::clone(&heard);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (config, keeping) = (Arc::clone(&config), Arc::clone(&keeping));
+            thread::spawn(move || {
+                keeping.lock().unwrap().connections += 1;
+                let server = rustls::ServerConnection::new(config).unwrap();
+                let mut plain = Vec::new();
+                let _refused = rustls::StreamOwned::new(server, stream).read_to_end(&mut plain);
+                keeping.lock().unwrap().plain.extend(plain);
+            });
+        }
+    });
+    (address, heard)
+}
+
+/// Something that a front in good order never does.
+type Breach<'a> = &'a dyn Fn(&TakenFront);
+type Grant = Bytes<{ blindferry_proto::limits::MAX_GRANT }>;
+
+const PROCESS: ProcessFacts = ProcessFacts { uid: 1000, gid: 1000, pid: 4711, executable: None };
+/// More than wait for a place at once, many times.
+const FLOOD: usize = 3000;
