@@ -163,7 +163,8 @@ fn a_dial_that_ends_at_the_attacker_gives_him_no_secret() {
     ];
     for (what, dialler) in dials {
         front.answer_dials(dialler);
-        for _ in 0..2 {
+        // One socket for two dials is something else than for one.
+        for _ in 0..if what == "one socket" { 2 } else { 1 } {
             let refused = redeemed(&broker, &granted(&broker, "oauth")).unwrap_err();
             assert!(matches!(refused.code, RefusalCode::Upstream | RefusalCode::NotReady), "{what}: {refused}");
         }
