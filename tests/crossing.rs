@@ -1,6 +1,6 @@
 //! Does a worker get to use a credential that its parent never held, and does the audit tell it as it was?
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_parent::Ask;
 use blindferry_proto::audit::{Event, Sight};

@@ -176,6 +176,17 @@ fn no_file_is_long_without_a_reason() {
 }
 
 #[test]
+fn each_file_opens_with_its_one_job_and_none_is_called_after_nothing() {
+    let banned = ["utils", "common", "helpers", "types", "manager", "handler", "misc", "mod"];
+    for source in rust() {
+        let name = Path::new(&source.path).file_stem().unwrap().to_str().unwrap();
+        assert!(!banned.contains(&name), "{}", source.path);
+        // A `tests.rs` is the lower half of the file that names it.
+        assert!(name == "tests" || source.text.starts_with("//! "), "{} does not say what it is for", source.path);
+    }
+}
+
+#[test]
 fn each_dependency_has_its_reason() {
     let manifest = file("Cargo.toml").text;
     let (_, section) = manifest.split_once("[workspace.dependencies]\n").unwrap();

@@ -3,10 +3,11 @@
 //! That the vault speaks OAuth as others understand it is tested with an independent server in `enclave/vault`; here it
 //! is the end of the road, and remembers what became of each token.
 
+use crate::process::PATIENCE;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// A server on loopback. Its thread ends with the test's process.
@@ -14,7 +15,17 @@ use std::thread;
 pub struct OauthServer {
     /// Where it answers.
     pub address: SocketAddr,
-    tokens: Arc<Mutex<BTreeMap<String, Standing>>>,
+    tokens: Tokens,
+    held: Arc<Hold>,
+}
+
+type Tokens = Arc<Mutex<BTreeMap<String, Standing>>>;
+
+/// Whether token requests are kept waiting, and how many wait.
+#[derive(Debug, Default)]
+struct Hold {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
 }
 
 /// What became of a token.
@@ -32,21 +43,39 @@ impl OauthServer {
     pub fn start(secret: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let tokens: Arc<Mutex<BTreeMap<String, Standing>>> = Arc::default();
-        let (kept, secret) = (Arc::clone(&tokens), secret.to_owned());
+        let (tokens, held) = (Tokens::default(), Arc::<Hold>::default());
+        let (kept, holding, secret) = (Arc::clone(&tokens), Arc::clone(&held), secret.to_owned());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (kept, secret) = (Arc::clone(&kept), secret.clone());
-                thread::spawn(move || serve(stream, &kept, &secret));
+                let (kept, holding, secret) = (Arc::clone(&kept), Arc::clone(&holding), secret.clone());
+                thread::spawn(move || serve(stream, &kept, &holding, &secret));
             }
         });
-        Self { address, tokens }
+        Self { address, tokens, held }
     }
 
     /// Each token that was ever given out, and what became of it.
     #[must_use]
     pub fn tokens(&self) -> BTreeMap<String, Standing> {
         self.tokens.lock().unwrap().clone()
+    }
+
+    /// From now on, keeps who asks for a token waiting.
+    pub fn hold(&self) {
+        self.held.state.lock().unwrap().0 = true;
+    }
+
+    /// Waits until somebody is kept waiting.
+    pub fn wait_until_asked(&self) {
+        let state = self.held.state.lock().unwrap();
+        let waited = self.held.changed.wait_timeout_while(state, PATIENCE, |(_, waiting)| *waiting == 0).unwrap();
+        assert!(!waited.1.timed_out(), "nobody asks for a token");
+    }
+
+    /// Answers whoever waits.
+    pub fn go_on(&self) {
+        self.held.state.lock().unwrap().0 = false;
+        self.held.changed.notify_all();
     }
 
     /// How many are good now.
@@ -56,7 +85,7 @@ impl OauthServer {
     }
 }
 
-fn serve(stream: TcpStream, tokens: &Mutex<BTreeMap<String, Standing>>, secret: &str) -> Option<()> {
+fn serve(stream: TcpStream, tokens: &Tokens, held: &Hold, secret: &str) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut lines = Vec::new();
     loop {
@@ -82,6 +111,10 @@ fn serve(stream: TcpStream, tokens: &Mutex<BTreeMap<String, Standing>>, secret: 
     let (status, answer) = match path {
         _ if field("client_secret") != Some(secret) => ("401 Unauthorized", r#"{"error":"invalid_client"}"#.to_owned()),
         "/token" => {
+            let mut state = held.state.lock().unwrap();
+            state.1 += 1;
+            held.changed.notify_all();
+            drop(held.changed.wait_while(state, |(hold, _)| *hold).unwrap());
             let mut tokens = tokens.lock().unwrap();
             let token = format!("oauth-token-{:04}-{}", tokens.len(), hex::encode(random()));
             tokens.insert(token.clone(), Standing::Good);

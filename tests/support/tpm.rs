@@ -32,9 +32,7 @@ impl Tpm {
     #[must_use]
     pub fn boot(directory: &Path, account: Account, image: &str) -> Self {
         let tpm = Self::power_on(directory, account);
-        for pcr in PCRS {
-            tpm.extend(pcr, image);
-        }
+        tpm.measure(image);
         let provisioned = tpm.provision(&[]);
         assert!(provisioned.status.success(), "{}", String::from_utf8_lossy(&provisioned.stderr));
         tpm
@@ -56,6 +54,13 @@ impl Tpm {
         self.tool("tpm2_shutdown", &["-c"]);
         self.process.stop();
         (self.process, self.port) = start(&self.directory, &self.directory.join("tpm"));
+    }
+
+    /// What a boot of `image` measures: another value into each of [`PCRS`].
+    pub fn measure(&self, image: &str) {
+        for pcr in PCRS {
+            self.extend(pcr, &format!("{image}, PCR {pcr}"));
+        }
     }
 
     /// Measures `what` into a PCR of the SHA-256 bank.

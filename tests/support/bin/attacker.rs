@@ -168,11 +168,11 @@ fn descriptors(pid: u32, needles: &Needles) -> Surface {
         if name.starts_with("/dev/") {
             continue;
         }
-        if let Ok(file) = File::open(directory.join(number.to_string())) {
-            if file.metadata().is_ok_and(|data| data.is_file()) {
-                read_file(&file, &name, &mut surface, needles);
-                continue;
-            }
+        if let Ok(file) = File::open(directory.join(number.to_string()))
+            && file.metadata().is_ok_and(|data| data.is_file())
+        {
+            read_file(&file, &name, &mut surface, needles);
+            continue;
         }
         let Some(pidfd) = &pidfd else { continue };
         match pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()) {
@@ -229,6 +229,8 @@ fn core(pid: u32, needles: &Needles) -> Surface {
         surface.refused("kill", &error);
         return surface;
     }
+    // A process that is held dies when it is let go.
+    let _gone = kill_process(id, Signal::CONT);
     for _ in 0..200 {
         let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         if state.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')) {

@@ -1,6 +1,6 @@
 //! `blindferry-upstream`: a small HTTP service that demands a bearer token, for tests and for the quickstart.
 
-#![expect(clippy::unwrap_used, reason = "a test's program ends where it cannot go on")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's program ends where it cannot go on")]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -73,10 +73,10 @@ fn serve(stream: TcpStream, wanted: &Wanted) -> Option<()> {
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("authorization") {
-                token = value.trim().strip_prefix("Bearer ").map(str::to_owned);
-            }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            token = value.trim().strip_prefix("Bearer ").map(str::to_owned);
         }
     }
     let accepted = token.ok_or("no bearer token".to_owned()).and_then(|token| judge(&token, wanted));
