@@ -1,304 +1,345 @@
-//! Of a front in other hands: does it learn a secret, or get anything minted that nobody may have?
+//! What does an attacker get who has taken the front over: who hands the vault its packets, its connections and its
+//! store?
 //!
-//! The test is the front: it holds the other end of the vault's socketpair, and the store.
+//! He gets to stop the service. The vault ends with a line that says why, or goes on serving the honest, and in all that
+//! he ever sees there is no secret.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use blindferry_device::spawn::spawn;
-use blindferry_front::store::redb::{Redb, Transaction};
-use blindferry_handle::packet::{Packet, PacketSocket};
-use blindferry_proto::bounded::{Text, decode, encode};
-use blindferry_proto::credential::{ClientAuthentication, Kind, OauthClient};
-use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest, Table};
+use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::credential::{CredentialSettings, Kind, OauthClient};
+use blindferry_proto::front::{FromFront, StoreReply, Table};
 use blindferry_proto::identifier::{RequestId, WorkerKey};
-use blindferry_proto::limits::MAX_PACKET;
-use blindferry_proto::refusal::RefusalCode;
+use blindferry_proto::operator::Approvee;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
-use blindferry_proto::session::{Answer, Ask, BrokerRequest, ProcessFacts, Redeem, WorkerConstraint};
-use blindferry_tests::account::ENCLAVE;
-use blindferry_tests::attack::{forms, search};
+use blindferry_proto::session::{Answer, Ask, BrokerRequest, Parcelled, ProcessFacts, Redeem, WorkerConstraint};
+use blindferry_session::client::ConnectError;
 use blindferry_tests::fleet::{Fleet, HOST, OPERATOR, Plan};
-use blindferry_tests::operator::{Operator, settings};
+use blindferry_tests::operator::{Operator, oauth_client, settings};
 use blindferry_tests::peer::Peer;
-use blindferry_tests::process::{Running, eventually, within};
-use blindferry_tests::program::ours;
-use command_fds::{CommandFdExt, FdMapping};
-use rcgen::{CertificateParams, KeyPair};
-use std::fs::File;
-use std::io::{Read, Write};
+use blindferry_tests::process::eventually;
+use blindferry_tests::taken_front::{Dialler, TakenFront, contents_of};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::pipe::pipe;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::fs::{self, File};
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Stdio};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
-const SECRET: &str = "client-secret-that-no-front-may-see-5d10";
-
-/// What the front does when it should answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Malice {
-    /// Nothing bad.
-    None,
-    /// For a master it gives another record of the store.
-    SwapMasters,
-    /// It says that there are no masters.
-    HideMasters,
-    /// It dials a server of its own.
-    OwnServer,
-    /// It gives the vault a connection to the vault.
-    ToItself,
-    /// It answers a dial with what is no connection.
-    NoConnection,
-}
-
-struct TakenFront {
-    socket: Arc<PacketSocket>,
-    listen: SocketAddr,
-    vault: Running,
-    device: Child,
-    malice: Arc<Mutex<Malice>>,
-    /// Everything that came from the vault, and over what it was made to dial.
-    seen: Arc<Mutex<Vec<u8>>>,
-}
-
-impl TakenFront {
-    fn start(fleet: &Fleet) -> Self {
-        let (device, for_vault) =
-            spawn(&ours("blindferry-device"), &fleet.enclave.tpm.tcti(), &fleet.enclave.tpm.pins()).unwrap();
-        let (front, vault_end) = PacketSocket::pair().unwrap();
-        let mut command = ENCLAVE.command(&ours("blindferry-vault"));
-        let fds = [(3, vault_end.into_fd()), (4, for_vault.into_fd())];
-        let fds = fds.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
-        command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).fd_mappings(fds.into()).unwrap();
-        let vault = Running::start(command, &fleet.enclave.log_file());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let taken = Self {
-            socket: Arc::new(front),
-            listen: listener.local_addr().unwrap(),
-            vault,
-            device,
-            malice: Arc::new(Mutex::new(Malice::None)),
-            seen: Arc::default(),
-        };
-        taken.answer(Redb::open(&fleet.enclave.store()).unwrap());
-        let socket = Arc::clone(&taken.socket);
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                connection.set_nonblocking(true).unwrap();
-                hand(&socket, &FromFront::Accepted { from: Text::cut("the test") }, &[connection.as_fd()]);
-            }
-        });
-        taken
-    }
-
-    /// Answers the vault until it is gone.
-    fn answer(&self, mut store: Redb) {
-        let (socket, malice, seen) = (Arc::clone(&self.socket), Arc::clone(&self.malice), Arc::clone(&self.seen));
-        thread::spawn(move || {
-            while let Ok(Packet { bytes, .. }) = socket.receive() {
-                seen.lock().unwrap().extend_from_slice(&bytes);
-                let malice = *malice.lock().unwrap();
-                match decode(&bytes, MAX_PACKET).unwrap() {
-                    FromVault::Store { id, request } => {
-                        let reply = lie(malice, &mut store, request);
-                        hand(&socket, &FromFront::Stored { id, reply }, &[]);
-                    }
-                    FromVault::Dial { id, .. } => dial(malice, &socket, id, &seen),
-                    FromVault::Condition(_) | FromVault::Publish { .. } | FromVault::Failed(_) => {}
-                }
-            }
-        });
-    }
-
-    fn turn(&self, malice: Malice) {
-        *self.malice.lock().unwrap() = malice;
-    }
-
-    fn peer(&self, fleet: &Fleet, role: Role) -> Peer {
-        let (tpm, name) = match role {
-            Role::Operator => (&fleet.operator_tpm, OPERATOR),
-            _ => (&fleet.host.tpm, HOST),
-        };
-        // It is not ready at once, and closes what comes before.
-        eventually("a session", || Peer::connect(tpm, role, name, &fleet.enclave.reference, self.listen).ok())
-    }
-
-    fn saw_nothing(&self) {
-        let seen = self.seen.lock().unwrap();
-        assert!(!seen.is_empty());
-        let found = search(&seen, &[forms(SECRET.as_bytes())], "what the front saw");
-        assert!(found.is_empty(), "{found:?}");
-    }
-}
-
-impl Drop for TakenFront {
-    fn drop(&mut self) {
-        self.vault.kill();
-        let _gone = self.device.kill();
-        let _reaped = self.device.wait();
-    }
-}
+const MASTER: &str = "sk-live-that-the-front-must-not-see-0d51";
+const OTHER: &str = "sk-live-that-came-before-it-and-was-replaced";
+const SECRET: &str = "an-oauth-client-secret-for-another-server";
 
 #[test]
-fn a_front_that_lies_about_upstreams_and_records_learns_no_secret_and_nothing_is_minted() {
-    let Some(fleet) = made() else { return };
-    let front = TakenFront::start(&fleet);
-    let operator = Operator(front.peer(&fleet, Role::Operator));
-    operator.put("oauth", settings(client_of_a_real_upstream()), SECRET.as_bytes());
-    operator.put("other", settings(Kind::Release), b"another record to be swapped with");
-    operator.approve(HOST, blindferry_proto::operator::Approvee::Ek(fleet.host.tpm.ek()));
-    let broker = front.peer(&fleet, Role::Broker);
-
-    let mut number = 0;
-    for malice in [Malice::OwnServer, Malice::ToItself, Malice::NoConnection, Malice::SwapMasters, Malice::HideMasters]
-    {
-        front.turn(Malice::None);
-        // Where records are hidden, there is not even a grant.
-        let Ok(Answer::Granted(granted)) = broker.ask_as_broker(BrokerRequest::Ask(ask())) else { panic!("no grant") };
-        front.turn(malice);
-        number += 1;
-        let redeem = Redeem {
-            grant: granted.grant,
-            request: RequestId([number; 16]),
-            worker_key: WorkerKey([9; 32]),
-            worker: process(),
-        };
-        let refused = broker.ask_as_broker(BrokerRequest::Redeem(redeem)).unwrap_err();
-        let expected: &[RefusalCode] = match malice {
-            Malice::SwapMasters | Malice::HideMasters => &[RefusalCode::Store],
-            _ => &[RefusalCode::Upstream],
-        };
-        assert!(expected.contains(&refused.code), "{malice:?}: {refused}");
-        front.turn(Malice::None);
-        front.saw_nothing();
-    }
-}
-
-#[test]
-fn a_front_that_hands_over_what_is_no_message_ends_the_vault_and_not_its_secrets() {
-    let Some(fleet) = made() else { return };
-    let no_descriptor: [BorrowedFd<'_>; 0] = [];
-    let null = File::open("/dev/null").unwrap();
-    let accepted = encode(&FromFront::Accepted { from: Text::cut("x") }, MAX_PACKET).unwrap();
-    let unasked = encode(&FromFront::Stored { id: 77, reply: StoreReply::Committed }, MAX_PACKET).unwrap();
-    let garbage = vec![0xff; 512];
-    let cases: [(&str, &[u8], Vec<BorrowedFd<'_>>, bool); 5] = [
-        ("garbage", &garbage, no_descriptor.to_vec(), true),
-        ("a connection without one", &accepted, Vec::new(), true),
-        ("two connections in one", &accepted, vec![null.as_fd(), null.as_fd()], true),
-        ("a file for a connection", &accepted, vec![null.as_fd()], false),
-        ("an answer that nobody asked for", &unasked, Vec::new(), false),
+fn what_breaks_the_protocol_ends_the_vault_with_a_line_that_says_why() {
+    let Some(fleet) = initialised() else { return };
+    let connection = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let fd = connection.as_fd();
+    let accepted = FromFront::Accepted { from: Text::cut("x") };
+    let stored = FromFront::Stored { id: 1, reply: StoreReply::Committed };
+    let breaks: [(&str, Breach<'_>); 6] = [
+        ("not a message", &|front| assert!(front.send(&[0xff; 64], &[]))),
+        ("not a message", &|front| assert!(front.send(&[0xff; 128 * 1024], &[]))),
+        ("descriptors", &|front| assert!(front.tell(&accepted, &[]))),
+        ("descriptors", &|front| assert!(front.tell(&accepted, &[fd, fd]))),
+        ("descriptors", &|front| assert!(front.tell(&stored, &[fd]))),
+        ("descriptors", &|front| assert!(front.tell(&FromFront::Dialled { id: 1 }, &[]))),
     ];
-    for (name, bytes, descriptors, ends) in cases {
-        let mut front = TakenFront::start(&fleet);
-        let session = front.peer(&fleet, Role::Operator);
-        front.socket.send(bytes, &descriptors).unwrap();
-        let ended = within(Duration::from_secs(if ends { 10 } else { 1 }), || front.vault.ended());
-        assert_eq!(ended.is_some(), ends, "{name}: {ended:?}");
-        assert!(ends || session.over().is_none(), "{name} is nobody else's business");
-        front.saw_nothing();
-        drop(front);
-        // The store's file is free again when its thread is gone.
-        eventually("the store", || Redb::open(&fleet.enclave.store()).ok().map(drop));
+    for (why, does) in breaks {
+        let mut front = TakenFront::start(&fleet.enclave, contents_of(&fleet.enclave.store()));
+        front.wait_until_ready();
+        does(&front);
+        let log = front.wait_for_end();
+        assert!(log.lines().any(|line| line.starts_with("blindferry-vault: ") && line.contains(why)), "{why}: {log}");
     }
 }
 
-fn made() -> Option<Fleet> {
+#[test]
+fn the_honest_are_served_past_everything_that_is_no_connection_and_nothing_is_seen() {
+    let Some(fleet) = initialised() else { return };
+    let (mut front, operator, broker) = serving(&fleet);
+    let grant = granted(&broker, "api");
+    assert!(redeemed(&broker, &grant).is_ok());
+
+    // Answers to questions that nobody asked.
+    for id in [0, 1, 77, u64::MAX] {
+        front.tell(&FromFront::Stored { id, reply: StoreReply::Got(None) }, &[]);
+        front.tell(&FromFront::NotDialled { id, why: Text::cut("never asked") }, &[]);
+        front.tell(&FromFront::Dialled { id }, &[TcpStream::connect(front.address).unwrap().as_fd()]);
+    }
+    // What was accepted is none.
+    let (reading, writing) = pipe().unwrap();
+    let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let twice = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+    let fds = [reading.as_fd(), writing.as_fd(), listening.as_fd(), null.as_fd(), twice.as_fd(), twice.as_fd()];
+    for fd in fds {
+        assert!(front.tell(&FromFront::Accepted { from: Text::cut("nowhere") }, &[fd]));
+    }
+    assert!(redeemed(&broker, &granted(&broker, "api")).is_ok());
+    assert_eq!(operator.status().leases, 2);
+
+    // A flood of connections that say nothing.
+    let before = resident(front.vault());
+    for _ in 0..FLOOD {
+        let silent = TcpStream::connect(listening.local_addr().unwrap()).unwrap();
+        let (_client, _) = listening.accept().unwrap();
+        assert!(front.tell(&FromFront::Accepted { from: Text::cut("many") }, &[silent.as_fd()]));
+    }
+    assert!(redeemed(&broker, &granted(&broker, "api")).is_ok());
+    let grown = resident(front.vault()).saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB more after a flood");
+    eventually("a place for the honest", || fleet_peer(&fleet, &front, Role::Operator, OPERATOR).ok());
+
+    front.wait_until_ready();
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn a_store_that_lies_to_a_running_vault_costs_a_refusal_and_is_an_alarm() {
+    let Some(fleet) = initialised() else { return };
+    let (front, operator, broker) = serving(&fleet);
+    let honest = front.contents();
+    let of = |name: &str| {
+        let masters = honest.keys().filter(|(table, _)| *table == Table::Masters);
+        masters.into_iter().find(|(_, key)| String::from_utf8_lossy(key).contains(name)).unwrap().clone()
+    };
+    let (api, second) = (of("api"), of("second"));
+    let mut replaced = honest.clone();
+    replaced.insert(api.clone(), honest[&second].clone());
+    let mut omitted = honest.clone();
+    omitted.remove(&api);
+    let mut changed = honest.clone();
+    changed.get_mut(&api).unwrap()[40] ^= 1;
+    for (what, contents) in [("swapped", replaced), ("omitted", omitted), ("changed", changed)] {
+        front.replace(contents);
+        let alarms = front.log().matches("ALARM").count();
+        let refused = ask(&broker, "api").and_then(|grant| redeemed(&broker, &grant).map(|_| ())).unwrap_err();
+        assert_eq!(refused.code, RefusalCode::Store, "{what}");
+        assert!(front.log().matches("ALARM").count() > alarms, "{what}: {}", front.log());
+        let audit =
+            front.contents().into_iter().filter(|((table, _), _)| matches!(table, Table::Audit | Table::Manifest));
+        let mut mended = honest.clone();
+        mended.extend(audit);
+        front.replace(mended);
+        redeemed(&broker, &granted(&broker, "api")).unwrap_or_else(|refusal| panic!("{what}: {refusal}"));
+    }
+    // An older value under its own name: before the operator replaced it.
+    let older = front.contents()[&api].clone();
+    operator.ask(remove("api")).unwrap();
+    operator.put("api", settings(Kind::Release), OTHER.as_bytes());
+    let mut replayed = front.contents();
+    replayed.insert(api, older);
+    front.replace(replayed);
+    let refused = ask(&broker, "api").and_then(|grant| redeemed(&broker, &grant).map(|_| ())).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::Store);
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn a_dial_that_ends_at_the_attacker_gives_him_no_secret() {
+    let Some(fleet) = initialised() else { return };
+    let (front, operator, broker) = serving(&fleet);
+    let (attacker, heard) = attackers_server();
+    let elsewhere = OauthClient {
+        token_url: Text::new("https://login.example.org/token").unwrap(),
+        revocation_url: None,
+        ..client_of(attacker)
+    };
+    let long = CredentialSettings { ..settings(Kind::OauthClient(elsewhere)) };
+    operator.put("oauth", long, SECRET.as_bytes());
+    let listening = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let same = Arc::new(TcpStream::connect(attacker).unwrap());
+    let itself = front.address;
+    let dials: [(&str, Dialler); 6] = [
+        ("the vault itself", Box::new(move || Some(TcpStream::connect(itself).unwrap().into()))),
+        ("his server", Box::new(move || Some(TcpStream::connect(attacker).unwrap().into()))),
+        ("a pipe", Box::new(|| Some(pipe().unwrap().1))),
+        ("a listener", Box::new(move || Some(listening.as_fd().try_clone_to_owned().unwrap()))),
+        ("one socket", Box::new(move || Some(same.as_fd().try_clone_to_owned().unwrap()))),
+        ("nothing", Box::new(|| None)),
+    ];
+    for (what, dialler) in dials {
+        front.answer_dials(dialler);
+        // One socket for two dials is something else than for one.
+        for _ in 0..if what == "one socket" { 2 } else { 1 } {
+            let refused = redeemed(&broker, &granted(&broker, "oauth")).unwrap_err();
+            assert!(matches!(refused.code, RefusalCode::Upstream | RefusalCode::NotReady), "{what}: {refused}");
+        }
+        assert!(redeemed(&broker, &granted(&broker, "api")).is_ok(), "{what}");
+    }
+    let heard = heard.lock().unwrap();
+    assert!(heard.connections > 0 && heard.plain.is_empty(), "{} bytes reached him", heard.plain.len());
+    assert_nothing_seen(&front, &fleet);
+}
+
+#[test]
+fn neither_a_tpm_of_his_own_nor_a_forged_grant_gets_him_anything() {
+    let Some(fleet) = initialised() else { return };
+    let old_grant = {
+        let (_front, _operator, broker) = serving(&fleet);
+        granted(&broker, "api")
+    };
+    let (front, _operator, broker) = serving(&fleet);
+    // The host's TPM is known, under another name and for another role.
+    for (role, name) in [(Role::Operator, "attacker"), (Role::Operator, OPERATOR), (Role::Operator, HOST)] {
+        let own = Peer::connect(&fleet.host.tpm, role, name, &fleet.enclave.reference, front.address);
+        let Err(refused) = own else { panic!("{name} got a session as {role:?}") };
+        if name == "attacker" {
+            assert_eq!(refusal_of(&refused).map(|refusal| refusal.code), Some(RefusalCode::HostPending), "{refused:?}");
+        }
+    }
+    assert!(front.log().contains("ALARM") && front.log().contains("IdentityChanged"), "{}", front.log());
+
+    let good = granted(&broker, "api");
+    let mut flipped = good.as_slice().to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let forged = [vec![0; good.as_slice().len()], vec![7; 1024], vec![1], flipped, old_grant.as_slice().to_vec()];
+    for grant in forged {
+        let refused = redeemed(&broker, &Bytes::new(grant).unwrap()).unwrap_err();
+        assert!(!matches!(refused.code, RefusalCode::Internal), "{refused}");
+    }
+    assert!(redeemed(&broker, &good).is_ok());
+    assert_nothing_seen(&front, &fleet);
+}
+
+/// A fleet that was initialised, and is served by nobody.
+fn initialised() -> Option<Fleet> {
     let plan = Plan::default();
     let mut fleet = Fleet::set_up(&plan)?;
     fleet.init(&plan);
     Some(fleet)
 }
 
-fn lie(malice: Malice, store: &mut Redb, request: StoreRequest) -> StoreReply {
-    match (malice, request) {
-        (Malice::SwapMasters, StoreRequest::Get { table: Table::Masters, key }) => {
-            let all = store.list(Table::Masters, None, 8);
-            let StoreReply::Page(page) = all else { panic!("no page: {all:?}") };
-            StoreReply::Got(page.into_iter().find(|(found, _)| *found != key).map(|(_, value)| value))
-        }
-        (Malice::HideMasters, StoreRequest::Get { table: Table::Masters, .. }) => StoreReply::Got(None),
-        (_, request) => honest(store, request),
+/// The vault behind a taken front, an operator who has stored masters, and a host.
+fn serving(fleet: &Fleet) -> (TakenFront, Operator, Peer) {
+    let mut front = TakenFront::start(&fleet.enclave, contents_of(&fleet.enclave.store()));
+    front.wait_until_ready();
+    let operator = Operator(fleet_peer(fleet, &front, Role::Operator, OPERATOR).unwrap());
+    operator.put("api", settings(Kind::Release), MASTER.as_bytes());
+    operator.put("second", settings(Kind::Release), OTHER.as_bytes());
+    operator.approve(HOST, Approvee::Ek(fleet.host.tpm.ek()));
+    let broker = fleet_peer(fleet, &front, Role::Broker, HOST).unwrap();
+    (front, operator, broker)
+}
+
+fn fleet_peer(fleet: &Fleet, front: &TakenFront, role: Role, name: &str) -> Result<Peer, ConnectError> {
+    let tpm = if role == Role::Operator { &fleet.operator_tpm } else { &fleet.host.tpm };
+    Peer::connect(tpm, role, name, &fleet.enclave.reference, front.address)
+}
+
+fn ask(broker: &Peer, credential: &str) -> Result<Grant, Refusal> {
+    let ask = Ask {
+        credential: credential.parse().unwrap(),
+        audience: None,
+        worker: WorkerConstraint::default(),
+        parent: PROCESS,
+    };
+    match broker.ask_as_broker(BrokerRequest::Ask(ask))? {
+        Answer::Granted(granted) => Ok(granted.grant),
+        other => panic!("not a grant: {other:?}"),
     }
 }
 
-fn honest(store: &mut Redb, request: StoreRequest) -> StoreReply {
-    match request {
-        StoreRequest::Get { table, key } => store.get(table, &key),
-        StoreRequest::List { table, after, most } => store.list(table, after.as_ref(), most),
-        StoreRequest::Last { table } => store.last(table),
-        StoreRequest::Commit { operations } => {
-            store.commit_group(&[Transaction::new(operations).unwrap()]).pop().unwrap()
-        }
+fn granted(broker: &Peer, credential: &str) -> Grant {
+    ask(broker, credential).unwrap()
+}
+
+fn redeemed(broker: &Peer, grant: &Grant) -> Result<Parcelled, Refusal> {
+    let redeem = Redeem {
+        grant: grant.clone(),
+        request: RequestId([3; RequestId::LEN]),
+        worker_key: WorkerKey([9; 32]),
+        worker: PROCESS,
+    };
+    match broker.ask_as_broker(BrokerRequest::Redeem(redeem))? {
+        Answer::Parcelled(parcelled) => Ok(parcelled),
+        other => panic!("not a parcel: {other:?}"),
     }
 }
 
-fn dial(malice: Malice, socket: &PacketSocket, id: u64, seen: &Arc<Mutex<Vec<u8>>>) {
-    let (near, far) = tcp_pair();
-    match malice {
-        Malice::ToItself => {
-            hand(socket, &FromFront::Accepted { from: Text::cut("itself") }, &[far.as_fd()]);
-            hand(socket, &FromFront::Dialled { id }, &[near.as_fd()]);
-        }
-        Malice::NoConnection => {
-            let null: OwnedFd = File::open("/dev/null").unwrap().into();
-            hand(socket, &FromFront::Dialled { id }, &[null.as_fd()]);
-        }
-        _ => {
-            hand(socket, &FromFront::Dialled { id }, &[near.as_fd()]);
-            let seen = Arc::clone(seen);
-            thread::spawn(move || listen_in(far, &seen));
-        }
+fn remove(name: &str) -> blindferry_proto::operator::OperatorRequest {
+    blindferry_proto::operator::OperatorRequest::Remove { name: name.parse().unwrap() }
+}
+
+fn client_of(server: SocketAddr) -> OauthClient {
+    match oauth_client(server) {
+        Kind::OauthClient(client) => client,
+        other => panic!("{other:?}"),
     }
 }
 
-/// Takes what comes, and answers as if there were no TLS.
-fn listen_in(mut connection: TcpStream, seen: &Mutex<Vec<u8>>) {
-    connection.set_nonblocking(false).unwrap();
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = connection.read(&mut buffer) {
-        seen.lock().unwrap().extend_from_slice(buffer.get(..length).unwrap());
-        if connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
-            break;
-        }
+fn refusal_of(error: &ConnectError) -> Option<&Refusal> {
+    match error {
+        ConnectError::Refused { refusal, .. } => Some(refusal),
+        _ => None,
     }
 }
 
-fn tcp_pair() -> (TcpStream, TcpStream) {
+/// Searches packets, store and connections; and shows that the search finds what is there.
+fn assert_nothing_seen(front: &TakenFront, fleet: &Fleet) {
+    for needle in [MASTER, OTHER, SECRET, fleet.enclave.recovery.as_str()] {
+        assert!(needle.len() > 16 && !front.has_seen(needle.as_bytes()), "{needle} was seen");
+    }
+    // Names go by in the clear only where the protocol says so: the address of a connection.
+    assert!(front.has_seen(b"ledger_entries"), "the figures that the vault shows are seen");
+    front.plant(MASTER.as_bytes());
+    assert!(front.has_seen(MASTER.as_bytes()), "a search that finds nothing shows nothing");
+    let mut plain = front.contents();
+    plain.insert((Table::Masters, b"plain".to_vec()), SECRET.as_bytes().to_vec());
+    front.replace(plain);
+    assert!(front.has_seen(SECRET.as_bytes()), "nor one that does not look into the store");
+}
+
+/// KiB of memory that a process has now.
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// What an attacker's server was told.
+#[derive(Debug, Default)]
+struct Heard {
+    connections: usize,
+    plain: Vec<u8>,
+}
+
+/// A TLS server with the right name in a certificate that nobody vouches for.
+fn attackers_server() -> (SocketAddr, Arc<Mutex<Heard>>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["login.example.org".to_owned()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let config = Arc::new(config);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let far = listener.accept().unwrap().0;
-    for end in [&near, &far] {
-        end.set_nonblocking(true).unwrap();
-    }
-    (near, far)
+    let address = listener.local_addr().unwrap();
+    let heard: Arc<Mutex<Heard>> = Arc::default();
+    let keeping = Arc::clone(&heard);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (config, keeping) = (Arc::clone(&config), Arc::clone(&keeping));
+            thread::spawn(move || {
+                keeping.lock().unwrap().connections += 1;
+                let server = rustls::ServerConnection::new(config).unwrap();
+                let mut plain = Vec::new();
+                let _refused = rustls::StreamOwned::new(server, stream).read_to_end(&mut plain);
+                keeping.lock().unwrap().plain.extend(plain);
+            });
+        }
+    });
+    (address, heard)
 }
 
-fn hand(socket: &PacketSocket, message: &FromFront, descriptors: &[BorrowedFd<'_>]) {
-    // A vault that is gone is what some tests are about.
-    let _gone = socket.send(&encode(message, MAX_PACKET).unwrap(), descriptors);
-}
+/// Something that a front in good order never does.
+type Breach<'a> = &'a dyn Fn(&TakenFront);
+type Grant = Bytes<{ blindferry_proto::limits::MAX_GRANT }>;
 
-/// Over TLS, by a certificate of its own.
-fn client_of_a_real_upstream() -> Kind {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["login.example.org".to_owned()]).unwrap().self_signed(&key).unwrap();
-    Kind::OauthClient(OauthClient {
-        token_url: Text::cut("https://login.example.org/token"),
-        revocation_url: None,
-        client_id: Text::cut("blindferry"),
-        authentication: ClientAuthentication::ClientSecretPost,
-        scope: None,
-        resource: None,
-        trust: Some(Text::new(certificate.pem()).unwrap()),
-    })
-}
-
-fn ask() -> Ask {
-    Ask { credential: "oauth".parse().unwrap(), audience: None, worker: WorkerConstraint::default(), parent: process() }
-}
-
-fn process() -> ProcessFacts {
-    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None }
-}
+const PROCESS: ProcessFacts = ProcessFacts { uid: 1000, gid: 1000, pid: 4711, executable: None };
+/// More than wait for a place at once, many times.
+const FLOOD: usize = 3000;

@@ -1,299 +1,349 @@
-//! Does the house keep its own rules: who depends on whom, where `unsafe` is, which types are mute, which tests exist?
+//! Is the house itself in order: who may depend on whom, where `unsafe` is, what documents and lints promise?
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use blindferry_tests::sources::{Source, TypeDefinition, file, files, has_word, root, rust};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn each_crate_depends_on_what_the_architecture_allows_and_on_nothing_else() {
-    let workspace = Workspace::read();
-    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let rows = table(&text, "| crate | ours | never |");
-    let named: BTreeSet<&str> = rows.iter().map(|row| row[0].as_str()).collect();
-    let there: BTreeSet<&str> =
-        workspace.directories.values().map(String::as_str).filter(|path| *path != "tests").collect();
-    assert_eq!(named, there, "the table has a row for each crate");
-    for row in &rows {
-        let [directory, ours, never] = row.as_slice() else { continue };
-        let package = workspace.package_in(directory);
-        let allowed: BTreeSet<&str> = list(ours).collect();
-        let found: BTreeSet<&str> = workspace.own_dependencies(package).collect();
-        assert_eq!(found, allowed, "{directory} may depend on exactly these of ours");
-        let tree = workspace.tree(package);
-        for forbidden in list(never) {
-            let bad: Vec<&String> = tree
-                .iter()
-                .filter(|name| *name == forbidden || name.starts_with(&format!("{forbidden}-sys")))
-                .collect();
-            assert!(bad.is_empty(), "{directory} has {bad:?} in its tree");
+fn each_package_depends_on_what_the_table_says_and_on_nothing_that_it_forbids() {
+    let packages = packages();
+    let table = dependency_table();
+    let listed: BTreeSet<&str> = table.keys().map(String::as_str).chain(["tests"]).collect();
+    assert_eq!(listed, packages.keys().map(String::as_str).collect(), "the table lists the workspace");
+    for (folder, row) in &table {
+        let package = &packages[folder];
+        assert_eq!(package.ours, row.ours, "what {folder} names of ours");
+        let tree = tree(&package.name);
+        for never in &row.never {
+            assert!(!is_in(&tree, never), "{folder} has {never} in its tree");
         }
     }
 }
 
 #[test]
-fn libtss2_openssl_and_axum_are_in_one_process_each() {
-    let workspace = Workspace::read();
-    for (dependency, only) in [("tss-esapi", "attest/device/tpm"), ("axum", "enclave/front"), ("redb", "enclave/front")]
-    {
-        // The tests link the front's store, to play a front that lies about it.
-        for (package, directory) in workspace.directories.iter().filter(|(_, directory)| *directory != "tests") {
-            let is_there = workspace.tree(package).contains(dependency);
-            assert_eq!(is_there, directory == only, "{dependency} in {directory}");
+fn what_is_dangerous_in_a_tree_is_in_few_trees() {
+    // Independent of the table, so that a row that was loosened with its package is noticed.
+    let only: [(&str, &[&str]); 5] = [
+        ("tss-esapi", &["attest/device/tpm"]),
+        ("axum", &["enclave/front"]),
+        ("redb", &["enclave/front"]),
+        ("cedar-policy", &["enclave/vault"]),
+        ("openssl", &[]),
+    ];
+    let without_runtime = ["proto", "proto/handle", "attest", "host/worker", "host/parent", "host/launch"];
+    for (folder, package) in packages().into_iter().filter(|(folder, _)| folder != "tests") {
+        let tree = tree(&package.name);
+        for (name, allowed) in only {
+            assert_eq!(is_in(&tree, name), allowed.contains(&folder.as_str()), "{name} under {folder}");
         }
-    }
-    for package in workspace.directories.keys() {
-        for foreign in ["openssl", "openssl-sys", "native-tls", "aws-lc-rs"] {
-            assert!(!workspace.tree(package).contains(foreign), "{foreign} in {package}");
-        }
+        assert!(!(without_runtime.contains(&folder.as_str()) && is_in(&tree, "tokio")), "tokio under {folder}");
+        assert!(!tree.contains("blindferry-tests"), "{folder} depends on its tests");
     }
 }
 
 #[test]
-fn unsafe_has_one_address() {
-    for (path, text) in sources() {
-        let is_handle = path.starts_with("proto/handle");
-        let uses = text.lines().filter(|line| {
-            let code = line.split("//").next().unwrap_or_default();
-            ["{", "fn", "impl", "extern"].iter().any(|next| code.contains(&format!("{} {next}", "unsafe")))
-        });
-        assert!(is_handle || uses.count() == 0, "{} holds unsafe code", path.display());
-        assert!(is_handle || !text.contains(&format!("({}_code", "unsafe")), "{}", path.display());
+fn unsafe_code_is_in_one_crate() {
+    for folder in packages().into_keys() {
+        let manifest: toml::Table = file(&format!("{folder}/Cargo.toml")).text.parse().unwrap();
+        let inherits = manifest["lints"].get("workspace").is_some_and(|inherited| inherited.as_bool() == Some(true));
+        assert_eq!(inherits, folder != "proto/handle", "the lints of {folder}");
     }
-    for manifest in files("Cargo.toml") {
-        let text = fs::read_to_string(root().join(&manifest)).unwrap();
-        if !manifest.starts_with("proto/handle") && text.contains("[package]") {
-            let lints = text.contains("[lints]\nworkspace = true");
-            assert!(lints, "{} does not take the workspace's lints, which forbid unsafe code", manifest.display());
-        }
+    let workspace: toml::Table = file("Cargo.toml").text.parse().unwrap();
+    assert_eq!(workspace["workspace"]["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+    let has = |source: &Source| source.code().any(|line| words.iter().any(|word| line.contains(word)));
+    let (inside, outside): (Vec<Source>, Vec<Source>) = rust()
+        .into_iter()
+        .filter(|source| source.path != "tests/house.rs")
+        .partition(|s| s.path.starts_with("proto/handle/"));
+    assert!(inside.iter().any(has), "the search finds what there is");
+    for source in outside {
+        assert!(!has(&source), "{} has unsafe code", source.path);
     }
 }
 
-/// Types that hold plaintext or keys, wherever they are: none may be printed, copied or serialised by derivation.
-const MUTE: &[&str] = &[
-    "SecretBytes",
-    "SharedSecret",
-    "Token",
-    "KeyEncryptionKey",
-    "PolicyAuthority",
-    "RecoveryKey",
-    "RecordKey",
-    "ParcelKeyPair",
-    "DepositKeyPair",
-    "KeyPair",
-    "GrantKeys",
-    "Master",
-    "MasterCache",
-    "Signer",
-    "Leased",
-    "Worker",
-];
-
-/// Where a key or a token might lie outside secret pages.
-const RAW: &[&str] = &["[u8", "Vec<u8", "Zeroizing", "Box<[", "PrivateKey", ": String"];
+#[test]
+fn each_threat_and_each_promise_names_a_test_that_exists() {
+    let sources: BTreeMap<String, Source> = rust().into_iter().map(|source| (source.path.clone(), source)).collect();
+    let exists = |(path, name): &(String, String)| sources.get(path).is_some_and(|source| source.has_test(name));
+    let mut promises = BTreeSet::new();
+    let mut rows = 0;
+    for cells in rows_of(&file("docs/threats.md").text, "| threat | defence | test |") {
+        rows += 1;
+        let [threat, _, tests] = cells.as_slice() else { panic!("a row of {} cells: {cells:?}", cells.len()) };
+        let named = tests_named_in(tests);
+        assert!(!named.is_empty(), "no test keeps: {threat}");
+        let missing: Vec<_> = named.iter().filter(|test| !exists(test)).collect();
+        assert!(missing.is_empty(), "{missing:?} of: {threat}");
+        promises.extend(threat.split_once(". ").and_then(|(number, _)| number.parse::<u8>().ok()));
+    }
+    assert!(rows > 60, "{rows} rows were found");
+    assert_eq!(promises, (1..=10).collect(), "each promise has a row");
+    let [made_up, no_test] =
+        ["a_test_that_nobody_wrote", "tree"].map(|name| ("tests/house.rs".to_owned(), name.to_owned()));
+    assert!(!exists(&made_up) && !exists(&no_test), "a name that is none is noticed");
+}
 
 #[test]
-fn no_type_that_holds_plaintext_can_be_printed_copied_or_serialised() {
-    let mut seen = BTreeSet::new();
-    for (path, text) in sources() {
-        if !path.components().any(|part| part.as_os_str() == "src") {
-            continue;
-        }
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let lines: Vec<&str> = code.lines().map(str::trim).collect();
-        for (number, line) in lines.iter().enumerate() {
-            let Some(name) = defined(line) else { continue };
-            if !MUTE.contains(&name) {
-                continue;
-            }
-            seen.insert(name.to_owned());
-            let attributes =
-                lines[..number].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
-            for derived in attributes.filter(|line| line.starts_with("#[derive")) {
-                for banned in ["Clone", "Copy", "Serialize", "PartialEq", "Hash"] {
-                    assert!(!derived.contains(banned), "{}: {name} derives {banned}", path.display());
-                }
-                // Derived, it prints what the fields print; secret pages print that they are redacted.
-                let end = lines[number..].iter().position(|line| *line == "}" || line.ends_with(");")).unwrap_or(0);
-                let body = lines[number..=number + end].iter().filter(|line| !line.starts_with("public"));
-                let is_raw = body.into_iter().any(|line| RAW.iter().any(|raw| line.contains(raw)));
-                assert!(!derived.contains("Debug") || !is_raw, "{}: {name} prints bytes", path.display());
+fn what_holds_a_secret_is_neither_copied_nor_compared_nor_serialised_nor_printed() {
+    let mut crates: BTreeMap<String, Vec<(String, TypeDefinition)>> = BTreeMap::new();
+    for source in rust() {
+        let (krate, _) = source.path.split_once("/src/").unwrap_or(("", ""));
+        let types = source.types().into_iter().map(|one| (source.path.clone(), one));
+        crates.entry(krate.to_owned()).or_default().extend(types);
+    }
+    let mut holders = BTreeSet::new();
+    for types in crates.values() {
+        let mut secret: BTreeSet<String> = SECRET.iter().map(|name| (*name).to_owned()).collect();
+        loop {
+            let holds = |one: &TypeDefinition| secret.iter().any(|name| owns(&one.body, name));
+            let more: Vec<&String> = types.iter().filter(|(_, one)| holds(one)).map(|(_, one)| &one.name).collect();
+            let before = secret.len();
+            let found: Vec<String> = more.into_iter().cloned().collect();
+            secret.extend(found);
+            if secret.len() == before {
+                break;
             }
         }
-        for name in MUTE {
-            for banned in ["Clone", "Copy", "Display", "Serialize", "PartialEq"] {
-                let by_hand = format!("{banned} for {name} ");
-                assert!(!code.contains(&by_hand), "{}: {name} is {banned}", path.display());
+        for (path, one) in types.iter().filter(|(_, one)| secret.iter().any(|name| owns(&one.body, name))) {
+            holders.insert(one.name.clone());
+            let excused = |derive: &str| READ_INTO_SECRETS.contains(&one.name.as_str()) && derive == "Deserialize";
+            let forbidden: Vec<_> =
+                FORBIDDEN.iter().filter(|derive| one.derives.contains(**derive) && !excused(derive)).collect();
+            assert!(forbidden.is_empty(), "{path}: {} derives {forbidden:?}", one.name);
+            // Prints what it wipes.
+            let printed = owns(&one.body, "Zeroizing") && one.derives.contains("Debug");
+            assert!(!printed, "{path}: {} derives Debug", one.name);
+            for derive in FORBIDDEN.iter().filter(|derive| !excused(derive)) {
+                let by_hand = format!("{derive} for {}", one.name);
+                assert!(!file(path).production().contains(&by_hand), "{path}: {by_hand}");
             }
         }
     }
-    let gone: Vec<_> = MUTE.iter().filter(|name| !seen.contains(**name)).collect();
-    assert!(gone.is_empty(), "not there any more, so not looked at: {gone:?}");
+    for known in ["KeyEncryptionKey", "RecoveryKey", "RecordKey", "Token", "PolicyAuthority", "AccessToken"] {
+        assert!(holders.contains(known), "{known} is known to hold a secret; found {holders:?}");
+    }
 }
 
 #[test]
-fn every_test_that_the_threat_table_names_exists() {
-    let text = fs::read_to_string(root().join("docs/threats.md")).unwrap();
-    let rows = table(&text, "| threat | defence | test |");
-    assert!(rows.len() > 40, "{} rows", rows.len());
-    let promises: Vec<&str> = (1..=10)
-        .filter_map(|number| {
-            rows.iter().map(|row| row[0].as_str()).find(|threat| threat.starts_with(&format!("{number}. ")))
-        })
-        .collect();
-    assert_eq!(promises.len(), 10, "each promise is a row: {promises:?}");
-    for row in &rows {
-        let tests: Vec<&str> = row.last().unwrap().split('`').skip(1).step_by(2).collect();
-        assert!(!tests.is_empty(), "no test for: {}", row[0]);
-        for test in tests {
-            let (file, name) = test.split_once("::").unwrap_or((test, ""));
-            let source = fs::read_to_string(root().join(file)).unwrap_or_default();
-            assert!(is_a_test(&source, name), "{test} does not exist; it is to keep: {}", row[0]);
+fn the_lint_against_exposing_secrets_speaks_of_what_exists() {
+    // A path that leads nowhere would be accepted in silence.
+    let clippy: toml::Table = file("clippy.toml").text.parse().unwrap();
+    let listed = clippy["disallowed-methods"].as_array().unwrap().iter().map(|entry| entry["path"].as_str().unwrap());
+    let listed: BTreeSet<&str> = listed.collect();
+    assert!(listed.contains("blindferry_handle::secret::SecretBytes::expose"), "{listed:?}");
+    assert!(listed.contains("std::time::SystemTime::now"), "{listed:?}");
+    let secret = file("proto/handle/src/secret.rs");
+    assert!(secret.text.contains("pub struct SecretBytes") && secret.text.contains("pub fn expose(&self)"));
+    for folder in packages().into_keys() {
+        let manifest = file(&format!("{folder}/Cargo.toml")).text;
+        let denied =
+            manifest.contains("[lints]\nworkspace = true") || manifest.contains("disallowed_methods = \"deny\"");
+        assert!(denied, "{folder} may expose secrets unseen");
+    }
+    // And each exposure has its reason within sight.
+    for source in rust() {
+        let lines: Vec<&str> = source.production().lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(".expose()")) {
+            let above = &lines[at.saturating_sub(EXPECTED_WITHIN)..at];
+            let expected = above.iter().any(|line| line.contains("clippy::disallowed_methods"));
+            let documents = line.trim_start().starts_with("//");
+            assert!(expected || documents, "{}: {line}", source.path);
         }
     }
 }
 
 #[test]
-fn every_file_opens_with_its_one_job_and_no_file_is_called_after_none() {
+fn no_file_is_long_without_a_reason() {
+    let mut unexplained = Vec::new();
+    for source in rust() {
+        let lines = source.before_tests().lines().count();
+        let reason = LONG.iter().find(|(path, _)| *path == source.path);
+        match reason {
+            Some((path, reason)) => {
+                println!("{lines} lines: {path}: {reason}");
+                assert!(lines > LONGEST, "{path} is no longer long: take it off the list");
+            }
+            None if lines > LONGEST => unexplained.push(format!("{}: {lines} lines", source.path)),
+            None => {}
+        }
+    }
+    assert!(unexplained.is_empty(), "{unexplained:#?}");
+}
+
+#[test]
+fn each_file_opens_with_its_one_job_and_none_is_called_after_nothing() {
     let banned = ["utils", "common", "helpers", "types", "manager", "handler", "misc", "mod"];
-    for (path, text) in sources() {
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(!banned.contains(&name), "{}", path.display());
+    for source in rust() {
+        let name = Path::new(&source.path).file_stem().unwrap().to_str().unwrap();
+        assert!(!banned.contains(&name), "{}", source.path);
         // A `tests.rs` is the lower half of the file that names it.
-        assert!(name == "tests" || text.starts_with("//!"), "{} does not say what it is for", path.display());
+        assert!(name == "tests" || source.text.starts_with("//! "), "{} does not say what it is for", source.path);
     }
 }
 
-/// `#[test]`, or a test of tokio or proptest: an attribute above, or the macro around it; or a row in the list of a test
-/// that is its own harness.
-fn is_a_test(source: &str, name: &str) -> bool {
-    if source.contains(&format!("(\"{name}\", ")) {
-        return true;
+#[test]
+fn each_dependency_has_its_reason() {
+    let manifest = file("Cargo.toml").text;
+    let (_, section) = manifest.split_once("[workspace.dependencies]\n").unwrap();
+    let (section, _) = section.split_once("\n[").unwrap();
+    let dependencies = section.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
+    let foreign: Vec<&str> = dependencies.filter(|line| !line.contains("path = ")).collect();
+    assert!(foreign.len() > 40, "{} dependencies were found", foreign.len());
+    for line in foreign {
+        let reason = line.rsplit_once(" # ").map_or("", |(_, reason)| reason);
+        assert!(reason.len() > 3, "no reason: {line}");
     }
-    let Some(at) = source.find(&format!("fn {name}(")) else { return false };
-    let before: Vec<&str> = source[..at].lines().rev().take(8).collect();
-    before.iter().any(|line| line.contains("test]") || line.contains("test(")) || source.contains("proptest!")
-}
-
-fn defined(line: &str) -> Option<&str> {
-    let rest = line
-        .strip_prefix("pub ")
-        .or(line.strip_prefix("pub(crate) "))
-        .or(line.strip_prefix("pub(super) "))
-        .unwrap_or(line);
-    let rest = rest.strip_prefix("struct ").or(rest.strip_prefix("enum "))?;
-    rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
-}
-
-/// The rows of the tables with this head, as cells without backquotes around a whole.
-fn table(text: &str, head: &str) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    let mut inside = false;
-    for line in text.lines() {
-        inside = line == head || (inside && line.starts_with('|'));
-        if !inside || line == head || line.starts_with("|---") {
-            continue;
+    for folder in packages().into_keys() {
+        let manifest: toml::Table = file(&format!("{folder}/Cargo.toml")).text.parse().unwrap();
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for (name, how) in manifest.get(section).and_then(toml::Value::as_table).into_iter().flatten() {
+                let inherited = how.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+                assert!(inherited, "{folder} has its own version of {name}");
+            }
         }
-        let cells = line.trim_matches('|').split('|').map(str::trim);
-        rows.push(cells.map(str::to_owned).collect::<Vec<_>>());
     }
-    for row in &mut rows {
-        row[0] = row[0].trim_matches('`').to_owned();
+}
+
+#[test]
+fn nothing_speaks_of_the_machine_or_the_days_on_which_it_was_written() {
+    let elsewhere = [concat!("/wo", "rk/"), concat!("../sha", "red")];
+    let tracker = [concat!("sess", "ion "), concat!("iss", "ue ")];
+    let vectors = "attest/tests/judgement/real_evidence.rs";
+    let all = files(&[".rs", ".md", ".toml", ".py", ".sh", ".mjs", ".cedar", ".cedarschema", "/run", "/quickstart"]);
+    assert!(all.iter().any(|source| source.path == "deploy/quickstart") && all.iter().any(|s| s.path == "tests/run"));
+    for source in all.iter().filter(|source| source.path != vectors) {
+        for line in source.text.lines() {
+            // Part of a path below a directory of one's own, as in `"$state/work/…"`.
+            let own = line.contains(concat!("$state/wo", "rk/"));
+            let found: Vec<_> = elsewhere.iter().filter(|word| !own && line.contains(**word)).collect();
+            assert!(found.is_empty(), "{}: {line}", source.path);
+            let lower = line.to_lowercase();
+            for word in tracker {
+                let numbered = lower.match_indices(word).any(|(at, _)| {
+                    let number = lower[at + word.len()..].trim_start_matches('#');
+                    number.starts_with(|c: char| c.is_ascii_digit())
+                });
+                assert!(!numbered, "{}: {line}", source.path);
+            }
+        }
     }
-    rows
 }
 
-fn list(cell: &str) -> impl Iterator<Item = &str> {
-    cell.split(',').map(|one| one.trim().trim_matches('`')).filter(|one| !one.is_empty())
+/// A package of the workspace.
+#[derive(Debug)]
+struct Package {
+    name: String,
+    /// The folders of those of ours that it names, development dependencies aside.
+    ours: BTreeSet<String>,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+/// The workspace's packages by folder.
+fn packages() -> BTreeMap<String, Package> {
+    let metadata = cargo(&["metadata", "--format-version", "1", "--no-deps"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let folder = |path: &str| Path::new(path).strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let package = |package: &Value| {
+        let manifest = package["manifest_path"].as_str().unwrap();
+        let normal = package["dependencies"].as_array().unwrap().iter().filter(|one| one["kind"] != "dev");
+        let ours = normal.filter_map(|one| one["path"].as_str()).map(folder).collect();
+        let name = package["name"].as_str().unwrap().to_owned();
+        (folder(manifest.strip_suffix("/Cargo.toml").unwrap()), Package { name, ours })
+    };
+    metadata["packages"].as_array().unwrap().iter().map(package).collect()
 }
 
-fn sources() -> Vec<(PathBuf, String)> {
-    let rust = git(&["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]);
-    rust.lines()
-        .map(PathBuf::from)
-        .filter_map(|path| Some((path.clone(), fs::read_to_string(root().join(path)).ok()?)))
-        .collect()
+/// The names of everything under a package, built alone, development dependencies aside.
+fn tree(package: &str) -> BTreeSet<String> {
+    let tree = cargo(&["tree", "-p", package, "-e", "normal,build", "--prefix", "none", "--format", "{p}"]);
+    let names: BTreeSet<String> = tree.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    assert!(names.contains(package), "{tree}");
+    names
 }
 
-fn files(name: &str) -> Vec<PathBuf> {
-    git(&["ls-files", name, &format!("*/{name}")]).lines().map(PathBuf::from).collect()
+/// Whether a crate, or its half that binds the C library, is in a tree.
+fn is_in(tree: &BTreeSet<String>, name: &str) -> bool {
+    tree.contains(name) || tree.contains(&format!("{name}-sys"))
 }
 
-fn git(arguments: &[&str]) -> String {
-    let output = Command::new("git").args(arguments).current_dir(root()).output().unwrap();
-    assert!(output.status.success());
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args(["--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `cargo metadata` knows.
-struct Workspace {
-    /// Where each of our packages is, from the root.
-    directories: BTreeMap<String, String>,
-    /// Ordinary dependencies by package id; build scripts' and tests' aside.
-    edges: BTreeMap<String, BTreeSet<String>>,
-    names: BTreeMap<String, String>,
+/// A row of the dependency table.
+struct Row {
+    ours: BTreeSet<String>,
+    never: BTreeSet<String>,
 }
 
-impl Workspace {
-    fn read() -> Self {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", TARGET])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let data: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let packages = data["packages"].as_array().unwrap();
-        let names = packages.iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
-        let directories = packages.iter().filter(|package| package["source"].is_null()).map(|package| {
-            let manifest = PathBuf::from(text(&package["manifest_path"]));
-            let directory = manifest.parent().unwrap().strip_prefix(root().canonicalize().unwrap()).unwrap();
-            (text(&package["name"]), directory.to_str().unwrap().to_owned())
-        });
-        let edges = data["resolve"]["nodes"].as_array().unwrap().iter().map(|node| {
-            let ordinary = node["deps"].as_array().unwrap().iter().filter(|dependency| {
-                dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-            });
-            (text(&node["id"]), ordinary.map(|dependency| text(&dependency["pkg"])).collect())
-        });
-        Self { directories: directories.collect(), edges: edges.collect(), names }
-    }
-
-    fn package_in(&self, directory: &str) -> &str {
-        self.directories.iter().find(|(_, found)| *found == directory).unwrap().0
-    }
-
-    fn id(&self, package: &str) -> &str {
-        self.names.iter().find(|(_, name)| *name == package).unwrap().0
-    }
-
-    fn own_dependencies(&self, package: &str) -> impl Iterator<Item = &str> {
-        let direct = self.edges[self.id(package)].iter().map(|id| self.names[id].as_str());
-        direct.filter_map(|name| self.directories.get(name).map(String::as_str))
-    }
-
-    /// The names of all that a package is built from.
-    fn tree(&self, package: &str) -> BTreeSet<String> {
-        let mut seen = BTreeSet::new();
-        let mut waiting = vec![self.id(package).to_owned()];
-        while let Some(id) = waiting.pop() {
-            for next in &self.edges[&id] {
-                if seen.insert(next.clone()) {
-                    waiting.push(next.clone());
-                }
-            }
-        }
-        seen.iter().map(|id| self.names[id].clone()).collect()
-    }
+fn dependency_table() -> BTreeMap<String, Row> {
+    let rows = rows_of(&file("docs/architecture.md").text, "| crate | ours | never |");
+    let list = |cell: &str| -> BTreeSet<String> {
+        cell.split(", ").map(|name| name.trim_matches('`').to_owned()).filter(|name| !name.is_empty()).collect()
+    };
+    let row = |cells: Vec<String>| match cells.as_slice() {
+        [folder, ours, never] => (folder.trim_matches('`').to_owned(), Row { ours: list(ours), never: list(never) }),
+        other => panic!("a row of {} cells: {other:?}", other.len()),
+    };
+    rows.into_iter().map(row).collect()
 }
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The rows of all tables with this heading, as cells.
+fn rows_of(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut lines = text.lines();
+    let mut rows = Vec::new();
+    while lines.by_ref().any(|line| line == heading) {
+        let table = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+        rows.extend(table.map(|line| {
+            let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
+            inner.split('|').map(|cell| cell.trim().to_owned()).collect()
+        }));
+    }
+    assert!(!rows.is_empty(), "no table {heading}");
+    rows
+}
+
+/// What is named as `` `path.rs::name` ``.
+fn tests_named_in(cell: &str) -> Vec<(String, String)> {
+    let quoted = cell.split('`').skip(1).step_by(2);
+    let named = quoted.map(|test| test.split_once("::").unwrap_or_else(|| panic!("not a test: {test}")));
+    named.map(|(path, name)| (path.to_owned(), name.to_owned())).collect()
+}
+
+/// Whether a value of this type is in a type's body, and not merely lent to it or shared by it.
+fn owns(body: &str, name: &str) -> bool {
+    body.lines().any(|line| {
+        let owned = line.replace(&format!("Arc<{name}"), "").replace(&format!("Rc<{name}"), "");
+        // A variant of that name holds nothing.
+        let bare = line.trim().trim_end_matches(',') == name;
+        !bare && has_word(&owned, name) && !line.contains('&') && !line.contains("FnOnce") && !line.contains("Arc<")
+    })
+}
+
+/// What every other secret is made of.
+const SECRET: &[&str] = &["SecretBytes", "SharedSecret", "Zeroizing"];
+const FORBIDDEN: &[&str] = &["Clone", "Copy", "PartialEq", "Serialize", "Deserialize"];
+/// What an upstream answers, whose token is read into secret memory as it is parsed.
+const READ_INTO_SECRETS: &[&str] = &["Wire", "AccessToken"];
+/// Lines between `#[expect]` and the exposure that it excuses.
+const EXPECTED_WITHIN: usize = 14;
+
+/// Lines before the unit tests.
+const LONGEST: usize = 400;
+/// Files that are longer, and why they are one file.
+const LONG: &[(&str, &str)] = &[
+    ("enclave/vault/src/vault.rs", "the state that every session shares, and what is done with it"),
+    ("enclave/vault/tests/powers.rs", "a list of powers, each tried from inside"),
+    ("tests/support/fleet.rs", "enclave, host and operator are set up together"),
+];

@@ -19,6 +19,8 @@ pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod sources;
+pub mod taken_front;
 pub mod tpm;
 pub mod upstream;
 pub mod worker;
