@@ -16,10 +16,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create, sendfile};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, memfd_create, sendfile};
 use rustix::io::{Errno, pread};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use thiserror::Error;
+
+use crate::seals;
 
 /// The largest executable that is copied, in bytes.
 pub const MAX_IMAGE: u64 = 1 << 30;
@@ -137,7 +139,7 @@ impl ExecOnlyImage {
         }
         let sealed = |error: Errno| ImageError::Seal { source: error.into() };
         fchmod(&memfd, EXEC_ONLY).map_err(sealed)?;
-        fcntl_add_seals(&memfd, SEALS).map_err(sealed)?;
+        seals::add(&memfd, SEALS).map_err(sealed)?;
         // Again, now that the bytes are final: the file may have changed while it was copied.
         require_elf(&memfd)?;
         Ok(Self { memfd, len })

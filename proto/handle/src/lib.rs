@@ -20,5 +20,6 @@ pub mod inherit;
 pub mod memfd;
 pub mod packet;
 pub mod peer;
+mod seals;
 pub mod secret;
 pub mod wiping;

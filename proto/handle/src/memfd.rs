@@ -11,9 +11,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_get_seals, fstat, memfd_create};
 use rustix::io::{Errno, pread, write};
 use thiserror::Error;
+
+use crate::seals;
 
 /// No grant and no parcel is larger, in bytes; more is an attack or a bug.
 pub const MAX_HANDLE: usize = 64 * 1024;
@@ -94,7 +96,7 @@ impl Handle {
                 }
             }
         }
-        fcntl_add_seals(&memfd, SEALS).map_err(|error| HandleError::Seal { source: error.into() })?;
+        seals::add(&memfd, SEALS).map_err(|error| HandleError::Seal { source: error.into() })?;
         Ok(Self(memfd))
     }
 
@@ -187,6 +189,7 @@ const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFla
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::fcntl_add_seals;
     use std::io::{Seek, SeekFrom};
 
     #[test]
