@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ::redb::{
@@ -19,6 +17,8 @@ use blindferry_proto::bounded::{Text, TooLong};
 use blindferry_proto::front::{Key, Operation, StoreReply, Table, Value};
 use blindferry_proto::limits::{MAX_OPERATIONS, MAX_PACKET, MAX_PAGE};
 use thiserror::Error;
+
+mod file;
 
 /// The open database. Not shared: one thread owns it.
 pub struct Redb {
@@ -86,12 +86,13 @@ impl Redb {
     pub fn open(path: &Path) -> Result<Self, OpenStoreError> {
         let path = path.to_owned();
         Self::opened_by(Box::new(move || {
-            let file = open_file(&path).map_err(|source| OpenStoreError::File { path: path.clone(), source })?;
-            let database = builder().create_file(file).map_err(|source| match source {
-                DatabaseError::DatabaseAlreadyOpen => OpenStoreError::InUse { path: path.clone() },
-                source => OpenStoreError::Database { path: path.clone(), source },
-            })?;
-            prepared(database, &path)
+            file::open(&path, |file| {
+                let database = builder().create_file(file).map_err(|source| match source {
+                    DatabaseError::DatabaseAlreadyOpen => OpenStoreError::InUse { path: path.clone() },
+                    source => OpenStoreError::Database { path: path.clone(), source },
+                })?;
+                prepared(database, &path)
+            })
         }))
     }
 
@@ -305,23 +306,6 @@ faults_from!(::redb::StorageError, TableError, ::redb::TransactionError, ::redb:
 
 fn failure(fault: &Fault) -> StoreReply {
     StoreReply::Failed { why: Text::cut(&fault.to_string()) }
-}
-
-fn open_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    // A new file's name is durable only with its directory.
-    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(file)
 }
 
 fn builder() -> Builder {

@@ -3,7 +3,8 @@ use ::redb::StorageBackend;
 use ::redb::backends::InMemoryBackend;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -180,6 +181,17 @@ fn a_second_front_on_the_same_store_is_refused_and_told_why() {
     assert!(matches!(second, OpenStoreError::InUse { .. }));
     assert!(second.to_string().starts_with("another front is using "));
     drop(first);
+    Redb::open(&path).unwrap();
+}
+
+#[test]
+fn a_store_that_was_left_half_made_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    // As redb leaves it: long enough, and without its first bytes, which it writes last.
+    std::fs::write(directory.path().join("store.redb.new"), vec![0; 1 << 20]).unwrap();
+    drop(Redb::open(&path).unwrap());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     Redb::open(&path).unwrap();
 }
 
