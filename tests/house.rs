@@ -343,7 +343,6 @@ const EXPECTED_WITHIN: usize = 14;
 const LONGEST: usize = 400;
 /// Files that are longer, and why they are one file.
 const LONG: &[(&str, &str)] = &[
-    ("enclave/vault/src/vault.rs", "the state that every session shares, and what is done with it"),
     ("enclave/vault/tests/powers.rs", "a list of powers, each tried from inside"),
     ("tests/support/fleet.rs", "enclave, host and operator are set up together"),
 ];

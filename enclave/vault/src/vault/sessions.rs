@@ -1,0 +1,93 @@
+//! What the vault knows of hosts and sessions, kept and looked up.
+
+use super::{Connected, NewSession, OUTGOING, SESSIONS, SessionEntry, Vault, lock};
+use crate::session::Over;
+use blindferry_attest::attested::Attested;
+use blindferry_attest::reference::ReferenceValues;
+use blindferry_attest::tpm::{AkName, QuoteClock};
+use blindferry_proto::identifier::{EkDigest, SessionId};
+use blindferry_proto::name::HostName;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use blindferry_proto::role::Role;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, mpsc};
+
+impl Vault {
+    pub(crate) fn reference(&self, role: Role) -> Option<Arc<ReferenceValues>> {
+        lock(&self.documents).references.get(&role).map(|(_, reference)| Arc::clone(reference))
+    }
+
+    pub(crate) fn endorsement_roots(&self) -> Vec<Vec<u8>> {
+        lock(&self.documents).endorsement_roots.clone()
+    }
+
+    pub(crate) fn clock_of(&self, host: &HostName) -> Option<QuoteClock> {
+        lock(&self.knocks).clock(host).copied()
+    }
+
+    pub(crate) fn keep_clock(&self, host: &HostName, attested: &Attested) {
+        lock(&self.knocks).keep_clock(host.clone(), attested);
+    }
+
+    pub(crate) fn knocked(&self, host: HostName, ek: EkDigest, role: Role) {
+        lock(&self.knocks).remember(host, ek, role, self.clock.now());
+    }
+
+    /// A session for a peer that was judged. A broker's new session takes the place of its old one.
+    pub(crate) fn new_session(&self, host: HostName, role: Role, ak: AkName) -> Result<NewSession, Refusal> {
+        let id = SessionId(self.draw()?);
+        let (end, ended) = mpsc::channel(1);
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let suspicion = Arc::new(Notify::new());
+        let mut sessions = lock(&self.sessions);
+        if role == Role::Broker {
+            for older in sessions.values().filter(|older| older.host == host && older.role == role) {
+                // One that is ending already needs no second word.
+                let _ending = older.end.try_send(Over::because("replaced"));
+            }
+        }
+        if sessions.len() >= SESSIONS {
+            return Err(RefusalCode::Busy.into());
+        }
+        let suspicious = Arc::clone(&suspicion);
+        let connected = Connected { host: host.clone(), role, end, outgoing: outgoing.clone(), suspicion: suspicious };
+        sessions.insert(id, connected);
+        self.figures.set("sessions", sessions.len());
+        let entry = SessionEntry {
+            id,
+            host,
+            role,
+            ak,
+            since: self.clock.now(),
+            outgoing,
+            believed: Mutex::new(None),
+            suspicion,
+            clock: self.clock,
+        };
+        Ok(NewSession { entry, ended, queue })
+    }
+
+    pub(crate) fn forget_session(&self, entry: &SessionEntry) {
+        let mut sessions = lock(&self.sessions);
+        sessions.remove(&entry.id);
+        self.figures.set("sessions", sessions.len());
+    }
+
+    /// Ends the sessions of a host, and says how.
+    pub(crate) fn end_sessions(&self, host: &HostName, over: &Over) {
+        for session in lock(&self.sessions).values().filter(|session| session.host == *host) {
+            let _ending = session.end.try_send(over.clone());
+        }
+    }
+
+    /// Asks every peer of this role for fresh evidence at once: what it is judged by has changed.
+    pub(crate) fn suspect(&self, role: Role) {
+        for session in lock(&self.sessions).values().filter(|session| session.role == role) {
+            session.suspicion.notify_one();
+        }
+    }
+
+    pub(crate) fn is_connected(&self, host: &HostName) -> bool {
+        lock(&self.sessions).values().any(|session| session.host == *host)
+    }
+}

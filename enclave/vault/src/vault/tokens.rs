@@ -1,0 +1,132 @@
+//! From a verdict to a token: policy is asked, the master is opened, traded and wiped; and tokens are revoked.
+
+use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, chain, lock};
+use crate::crossing::Wanted;
+use crate::ledger::Failure;
+use crate::mint::{self, MintError, Order};
+use crate::policy::{Action, Allowed, Question};
+use crate::upstream::UpstreamError;
+use blindferry_proto::audit::{Event, Sight};
+use blindferry_proto::credential::Kind;
+use blindferry_proto::name::CredentialName;
+use blindferry_proto::refusal::{Refusal, RefusalCode};
+use std::sync::Arc;
+
+impl Vault {
+    /// Asks the policy about a session's host as it was last attested.
+    pub(crate) async fn decide(
+        &self,
+        session: &SessionEntry,
+        action: Action,
+        wanted: &Wanted<'_>,
+    ) -> Result<Allowed, Refusal> {
+        let settings = match self.records.settings(wanted.credential).await {
+            Ok(Some(settings)) => settings,
+            Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential")),
+            Err(error) => return Err(self.store_failed(&error).await),
+        };
+        let policy = Arc::clone(&lock(&self.documents).policy);
+        let now = self.clock.now();
+        let believed = lock(&session.believed);
+        let believed = believed.as_ref().ok_or_else(|| Refusal::from(RefusalCode::NotAttested))?;
+        let question = Question {
+            action,
+            host: &session.host,
+            worker: &wanted.worker,
+            parent: &wanted.parent,
+            credential: wanted.credential,
+            kind: kind_of(&settings.kind),
+            audience: wanted.audience,
+            claims: &believed.claims,
+            session_age: now.saturating_sub(session.since),
+            attestation_age: now.saturating_sub(believed.at),
+        };
+        policy.decide(&question).map_err(|denied| Refusal::new(RefusalCode::Denied, &denied.to_string()))
+    }
+
+    /// Opens the master, trades it for one token, and wipes it. The verdict is spent here.
+    pub(crate) async fn mint(
+        &self,
+        credential: &CredentialName,
+        order: &Order<'_>,
+        allowed: Allowed,
+    ) -> Result<Minted, NotMinted> {
+        let master = match self.cache.master(credential, &self.records, self.clock.now()).await {
+            Ok(Some(master)) => master,
+            Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential").into()),
+            Err(error) => return Err(self.store_failed(&error).await.into()),
+        };
+        self.audit(Event::Fetched { credential: credential.clone(), sight: Sight::Plaintext }).await?;
+        drop(allowed);
+        let minted = mint::mint(&master.secret, &master.settings, order, &self.link, &self.random).await;
+        match minted {
+            Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle }),
+            Err(error) => {
+                eprintln!("blindferry-vault: no token of {credential}: {}", chain(&error));
+                self.figures.count("mint_failures_total", Some(error.code()));
+                Err(NotMinted { failure: failure_of(&error), refusal: Refusal::new(error.refusal(), error.code()) })
+            }
+        }
+    }
+
+    /// Revokes a token at its upstream. Whether that worked.
+    pub(crate) async fn revoke(&self, revocable: Revocable) -> bool {
+        let Revocable { credential, token } = revocable;
+        let now = self.clock.now();
+        let master = match self.cache.master(&credential, &self.records, now).await {
+            Ok(Some(master)) => master,
+            Ok(None) | Err(_) => return false,
+        };
+        match mint::revoke(&master.secret, &master.settings, &token, &self.link, now, &self.random).await {
+            Ok(_revoked) => true,
+            Err(error) => {
+                eprintln!("blindferry-vault: cannot revoke a token of {credential}: {}", chain(&error));
+                self.figures.count("revocation_failures_total", Some(error.code()));
+                false
+            }
+        }
+    }
+
+    pub(crate) async fn revoke_if(&self, revocable: Option<Revocable>) {
+        if let Some(revocable) = revocable {
+            self.revoke(revocable).await;
+        }
+    }
+}
+
+/// How policies call a kind.
+pub(crate) fn kind_of(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Release => "release",
+        Kind::OauthClient(_) => "oauth-client",
+        Kind::JwtSigner(_) => "jwt-signer",
+    }
+}
+
+/// Whether a token may exist although minting failed: then its grant is spent.
+fn failure_of(error: &MintError) -> Failure {
+    match error {
+        MintError::Upstream(
+            UpstreamError::Request { .. }
+            | UpstreamError::TlsSettings(_)
+            | UpstreamError::Dial { .. }
+            | UpstreamError::Untrusted { .. }
+            | UpstreamError::Tls { .. },
+        ) => Failure::NoToken,
+        MintError::Refused { status, .. } if *status < 500 => Failure::NoToken,
+        MintError::Upstream(_) | MintError::Answer { .. } | MintError::Refused { .. } | MintError::Memory(_) => {
+            Failure::Unknown
+        }
+        MintError::Settings(_)
+        | MintError::Key(_)
+        | MintError::ClientSecret
+        | MintError::MasterTooLong
+        | MintError::Audience { .. }
+        | MintError::Lifetime
+        | MintError::Clock { .. }
+        | MintError::Random
+        | MintError::Sign
+        | MintError::Claims(_)
+        | MintError::NotRevocable => Failure::NoToken,
+    }
+}
