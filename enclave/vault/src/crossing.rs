@@ -4,7 +4,7 @@
 //! attested. The verdict goes by value into what it allows.
 
 use crate::grant::{GRANT_LIFE, GrantBody, GrantError, OpenedGrant};
-use crate::lease::{Lease, LeaseError, RenewalTurn, Terms};
+use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
@@ -12,7 +12,7 @@ use crate::policy::{Action, Allowed};
 use crate::vault::{Minted, Revocable, SessionEntry, Vault};
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, WorkerKey};
+use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
 use blindferry_proto::limits::MAX_PAGE;
 use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::parcel::ParcelHeader;
@@ -210,7 +210,7 @@ async fn acknowledge(
 /// The next token of a lease, encrypted to the same key.
 async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
     let Renew { lease: id, request } = renewal;
-    let of = vault.lease_facts(id, &session.host)?;
+    let of = vault.lease_terms(id, &session.host)?;
     let wanted =
         Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
     let allowed = match allow(vault, session, Action::Renew, &wanted).await {
@@ -233,36 +233,12 @@ async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<
     outcome
 }
 
-/// What is needed of a lease to renew it.
-#[derive(Clone, Debug)]
-pub(crate) struct LeaseFacts {
-    pub(crate) grant: GrantId,
-    pub(crate) credential: CredentialName,
-    pub(crate) worker_key: WorkerKey,
-    pub(crate) worker: ProcessFacts,
-    pub(crate) parent: ProcessFacts,
-    pub(crate) audience: Option<Audience>,
-}
-
-impl<R> From<&Lease<R>> for LeaseFacts {
-    fn from(lease: &Lease<R>) -> Self {
-        Self {
-            grant: lease.grant,
-            credential: lease.credential.clone(),
-            worker_key: lease.worker_key,
-            worker: lease.worker,
-            parent: lease.parent,
-            audience: lease.audience.clone(),
-        }
-    }
-}
-
 async fn mint_renewal(
     vault: &Vault,
     session: &SessionEntry,
     id: LeaseId,
     request: RequestId,
-    of: &LeaseFacts,
+    of: &Terms,
     allowed: Allowed,
 ) -> Result<Parcelled, Refusal> {
     let policy_epoch = allowed.version();

@@ -18,24 +18,8 @@ pub const LEASES: usize = 100_000;
 pub struct Lease<R> {
     /// Its identity.
     pub id: LeaseId,
-    /// The grant that it came from.
-    pub grant: GrantId,
-    /// Of which credential.
-    pub credential: CredentialName,
-    /// On which host.
-    pub host: HostName,
-    /// Through which session it was last heard of.
-    pub session: SessionId,
-    /// The key that its parcels are encrypted to.
-    pub worker_key: WorkerKey,
-    /// The worker as its broker saw it when it redeemed.
-    pub worker: ProcessFacts,
-    /// Who had asked for the grant.
-    pub parent: ProcessFacts,
-    /// Whom its tokens are for.
-    pub audience: Option<Audience>,
-    /// It ends when nobody keeps it for so many seconds.
-    pub idle: u32,
+    /// What it was made of; its session is the one through which it was last heard of.
+    pub terms: Terms,
     /// What it takes to revoke its tokens, newest last: one, or two while a renewal is on its way to the worker.
     pub revocable: Vec<R>,
     ends: u64,
@@ -70,10 +54,10 @@ impl<R> Default for Leases<R> {
     }
 }
 
-/// What a new lease is made of.
+/// What a lease is made of.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// The grant that it comes from.
+    /// The grant that it came from.
     pub grant: GrantId,
     /// Of which credential.
     pub credential: CredentialName,
@@ -81,15 +65,15 @@ pub struct Terms {
     pub host: HostName,
     /// Through which session.
     pub session: SessionId,
-    /// The worker's key.
+    /// The key that its parcels are encrypted to.
     pub worker_key: WorkerKey,
-    /// The worker.
+    /// The worker as its broker saw it when it redeemed.
     pub worker: ProcessFacts,
-    /// Who had asked.
+    /// Who had asked for the grant.
     pub parent: ProcessFacts,
     /// Whom its tokens are for.
     pub audience: Option<Audience>,
-    /// Seconds of idleness after which it ends.
+    /// It ends when nobody keeps it for so many seconds.
     pub idle: u32,
 }
 
@@ -106,21 +90,8 @@ impl<R> Leases<R> {
     /// Begins a lease.
     pub fn begin(&mut self, id: LeaseId, terms: Terms, revocable: Option<R>, now: u64) {
         *self.per_host.entry(terms.host.clone()).or_default() += 1;
-        let lease = Lease {
-            id,
-            grant: terms.grant,
-            credential: terms.credential,
-            host: terms.host,
-            session: terms.session,
-            worker_key: terms.worker_key,
-            worker: terms.worker,
-            parent: terms.parent,
-            audience: terms.audience,
-            idle: terms.idle,
-            revocable: revocable.into_iter().collect(),
-            ends: now + u64::from(terms.idle),
-            renewal: None,
-        };
+        let ends = now + u64::from(terms.idle);
+        let lease = Lease { id, terms, revocable: revocable.into_iter().collect(), ends, renewal: None };
         self.leases.insert(id, lease);
     }
 
@@ -129,15 +100,15 @@ impl<R> Leases<R> {
     /// # Errors
     /// [`LeaseError::Unknown`], also when it is another host's.
     pub fn of_host(&self, id: LeaseId, host: &HostName) -> Result<&Lease<R>, LeaseError> {
-        self.leases.get(&id).filter(|lease| lease.host == *host).ok_or(LeaseError::Unknown)
+        self.leases.get(&id).filter(|lease| lease.terms.host == *host).ok_or(LeaseError::Unknown)
     }
 
     /// Its worker lives, says its host's broker. Whether there is such a lease.
     pub fn keep(&mut self, id: LeaseId, host: &HostName, session: SessionId, now: u64) -> bool {
-        match self.leases.get_mut(&id).filter(|lease| lease.host == *host) {
+        match self.leases.get_mut(&id).filter(|lease| lease.terms.host == *host) {
             Some(lease) => {
-                lease.ends = now + u64::from(lease.idle);
-                lease.session = session;
+                lease.ends = now + u64::from(lease.terms.idle);
+                lease.terms.session = session;
                 true
             }
             None => false,
@@ -149,7 +120,7 @@ impl<R> Leases<R> {
     /// # Errors
     /// [`LeaseError::Unknown`], or [`LeaseError::UnderWay`] while an earlier renewal is.
     pub fn renew(&mut self, id: LeaseId, host: &HostName, request: RequestId) -> Result<RenewalTurn, LeaseError> {
-        let lease = self.leases.get_mut(&id).filter(|lease| lease.host == *host).ok_or(LeaseError::Unknown)?;
+        let lease = self.leases.get_mut(&id).filter(|lease| lease.terms.host == *host).ok_or(LeaseError::Unknown)?;
         match &lease.renewal {
             Some(Renewal::UnderWay) => Err(LeaseError::UnderWay),
             Some(Renewal::Done(earlier, parcelled)) if *earlier == request => Ok(RenewalTurn::Again(parcelled.clone())),
@@ -175,7 +146,7 @@ impl<R> Leases<R> {
     ) -> Result<Vec<R>, Option<R>> {
         let Some(lease) = self.leases.get_mut(&id) else { return Err(revocable) };
         lease.renewal = Some(Renewal::Done(request, Box::new(parcelled)));
-        lease.ends = now + u64::from(lease.idle);
+        lease.ends = now + u64::from(lease.terms.idle);
         let left_behind = lease.all_but_newest();
         lease.revocable.extend(revocable);
         Ok(left_behind)
@@ -233,10 +204,10 @@ impl<R> Leases<R> {
 
     fn take(&mut self, id: LeaseId) -> Option<Lease<R>> {
         let lease = self.leases.remove(&id)?;
-        if let Some(count) = self.per_host.get_mut(&lease.host) {
+        if let Some(count) = self.per_host.get_mut(&lease.terms.host) {
             *count -= 1;
             if *count == 0 {
-                self.per_host.remove(&lease.host);
+                self.per_host.remove(&lease.terms.host);
             }
         }
         Some(lease)

@@ -90,7 +90,7 @@ async fn list(vault: &Vault, after: Option<&CredentialName>) -> Result<OperatorR
 async fn remove(vault: &Vault, session: &SessionEntry, name: CredentialName) -> Result<OperatorReply, Refusal> {
     note(vault, session, "remove", name.as_str()).await?;
     // Leases first: revoking their tokens needs the master.
-    vault.end_leases(LeaseEnd::Removed, |lease| lease.credential == name).await;
+    vault.end_leases(LeaseEnd::Removed, |lease| lease.terms.credential == name).await;
     match vault.records.remove_master(&name).await {
         Ok(Removed::Gone) => {}
         Ok(Removed::WasNotThere) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential")),
@@ -177,7 +177,7 @@ async fn remove_host(vault: &Vault, session: &SessionEntry, host: HostName) -> R
     }
     lock(&vault.knocks).forget(&host);
     vault.end_sessions(&host, &Over::with_leases("removed", LeaseEnd::Removed));
-    vault.end_leases(LeaseEnd::Removed, |lease| lease.host == host).await;
+    vault.end_leases(LeaseEnd::Removed, |lease| lease.terms.host == host).await;
     Ok(OperatorReply::Done)
 }
 

@@ -222,7 +222,7 @@ async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer
 async fn end(vault: &Vault, entry: &SessionEntry, over: Over) {
     vault.forget_session(entry);
     if let Some(why) = over.leases {
-        vault.end_leases(why, |lease| lease.host == entry.host).await;
+        vault.end_leases(why, |lease| lease.terms.host == entry.host).await;
     }
     let event = Event::SessionEnded { session: entry.id, host: entry.host.clone(), why: Text::cut(over.why) };
     // A vault that cannot audit has said so; there is nobody left in this session to refuse.

@@ -1,7 +1,6 @@
 //! Grants and leases as the sessions share them: each step under its lock, and what follows from a lease's end.
 
 use super::{Revocable, SessionEntry, Vault, lock};
-use crate::crossing::LeaseFacts;
 use crate::grant::{GrantBody, GrantError, OpenedGrant};
 use crate::lease::{Lease, LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
@@ -49,9 +48,9 @@ impl Vault {
         lock(&self.leases).keep(id, &session.host, session.id, self.clock.now())
     }
 
-    pub(crate) fn lease_facts(&self, id: LeaseId, host: &HostName) -> Result<LeaseFacts, Refusal> {
+    pub(crate) fn lease_terms(&self, id: LeaseId, host: &HostName) -> Result<Terms, Refusal> {
         let leases = lock(&self.leases);
-        leases.of_host(id, host).map(LeaseFacts::from).map_err(|_| RefusalCode::Unknown.into())
+        leases.of_host(id, host).map(|lease| lease.terms.clone()).map_err(|_| RefusalCode::Unknown.into())
     }
 
     pub(crate) fn begin_renewal(
@@ -79,7 +78,7 @@ impl Vault {
 
     /// The worker has its parcel: it is forgotten, and tokens that it replaces are revoked. Whether there was one.
     pub(crate) async fn acknowledge(&self, id: LeaseId, host: &HostName, request: RequestId) -> Result<bool, Refusal> {
-        let grant = self.lease_facts(id, host)?.grant;
+        let grant = self.lease_terms(id, host)?.grant;
         let first = lock(&self.ledger).acknowledge(grant, request, id);
         let renewal = lock(&self.leases).acknowledge(id, request);
         let acknowledged = first || renewal.is_some();
@@ -121,7 +120,7 @@ impl Vault {
     async fn close(&self, lease: Lease<Revocable>, why: LeaseEnd) {
         self.figures.set("leases", lock(&self.leases).len());
         if !matches!(why, LeaseEnd::WorkerGone | LeaseEnd::Returned)
-            && let Some(session) = lock(&self.sessions).get(&lease.session)
+            && let Some(session) = lock(&self.sessions).get(&lease.terms.session)
         {
             // A peer that does not read loses its session by its own queue.
             let _full = session.outgoing.try_send(FromVault::LeaseEnded { lease: lease.id, why });
