@@ -340,8 +340,9 @@ pub struct Host {
     pub tpm: Tpm,
     /// What its bus says, if it is recorded.
     pub bus: Option<Bus>,
+    /// Where it looks for the vault; written by [`Host::configure`].
+    pub vault: SocketAddr,
     directory: PathBuf,
-    vault: SocketAddr,
     running: Option<Running>,
 }
 

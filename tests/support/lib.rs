@@ -13,12 +13,16 @@
 pub mod account;
 pub mod attack;
 pub mod bus;
+pub mod command;
+pub mod ek_ca;
 pub mod fleet;
+pub mod hand;
 pub mod oauth;
 pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod sources;
 pub mod taken_front;
 pub mod tpm;
