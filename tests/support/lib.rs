@@ -13,12 +13,15 @@
 pub mod account;
 pub mod attack;
 pub mod bus;
+pub mod command;
 pub mod fleet;
 pub mod oauth;
 pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod secrets;
+pub mod sight;
 pub mod sources;
 pub mod taken_front;
 pub mod tpm;
