@@ -1,13 +1,13 @@
-//! `blindferry` on the operator's machine, with a configuration of its own.
+//! `blindferry`, the command, as an operator or a person of the worker host runs it.
 
-use crate::account::CALLER;
+use crate::account::{CALLER, USER};
 use crate::fleet::{Fleet, OPERATOR};
 use crate::program::ours;
 use crate::tpm::PCRS;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The operator's desk.
 #[derive(Debug)]
@@ -32,15 +32,7 @@ impl Desk {
     pub fn of(fleet: &Fleet) -> Self {
         let directory = fleet.directory().join("desk");
         CALLER.make_directory(&directory);
-        fs::write(directory.join("vault.toml"), &fleet.enclave.reference).unwrap();
-        let text = format!(
-            "name = \"{OPERATOR}\"\nvault = \"{}\"\nvault_reference = \"vault.toml\"\ntcti = \"{}\"\npins = \"{}\"\n\
-             pcrs = {PCRS:?}\n",
-            fleet.enclave.listen,
-            fleet.operator_tpm.tcti(),
-            fleet.operator_tpm.pins().display(),
-        );
-        fs::write(directory.join("operator.toml"), text).unwrap();
+        configure(fleet, &directory);
         Self { directory }
     }
 
@@ -68,4 +60,38 @@ impl Desk {
         fs::write(path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
+}
+
+/// `blindferry` of the fleet's operator, run as [`USER`]; on the worker host it finds the broker's sockets.
+#[must_use]
+pub fn blindferry(fleet: &Fleet) -> Command {
+    let directory = fleet.user_directory();
+    let configuration = configure(fleet, &directory);
+    let mut command = USER.command(&ours("blindferry"));
+    command.arg("--config").arg(configuration);
+    command.current_dir(directory);
+    command.env("BLINDFERRY_PARENTS", fleet.host.parents()).env("BLINDFERRY_WORKERS", fleet.host.workers());
+    command
+}
+
+/// Whether a child has read all of what was written to its standard input.
+#[must_use]
+pub fn has_read_all(child: &Child) -> bool {
+    let input = child.stdin.as_ref().unwrap();
+    rustix::io::ioctl_fionread(input).unwrap() == 0
+}
+
+/// Writes the configuration of the fleet's operator into a directory, and gives its path.
+fn configure(fleet: &Fleet, directory: &Path) -> PathBuf {
+    let [configuration, reference] = ["operator.toml", "vault.toml"].map(|name| directory.join(name));
+    fs::write(&reference, &fleet.enclave.reference).unwrap();
+    let text = format!(
+        "name = \"{OPERATOR}\"\nvault = \"{}\"\nvault_reference = \"{}\"\ntcti = \"{}\"\npins = \"{}\"\npcrs = {PCRS:?}\n",
+        fleet.enclave.listen,
+        reference.display(),
+        fleet.operator_tpm.tcti(),
+        fleet.operator_tpm.pins().display(),
+    );
+    fs::write(&configuration, text).unwrap();
+    configuration
 }

@@ -23,6 +23,8 @@ pub mod peer;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod secrets;
+pub mod sight;
 pub mod sources;
 pub mod taken_front;
 pub mod tpm;

@@ -3,7 +3,7 @@
 //! Policy is asked at the grant, again at redemption and at each renewal, each time about the host as it was last
 //! attested. The verdict goes by value into what it allows.
 
-use crate::grant::{GRANT_LIFE, GrantBody, GrantError, OpenedGrant};
+use crate::grant::{GrantBody, GrantError, OpenedGrant};
 use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
@@ -52,7 +52,7 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         audience: ask.audience,
         worker: ask.worker,
         parent: ask.parent,
-        expires: now + GRANT_LIFE,
+        expires: now + u64::from(vault.settings.grant_life),
     };
     let bytes = vault.seal_grant(&body, now)?;
     vault
@@ -84,7 +84,11 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
             vault.alarm(Alarm::GrantAstray { grant: id, host: session.host.clone() }).await;
             return Err(RefusalCode::GrantForeign.into());
         }
-        Err(GrantError::Expired { .. }) => return Err(RefusalCode::GrantExpired.into()),
+        Err(GrantError::Expired { id, credential }) => {
+            let refusal = Refusal::new(RefusalCode::GrantExpired, &format!("the time of grant {id} is over"));
+            vault.denied(&credential, &session.host, &refusal).await;
+            return Err(refusal);
+        }
         Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
         Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
     };
