@@ -192,7 +192,7 @@ async fn record(vault: &Vault, host: &HostName, role: Role, enrolled: Enrolled) 
 async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, ak: AkName) -> Result<Admitted<S>, Turned> {
     let (host, role) = (claimed.name().clone(), claimed.role());
     let Some(reference) = vault.reference(role) else {
-        let why = format!("there are no reference values for {role:?}: an operator has to apply some");
+        let why = format!("there are no reference values for {role}: an operator has to apply some");
         return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
     };
     let earlier = vault.clock_of(&host);

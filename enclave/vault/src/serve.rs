@@ -251,7 +251,7 @@ pub enum ServeError {
     #[error("the stored policy does not parse")]
     Policy,
     /// Stored reference values do not parse.
-    #[error("the stored reference values for {role:?} do not parse")]
+    #[error("the stored reference values for {role} do not parse")]
     Reference {
         /// Whose.
         role: Role,

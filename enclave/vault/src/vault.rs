@@ -6,6 +6,8 @@ mod leases;
 mod sessions;
 mod tokens;
 
+pub(crate) use tokens::Permit;
+
 use crate::audit::Auditor;
 use crate::cache::MasterCache;
 use crate::clock::Clock;

@@ -46,7 +46,7 @@ pub(crate) enum Failure {
     VaultReference { path: PathBuf, source: Box<VaultReferenceError> },
     #[error("{path} is not reference values", path = path.display())]
     Reference { path: PathBuf, source: Box<ReferenceError> },
-    #[error("{path} has reference values for {found:?}, wanted are those for {wanted:?}", path = path.display())]
+    #[error("{path} has reference values for {found}, wanted are those for {wanted}", path = path.display())]
     ReferenceRole { path: PathBuf, found: Role, wanted: Role },
     #[error("cannot write what this machine runs as reference values")]
     Capture { source: Box<ReferenceError> },
