@@ -1,7 +1,7 @@
 //! Where could an attacker read a master, a token or the recovery key, at each step of a vault's life, as the same user
 //! and as root?
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_handle::secret::{Protection, protection};
 use blindferry_proto::audit::Event;

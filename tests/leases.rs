@@ -1,7 +1,5 @@
 //! Does every right end in its time, whoever still lives: a grant that nobody redeems, a lease that nobody keeps?
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::{CredentialSettings, Kind};
 use blindferry_proto::refusal::RefusalCode;
