@@ -13,6 +13,7 @@ use crate::{
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
+    result::vector::TrustVector,
     tpm::{
         AkName, ClockInfo, PcrSelection, PcrValues, QuoteClock,
         attestation_key::{AkForm, attesting},
@@ -67,6 +68,8 @@ pub struct Attested {
     pcr_digest: Vec<u8>,
     clock: ClockInfo,
     claims: Claims,
+    binder: [u8; Binder::LEN],
+    trust_vector: TrustVector,
 }
 
 /// What evidence must show to be this peer's, now, over this channel.
@@ -152,6 +155,16 @@ impl Attested {
     pub fn claims(&self) -> Claims {
         self.claims.clone()
     }
+
+    /// The binder that the evidence answered: what ties the verdict to one channel.
+    #[must_use]
+    pub fn binder(&self) -> &[u8; Binder::LEN] {
+        &self.binder
+    }
+
+    pub(crate) fn trust_vector(&self) -> TrustVector {
+        self.trust_vector
+    }
 }
 
 fn appraise_tpm(
@@ -190,6 +203,11 @@ fn appraise_tpm(
             reference: accepted.name().to_owned(),
             ak_name: ak.name().to_string(),
             pcrs: values.iter().map(|(index, value)| (index, hex::encode(value))).collect(),
+        },
+        binder: *binder.as_bytes(),
+        trust_vector: match accepted.dangerously_accepts_any_pcrs() {
+            None => TrustVector::of_compared_pcrs(values.selection()),
+            Some(_) => TrustVector::of_any_pcrs(),
         },
     })
 }

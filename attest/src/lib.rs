@@ -15,4 +15,5 @@ pub mod evidence;
 mod reader;
 pub mod reference;
 pub mod refusal;
+pub mod result;
 pub mod tpm;

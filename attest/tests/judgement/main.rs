@@ -15,6 +15,11 @@ mod real_evidence;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
+#[path = "../../../enclave/vault/tests/support/registry.rs"]
+mod registry;
+#[cfg(test)]
+mod result;
+#[cfg(test)]
 mod software_tpm;
 #[cfg(test)]
 mod synthetic;
