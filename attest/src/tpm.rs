@@ -4,6 +4,7 @@
 
 pub mod algorithm;
 pub(crate) mod attestation_key;
+pub mod certify;
 mod der;
 pub mod key;
 pub mod name;

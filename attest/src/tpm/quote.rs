@@ -127,7 +127,7 @@ impl Quote {
 }
 
 impl ClockInfo {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             clock: reader.u64("clock")?,
             reset_count: reader.u32("resetCount")?,
