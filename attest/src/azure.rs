@@ -13,7 +13,11 @@
 use ring::digest;
 use subtle::ConstantTimeEq as _;
 
-use crate::{binder::Binder, snp::Authentic};
+use crate::{
+    binder::Binder,
+    snp::Authentic,
+    tpm::{algorithm::sha256, key::Key, public::Public},
+};
 
 pub mod hcl;
 pub mod question;
@@ -43,6 +47,26 @@ pub struct Vouched {
 #[derive(Debug)]
 pub struct Fresh {
     _private: (),
+}
+
+/// The attestation key of a vTPM that a report vouches for. Only [`Vouched::vtpm_key`] makes one.
+///
+/// ```compile_fail,E0423
+/// use blindferry_attest::{azure::VtpmKey, tpm::public::Public};
+/// fn forged(public: Public) -> VtpmKey {
+///     VtpmKey(public)
+/// }
+/// ```
+#[must_use = "a key that no quote is checked by proves nothing"]
+#[derive(Debug)]
+pub struct VtpmKey(Public);
+
+impl VtpmKey {
+    /// Its public area.
+    #[must_use]
+    pub fn public(&self) -> &Public {
+        &self.0
+    }
 }
 
 impl Vouched {
@@ -78,6 +102,20 @@ impl Vouched {
         &self.runtime
     }
 
+    /// The vTPM's attestation key, when this public area is of it. Attributes and scheme are those of the public area, which
+    /// the report does not have: see the head of this module.
+    ///
+    /// # Errors
+    ///
+    /// When it is of another key.
+    pub fn vtpm_key(&self, ak: Public) -> Result<VtpmKey, AzureRefusal> {
+        if ak.key() != self.runtime.ak() {
+            let hash = |key: &Key| format!("a key with SHA-256 {}", hex::encode(sha256(&[&key.spki()])));
+            return Err(AzureRefusal::new(Question::Ak, hash(ak.key()), hash(self.runtime.ak())));
+        }
+        Ok(VtpmKey(ak))
+    }
+
     /// Whether the blob was made for this binder: user data must be the binder with zeros behind it. The second road to
     /// freshness, for where no quote can be had.
     ///
@@ -99,13 +137,14 @@ impl Vouched {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use blindferry_proto::role::Role;
 
     use super::*;
 
     /// Runtime data with an attestation key and these user data.
     fn runtime(user_data: &str) -> Vec<u8> {
-        let modulus = format!("{}E", "wA".repeat(170) + "w");
+        let modulus = URL_SAFE_NO_PAD.encode([0xc1; 256]);
         format!(
             r#"{{"keys":[{{"kid":"HCLAkPub","key_ops":["sign"],"kty":"RSA","e":"AQAB","n":"{modulus}"}}],"user-data":"{user_data}"}}"#
         )
