@@ -11,6 +11,7 @@ pub mod pcr;
 pub mod policy;
 pub mod public;
 pub mod quote;
+pub mod quoted;
 pub mod signature;
 
 pub use crate::reader::Malformed;
