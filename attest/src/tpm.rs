@@ -5,6 +5,7 @@
 pub mod algorithm;
 pub(crate) mod attestation_key;
 mod der;
+pub mod event_log;
 pub mod key;
 pub mod name;
 pub mod pcr;
