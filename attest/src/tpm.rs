@@ -6,6 +6,7 @@ pub mod algorithm;
 pub(crate) mod attestation_key;
 mod der;
 pub mod event_log;
+pub mod events;
 pub mod ima;
 pub mod key;
 pub mod name;

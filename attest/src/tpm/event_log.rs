@@ -16,7 +16,7 @@ pub mod variable;
 
 pub use fact::{Content, Fact};
 pub use kind::Kind;
-pub use replay::{Bank, Replayed};
+pub use replay::{Bank, Compared, Replayed};
 
 use crate::reader::Malformed;
 
@@ -32,7 +32,7 @@ pub const MAX_EVENT_DATA: usize = 128 * 1024;
 /// A log as it was handed over. Holding one tells you:
 /// - every length was within bounds and inside the log, and no byte was left over;
 /// - each event has one digest for each bank that the log names;
-/// - nothing else: to learn more, see [`Log::replay`].
+/// - nothing else: to learn more, see [`Log::compare`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log<'a> {
     format: Format,

@@ -2,7 +2,7 @@
 
 use ring::digest;
 
-use super::{EventLogError, Fact, Kind, Log};
+use super::{Event, EventLogError, Fact, Kind, Log};
 use crate::tpm::{PcrSelection, quoted::QuotedPcrs};
 
 /// A bank that logs can be played back for. Only values of the SHA-256 bank are ever judged.
@@ -16,7 +16,14 @@ pub enum Bank {
     Sha384,
 }
 
-/// A log whose digests give the quoted values of these PCRs. Only [`Log::replay`] makes one.
+/// A log beside the values that a TPM quoted: which PCRs agree, and what is known of those. Only [`Log::compare`] makes one.
+#[must_use = "a comparison that nobody looks at proves nothing"]
+#[derive(Debug)]
+pub struct Compared<'a> {
+    outcomes: Vec<(u8, Result<Vec<Fact<'a>>, EventLogError>)>,
+}
+
+/// A log whose digests give the quoted values of these PCRs. Only [`Compared::replayed`] makes one.
 ///
 /// ```compile_fail,E0451
 /// use blindferry_attest::tpm::event_log::Replayed;
@@ -24,32 +31,36 @@ pub enum Bank {
 /// ```
 #[must_use = "a log that replays is the start of a judgement"]
 #[derive(Debug)]
-pub struct Replayed<'l, 'a> {
-    log: &'l Log<'a>,
+pub struct Replayed<'c, 'a> {
+    compared: &'c Compared<'a>,
     pcrs: PcrSelection,
 }
 
 impl<'a> Log<'a> {
-    /// The log, when its SHA-256 digests give the quoted values of `pcrs`.
+    /// Plays the SHA-256 bank back and compares each PCR that was quoted. The data of events is hashed again here, once.
     ///
     /// # Errors
     ///
-    /// When it has no SHA-256 digests, one of the PCRs was not quoted, or a value differs.
-    pub fn replay<'l>(&'l self, quoted: &QuotedPcrs, pcrs: PcrSelection) -> Result<Replayed<'l, 'a>, EventLogError> {
+    /// When an event has no SHA-256 digest. That a PCR differs is told when it is asked for.
+    pub fn compare(&self, quoted: &QuotedPcrs) -> Result<Compared<'a>, EventLogError> {
         if self.events.iter().any(|event| event.digests.sha256.is_none()) {
             return Err(EventLogError::NoSha256);
         }
         let computed = self.compute(Bank::Sha256);
-        for pcr in pcrs.indices() {
-            let wanted = quoted.value(pcr).ok_or(EventLogError::NotQuoted { pcr })?;
-            // A PCR without events has the value that it started with.
+        let outcomes = quoted.values().iter().map(|(pcr, wanted)| {
             let value = computed.get(usize::from(pcr)).and_then(|value| value.as_slice().try_into().ok());
-            let found: [u8; 32] = value.ok_or(EventLogError::NotQuoted { pcr })?;
-            if found != *wanted {
-                return Err(EventLogError::Replay { pcr, found, wanted: *wanted });
-            }
-        }
-        Ok(Replayed { log: self, pcrs })
+            let found: [u8; 32] = value.unwrap_or_default();
+            let outcome = match found == *wanted {
+                true => Ok(self.extending(pcr).filter_map(Fact::of).collect()),
+                false => Err(EventLogError::Replay { pcr, found, wanted: *wanted }),
+            };
+            (pcr, outcome)
+        });
+        Ok(Compared { outcomes: outcomes.collect() })
+    }
+
+    fn extending(&self, pcr: u8) -> impl Iterator<Item = &Event<'a>> {
+        self.events.iter().filter(move |event| event.pcr == u32::from(pcr) && event.kind != Kind::NO_ACTION)
     }
 
     /// What the log gives each of PCRs 0 to 23 in one bank. A claim, as the log is.
@@ -72,18 +83,39 @@ impl<'a> Log<'a> {
     }
 }
 
-impl<'a> Replayed<'_, 'a> {
-    /// What is known of one PCR: each digest that was extended into it, in order. Nothing for PCRs that were not compared.
-    pub fn facts(&self, pcr: u8) -> impl Iterator<Item = Fact<'a>> {
-        let compared = self.pcrs.indices().any(|one| one == pcr);
-        self.log
-            .events
-            .iter()
-            .filter(move |event| compared && event.pcr == u32::from(pcr) && event.kind != Kind::NO_ACTION)
-            .filter_map(Fact::of)
+impl<'a> Compared<'a> {
+    /// What is known of these PCRs, when the log gives the quoted value of each.
+    ///
+    /// # Errors
+    ///
+    /// The first that was not quoted, or differs.
+    pub fn replayed(&self, pcrs: PcrSelection) -> Result<Replayed<'_, 'a>, EventLogError> {
+        for pcr in pcrs.indices() {
+            match self.outcome(pcr) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.clone()),
+                None => return Err(EventLogError::NotQuoted { pcr }),
+            }
+        }
+        Ok(Replayed { compared: self, pcrs })
     }
 
-    /// The PCRs that were compared.
+    fn outcome(&self, pcr: u8) -> Option<&Result<Vec<Fact<'a>>, EventLogError>> {
+        self.outcomes.iter().find(|(one, _)| *one == pcr).map(|(_, outcome)| outcome)
+    }
+}
+
+impl<'a> Replayed<'_, 'a> {
+    /// What is known of one PCR: each digest that was extended into it, in order. Nothing of PCRs that were not asked for.
+    #[must_use]
+    pub fn facts(&self, pcr: u8) -> &[Fact<'a>] {
+        match self.compared.outcome(pcr) {
+            Some(Ok(facts)) if self.pcrs.indices().any(|one| one == pcr) => facts,
+            _ => &[],
+        }
+    }
+
+    /// The PCRs that were asked for.
     #[must_use]
     pub fn pcrs(&self) -> PcrSelection {
         self.pcrs
