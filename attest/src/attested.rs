@@ -16,11 +16,9 @@ use crate::{
     result::vector::TrustVector,
     snp::{ChipId, EndorsedVek, ReportId, SnpClaims},
     tpm::{
-        AkName, ClockInfo, PcrSelection, PcrValues, QuoteClock,
-        attestation_key::{AkForm, attesting},
-        public::{Public, Scheme},
-        quote::Quote,
-        signature::Signature,
+        AkName, ClockInfo, QuoteClock,
+        public::Public,
+        quoted::AuthenticQuote,
     },
 };
 
@@ -246,19 +244,16 @@ fn appraise_tpm(
     reference: &ReferenceValues,
 ) -> Result<Attested, AppraisalError> {
     let ak = pinned(evidence.ak_public(), pinned_ak)?;
-    let key_scheme = attesting(&ak).map_err(|form| match form {
-        AkForm::Attributes { missing, forbidden } => AppraisalError::AkAttributes { missing, forbidden },
-        AkForm::NoScheme => AppraisalError::AkScheme,
-    })?;
-    let quote = signed_quote(evidence, &ak, key_scheme)?;
+    let authentic = AuthenticQuote::check(evidence.attest(), evidence.signature(), &ak)?;
 
     // From here on, what the quote says is what the TPM said.
+    let quote = authentic.quote();
     if !bool::from(quote.challenge().ct_eq(binder.as_bytes())) {
         return Err(AppraisalError::QuoteChallenge { found: quote.challenge().to_vec(), wanted: *binder.as_bytes() });
     }
-    let values = quoted_values(&quote, evidence.pcrs(), key_scheme, reference.selection())?;
+    let values = authentic.pcrs(evidence.pcrs(), reference.selection())?;
     let clock = in_order(quote.clock(), earlier)?;
-    let accepted = reference.matching(&values, quote.firmware())?;
+    let accepted = reference.matching(values.values(), quote.firmware())?;
 
     Ok(Attested {
         role,
@@ -270,12 +265,12 @@ fn appraise_tpm(
             firmware: format!("{:016x}", quote.firmware()),
             reference: accepted.name().to_owned(),
             ak_name: Some(ak.name().to_string()),
-            pcrs: values.iter().map(|(index, value)| (index, hex::encode(value))).collect(),
+            pcrs: values.values().iter().map(|(index, value)| (index, hex::encode(value))).collect(),
             snp: None,
         },
         binder: *binder.as_bytes(),
         trust_vector: match accepted.dangerously_accepts_any_pcrs() {
-            None => TrustVector::of_compared_pcrs(values.selection()),
+            None => TrustVector::of_compared_pcrs(values.values().selection()),
             Some(_) => TrustVector::of_any_pcrs(),
         },
     })
@@ -288,37 +283,6 @@ fn pinned(ak_public: &[u8], wanted: &AkName) -> Result<Public, AppraisalError> {
         return Err(AppraisalError::AkName { found: ak.name().clone(), wanted: wanted.clone() });
     }
     Ok(ak)
-}
-
-/// The quote, when the key signed it, by its own scheme.
-fn signed_quote(evidence: &TpmEvidence, ak: &Public, key_scheme: Scheme) -> Result<Quote, AppraisalError> {
-    let signature = Signature::parse(evidence.signature())
-        .map_err(|cause| AppraisalError::parsing(cause, AppraisalError::SignatureForm))?;
-    if signature.scheme() != key_scheme {
-        return Err(AppraisalError::SignatureScheme { found: signature.scheme(), wanted: key_scheme });
-    }
-    let signed = signature
-        .verify(ak.key(), evidence.attest())
-        .ok_or_else(|| AppraisalError::Signature { ak: ak.name().clone() })?;
-    Ok(Quote::parse(signed.bytes())?)
-}
-
-/// The values of exactly the PCRs that were wanted, when they are what was quoted.
-fn quoted_values(
-    quote: &Quote,
-    claimed: &[(u8, [u8; 32])],
-    key_scheme: Scheme,
-    wanted: PcrSelection,
-) -> Result<PcrValues, AppraisalError> {
-    if !quote.selection().is_exactly(wanted) {
-        return Err(AppraisalError::PcrSelection { found: quote.selection().clone(), wanted });
-    }
-    let values = PcrValues::new(wanted, claimed).map_err(AppraisalError::PcrValues)?;
-    let digest = values.digest(key_scheme.hash());
-    if digest != quote.pcr_digest() {
-        return Err(AppraisalError::PcrDigest { found: digest, wanted: quote.pcr_digest().to_vec() });
-    }
-    Ok(values)
 }
 
 /// The clock, when the TPM vouches for it and it is not behind an earlier quote.

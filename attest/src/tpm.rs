@@ -6,12 +6,16 @@ pub mod algorithm;
 pub(crate) mod attestation_key;
 pub mod certify;
 mod der;
+pub mod event_log;
+pub mod events;
+pub mod ima;
 pub mod key;
 pub mod name;
 pub mod pcr;
 pub mod policy;
 pub mod public;
 pub mod quote;
+pub mod quoted;
 pub mod signature;
 
 pub use crate::reader::Malformed;
