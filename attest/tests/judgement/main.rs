@@ -7,6 +7,8 @@ mod appraisal;
 #[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod certify;
+#[cfg(test)]
 mod codes;
 #[cfg(test)]
 mod parsers;
