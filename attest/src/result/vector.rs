@@ -5,7 +5,14 @@
 
 use serde::Serialize;
 
-use crate::tpm::PcrSelection;
+use crate::{
+    attested::PinnedMachine,
+    snp::{
+        anchor::Root,
+        rules::{Chips, Rules},
+    },
+    tpm::PcrSelection,
+};
 
 /// What was found out about each aspect of a peer; nothing where nothing was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -38,6 +45,10 @@ pub(crate) enum Claim {
     UnrecognizedExecutables,
     /// hardware: its maker's key speaks for it, and its firmware is not older than what was asked for.
     GenuineHardware,
+    /// hardware: its maker's key speaks for it, but others may have such keys, and the reference values say to trust it.
+    UnsafeHardware,
+    /// hardware: a root that is not its maker's speaks for it, and the reference values say to trust that.
+    UnrecognizedHardware,
     /// runtime-opaque: memory is encrypted, and nobody may debug it.
     EncryptedMemory,
 }
@@ -50,6 +61,7 @@ pub(crate) enum Tier {
     None,
     Affirming,
     Warning,
+    Contraindicated,
 }
 
 impl TrustVector {
@@ -78,6 +90,46 @@ impl TrustVector {
         }
     }
 
+    /// That of a guest of SEV-SNP that these rules accepted. Debugging is refused by every set of rules, so its memory is
+    /// encrypted and opaque, as far as its hardware is genuine.
+    pub(crate) fn of_guest(rules: &Rules, machine: PinnedMachine<'_>, root: Root) -> Self {
+        let hardware = match root {
+            Root::Dangerous(_) => Claim::UnrecognizedHardware,
+            Root::Amd(_) if rules.dangers.iter().any(|(key, _)| key != "dangerously_accept_any_measurement") => {
+                Claim::UnsafeHardware
+            }
+            Root::Amd(_) => Claim::GenuineHardware,
+        };
+        let pinned = matches!(machine, PinnedMachine::Chip(_)) || matches!(rules.chips, Some(Chips::Only(_)));
+        let compared = rules.measurements.is_some() || rules.id_keys.is_some() || rules.author_keys.is_some();
+        Self {
+            instance_identity: pinned.then_some(Claim::RecognizedInstance),
+            configuration: None,
+            executables: match (&rules.dangers.any_measurement, compared) {
+                (Some(_), _) => Some(Claim::UnrecognizedExecutables),
+                (None, true) => Some(Claim::ApprovedBoot),
+                (None, false) => None,
+            },
+            hardware: Some(hardware),
+            runtime_opaque: (hardware == Claim::GenuineHardware).then_some(Claim::EncryptedMemory),
+        }
+    }
+
+    /// That of a machine whose vTPM a measured guest of SEV-SNP keeps. What was booted is as good as the worse of the two.
+    pub(crate) fn of_vtpm(guest: Self, tpm: Self, known: bool) -> Self {
+        let executables = match (guest.executables, tpm.executables) {
+            (Some(guest), Some(tpm)) => Some(if guest.tier() > tpm.tier() { guest } else { tpm }),
+            _ => None,
+        };
+        Self {
+            instance_identity: known.then_some(Claim::RecognizedInstance),
+            configuration: tpm.configuration,
+            executables,
+            hardware: guest.hardware,
+            runtime_opaque: guest.runtime_opaque,
+        }
+    }
+
     /// The tier of the worst claim.
     pub(crate) fn tier(&self) -> Tier {
         let Self { instance_identity, configuration, executables, hardware, runtime_opaque } = *self;
@@ -90,7 +142,8 @@ impl Claim {
     fn tier(self) -> Tier {
         match i8::from(self) {
             2..=31 => Tier::Affirming,
-            _ => Tier::Warning,
+            32..=95 => Tier::Warning,
+            _ => Tier::Contraindicated,
         }
     }
 }
@@ -103,7 +156,9 @@ impl From<Claim> for i8 {
             | Claim::GenuineHardware
             | Claim::EncryptedMemory => 2,
             Claim::ApprovedBoot => 3,
+            Claim::UnsafeHardware => 32,
             Claim::UnrecognizedExecutables => 33,
+            Claim::UnrecognizedHardware => 97,
         }
     }
 }
