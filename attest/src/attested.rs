@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 pub use crate::refusal::AppraisalError;
 use crate::{
+    azure::{self, AzureClaims},
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
@@ -19,11 +20,7 @@ use crate::{
         ask::{Wanted, report_data},
         vek::Holder,
     },
-    tpm::{
-        AkName, ClockInfo, QuoteClock,
-        public::Public,
-        quoted::AuthenticQuote,
-    },
+    tpm::{AkName, ClockInfo, QuoteClock, clock::in_order, public::Public, quoted::AuthenticQuote},
 };
 
 /// A peer whose evidence was judged and found good, over this very channel. Only [`appraise`] makes one; it is spent where
@@ -97,6 +94,15 @@ pub enum Pinned<'a> {
     },
     /// A guest of SEV-SNP.
     Guest(PinnedGuest<'a>),
+    /// A confidential machine of Azure, whose vTPM its paravisor keeps.
+    Vtpm {
+        /// The Name of the vTPM's attestation key; none before the first evidence, for which the report vouches.
+        name: Option<&'a AkName>,
+        /// The clock of the last quote by this key, if there was one.
+        earlier: Option<&'a QuoteClock>,
+        /// The guest that the paravisor is part of. A machine of Azure may move to another processor when it is stopped.
+        guest: PinnedGuest<'a>,
+    },
 }
 
 /// Which guest of SEV-SNP a peer must be, and what is needed to judge its certificates.
@@ -134,18 +140,21 @@ pub enum Identity {
     Chip(ChipId),
     /// A guest at this cloud provider.
     Provider(String),
+    /// A confidential machine of Azure, by the Name of its vTPM's attestation key. Not [`Identity::Ak`]: without the
+    /// report, that key is worth nothing.
+    Vtpm(AkName),
 }
 
 /// Facts about an attested peer, as plain data for a policy to look at. Having these proves nothing; having the
 /// [`Attested`] that they came from does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Claims {
-    /// The platform: `"tpm"` or `"snp"`.
+    /// The platform: `"tpm"`, `"snp"` or `"azure"`.
     pub platform: &'static str,
-    /// The firmware version: of a TPM 16 hexadecimal digits, whose meaning is the manufacturer's; of SEV-SNP
-    /// `major.minor.build`.
+    /// The firmware version: of a TPM (and of Azure's vTPM) 16 hexadecimal digits, whose meaning is the manufacturer's; of
+    /// SEV-SNP `major.minor.build`.
     pub firmware: String,
-    /// The name of the reference values that matched.
+    /// The name of the reference values that matched; of Azure, those for the vTPM.
     pub reference: String,
     /// Of a TPM, the Name of the attestation key, in hexadecimal.
     pub ak_name: Option<String>,
@@ -153,6 +162,8 @@ pub struct Claims {
     pub pcrs: BTreeMap<u8, String>,
     /// Of SEV-SNP, what the report says.
     pub snp: Option<SnpClaims>,
+    /// Of Azure, what the paravisor says.
+    pub azure: Option<AzureClaims>,
 }
 
 /// Judges evidence. Of a TPM 2.0 quote, in this order: the key is the pinned one, its attributes keep it inside the TPM
@@ -178,8 +189,23 @@ pub fn appraise(
             appraise_tpm(&evidence, &binder, role, name, earlier, reference)
         }
         (Evidence::Snp(evidence), Pinned::Guest(guest)) => appraise_snp(&evidence, &binder, role, guest, reference),
-        (Evidence::Tpm(_), Pinned::Guest(_)) => Err(AppraisalError::Platform { found: "tpm", wanted: "snp" }),
-        (Evidence::Snp(_), Pinned::Ak { .. }) => Err(AppraisalError::Platform { found: "snp", wanted: "tpm" }),
+        (Evidence::Azure(evidence), Pinned::Vtpm { name, earlier, guest }) => {
+            let judged = azure::judge(&evidence, &binder, (name, earlier), guest, reference)?;
+            Ok(attested_azure(judged, &binder, role))
+        }
+        (evidence, pinned) => {
+            Err(AppraisalError::Platform { found: evidence.platform(), wanted: pinned.platform() })
+        }
+    }
+}
+
+impl Pinned<'_> {
+    fn platform(&self) -> &'static str {
+        match self {
+            Self::Ak { .. } => "tpm",
+            Self::Guest(_) => "snp",
+            Self::Vtpm { .. } => "azure",
+        }
     }
 }
 
@@ -200,7 +226,7 @@ impl Attested {
     #[must_use]
     pub fn ak_name(&self) -> Option<&AkName> {
         match &self.identity {
-            Identity::Ak(name) => Some(name),
+            Identity::Ak(name) | Identity::Vtpm(name) => Some(name),
             Identity::Chip(_) | Identity::Provider(_) => None,
         }
     }
@@ -273,6 +299,7 @@ fn appraise_tpm(
             ak_name: Some(ak.name().to_string()),
             pcrs: values.values().iter().map(|(index, value)| (index, hex::encode(value))).collect(),
             snp: None,
+            azure: None,
         },
         binder: *binder.as_bytes(),
         trust_vector: match accepted.dangerously_accepts_any_pcrs() {
@@ -324,10 +351,32 @@ fn appraise_snp(
             ak_name: None,
             pcrs: BTreeMap::new(),
             snp: Some(SnpClaims::of(&authentic)),
+            azure: None,
         },
         binder: *binder.as_bytes(),
         trust_vector: TrustVector::of_guest(accepted.rules(), machine, vek.root()),
     })
+}
+
+fn attested_azure(judged: azure::Judged<'_>, binder: &Binder, role: Role) -> Attested {
+    let azure::Judged { ak, clock, firmware, values, tpm, report_id, snp, azure, trust_vector } = judged;
+    Attested {
+        role,
+        identity: Identity::Vtpm(ak.clone()),
+        clock: Some(clock),
+        report_id: Some(report_id),
+        claims: Claims {
+            platform: "azure",
+            firmware: format!("{firmware:016x}"),
+            reference: tpm.name().to_owned(),
+            ak_name: Some(ak.to_string()),
+            pcrs: values.values().iter().map(|(index, value)| (index, hex::encode(value))).collect(),
+            snp: Some(snp),
+            azure: Some(azure),
+        },
+        binder: *binder.as_bytes(),
+        trust_vector,
+    }
 }
 
 /// The key in the evidence, when it is the pinned one.
@@ -337,26 +386,4 @@ fn pinned(ak_public: &[u8], wanted: &AkName) -> Result<Public, AppraisalError> {
         return Err(AppraisalError::AkName { found: ak.name().clone(), wanted: wanted.clone() });
     }
     Ok(ak)
-}
-
-/// The clock, when the TPM vouches for it and it is not behind an earlier quote.
-fn in_order(now: ClockInfo, earlier: Option<&QuoteClock>) -> Result<ClockInfo, AppraisalError> {
-    let went_back = |counter, found, earlier| AppraisalError::ClockReset { counter, found, earlier };
-    if let Some(earlier) = earlier {
-        if now.reset_count < earlier.reset_count {
-            return Err(went_back("resetCount", now.reset_count.into(), earlier.reset_count.into()));
-        }
-        // A reset sets restartCount to zero.
-        if now.reset_count == earlier.reset_count && now.restart_count < earlier.restart_count {
-            return Err(went_back("restartCount", now.restart_count.into(), earlier.restart_count.into()));
-        }
-    }
-    // Before the clock itself: after a loss of power it may honestly be a little behind, and then it is not safe.
-    if !now.safe {
-        return Err(AppraisalError::ClockUnsafe);
-    }
-    match earlier {
-        Some(earlier) if now.clock < earlier.clock => Err(went_back("clock", now.clock, earlier.clock)),
-        _ => Ok(now),
-    }
 }

@@ -19,12 +19,16 @@ use crate::{
     tpm::{algorithm::sha256, key::Key, public::Public},
 };
 
+pub mod evidence;
 pub mod hcl;
+mod judge;
 pub mod question;
 pub mod refusal;
 pub mod runtime;
 
+pub use evidence::AzureEvidence;
 pub use hcl::Hcl;
+pub(crate) use judge::{Judged, judge};
 pub use question::Question;
 pub use refusal::AzureRefusal;
 pub use runtime::{AzureClaims, RuntimeData};

@@ -1,6 +1,7 @@
 //! What a peer claims about itself, as bytes within bounds: parsed, not believed.
 
 use crate::{
+    azure::AzureEvidence,
     reader::{Malformed, Reader},
     snp::SnpEvidence,
 };
@@ -17,6 +18,8 @@ pub enum Evidence {
     Tpm(TpmEvidence),
     /// A report by the firmware of AMD SEV-SNP.
     Snp(SnpEvidence),
+    /// A quote by the vTPM of a confidential machine of Azure, and the report that vouches for that vTPM.
+    Azure(AzureEvidence),
 }
 
 /// A TPM 2.0 quote and what is needed to judge it. Holding one tells you that every part is within bounds and that the PCR
@@ -110,16 +113,28 @@ impl Evidence {
         let evidence = match reader.u8("platform").map_err(EvidenceError::Malformed)? {
             PLATFORM_TPM => Self::Tpm(TpmEvidence::read(&mut reader)?),
             PLATFORM_SNP => Self::Snp(SnpEvidence::read(&mut reader)?),
+            PLATFORM_AZURE => Self::Azure(AzureEvidence::read(&mut reader)?),
             found => return Err(EvidenceError::Platform { found }),
         };
         reader.finish("evidence").map_err(EvidenceError::Malformed)?;
         Ok(evidence)
     }
 
+    /// The platform, as claims name it.
+    #[must_use]
+    pub fn platform(&self) -> &'static str {
+        match self {
+            Self::Tpm(_) => "tpm",
+            Self::Snp(_) => "snp",
+            Self::Azure(_) => "azure",
+        }
+    }
+
     /// Version (1 byte), platform (1 byte), then the platform's parts. For a TPM: TPMS_ATTEST, TPMT_SIGNATURE and
     /// TPMT_PUBLIC, each with a big-endian 16-bit length before it; the number of PCR values (1 byte); for each, index
     /// (1 byte) and value (32 bytes). For SEV-SNP: the report with a 16-bit length before it; the number of certificates
-    /// (1 byte), each with a 16-bit length before it; the number of revocation lists, and each, in the same way.
+    /// (1 byte), each with a 16-bit length before it; the number of revocation lists, and each, in the same way. For Azure:
+    /// as for SEV-SNP, with the paravisor's blob in the place of the report; then as for a TPM.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
@@ -130,6 +145,10 @@ impl Evidence {
             }
             Self::Snp(evidence) => {
                 out.push(PLATFORM_SNP);
+                evidence.write(&mut out);
+            }
+            Self::Azure(evidence) => {
+                out.push(PLATFORM_AZURE);
                 evidence.write(&mut out);
             }
         }
@@ -186,7 +205,7 @@ impl TpmEvidence {
         &self.pcrs
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, EvidenceError> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, EvidenceError> {
         let malformed = EvidenceError::Malformed;
         let attest = reader.sized(MAX_PART, "TPMS_ATTEST").map_err(malformed)?.to_vec();
         let signature = reader.sized(MAX_PART, "TPMT_SIGNATURE").map_err(malformed)?.to_vec();
@@ -203,7 +222,7 @@ impl TpmEvidence {
         Self::new(attest, signature, ak_public, pcrs)
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         for part in [&self.attest, &self.signature, &self.ak_public] {
             // `new` keeps each part below MAX_PART, which fits.
             out.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -225,6 +244,9 @@ const PLATFORM_TPM: u8 = 1;
 
 /// The platform byte of AMD SEV-SNP.
 const PLATFORM_SNP: u8 = 2;
+
+/// The platform byte of Azure's confidential machines.
+const PLATFORM_AZURE: u8 = 3;
 
 /// The most bytes of one TPM structure: a signature by, and the public area of, an RSA key of 4096 bits take under 600.
 const MAX_PART: usize = 1024;

@@ -3,6 +3,7 @@
 use blindferry_proto::role::Role;
 
 use crate::{
+    azure::AzureRefusal,
     reader::Malformed,
     snp::SnpRefusal,
     tpm::{
@@ -43,6 +44,9 @@ pub enum AppraisalError {
     /// A report of SEV-SNP was refused.
     #[error(transparent)]
     Snp(#[from] SnpRefusal),
+    /// A blob of Azure's paravisor was refused.
+    #[error(transparent)]
+    Azure(#[from] AzureRefusal),
     /// The public area of the attestation key does not parse.
     #[error("cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     AkPublic(#[source] Malformed),
@@ -202,6 +206,7 @@ impl AppraisalError {
             Self::Platform { .. } => "evidence-pinned-platform",
             Self::NoReference { .. } => "reference-other-platform",
             Self::Snp(refusal) => refusal.code(),
+            Self::Azure(refusal) => refusal.code(),
             Self::Role { .. } => "reference-role",
             Self::AkPublic(_) => "tpm-ak-public",
             Self::WeakHash(_) => "tpm-hash-weak",

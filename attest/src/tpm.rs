@@ -5,6 +5,7 @@
 pub mod algorithm;
 pub(crate) mod attestation_key;
 pub mod certify;
+pub(crate) mod clock;
 mod der;
 pub mod event_log;
 pub mod events;

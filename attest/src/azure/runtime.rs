@@ -22,6 +22,8 @@ pub struct RuntimeData {
 /// Facts about a confidential machine of Azure, as its paravisor tells them. Having these proves nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AzureClaims {
+    /// The name of the reference values that accepted the paravisor; none until it was judged.
+    pub paravisor: Option<String>,
     /// `vmUniqueId`.
     pub vm_id: Option<String>,
     /// `secure-boot`. PCR 7 says more, and says it of what has been booted.
@@ -56,6 +58,7 @@ impl RuntimeData {
         let configuration = configuration.unwrap_or_default();
         let written = user_data.filter(|bytes| bytes.iter().any(|byte| *byte != 0));
         let claims = AzureClaims {
+            paravisor: None,
             vm_id: configuration.vm_unique_id.map(|id| id.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()),
             secure_boot: configuration.secure_boot,
             tpm_persisted: configuration.tpm_persisted,
@@ -87,6 +90,12 @@ impl RuntimeData {
     #[must_use]
     pub fn claims(&self) -> &AzureClaims {
         &self.claims
+    }
+}
+
+impl AzureClaims {
+    pub(crate) fn beside(self, paravisor: &str) -> Self {
+        Self { paravisor: Some(paravisor.to_owned()), ..self }
     }
 }
 
@@ -177,6 +186,7 @@ mod tests {
         assert_eq!(*data.ak(), Key::Rsa { modulus: vec![0xc1; 256], exponent: 65537 });
         assert_eq!(data.ek(), Some(&Key::Rsa { modulus: vec![0xc3; 256], exponent: 65537 }));
         let claims = AzureClaims {
+            paravisor: None,
             vm_id: Some("A-1".to_owned()),
             secure_boot: Some(false),
             tpm_persisted: Some(true),

@@ -44,6 +44,7 @@ fn case() -> Case {
             ak_name: Some("000b00".to_owned()),
             pcrs: BTreeMap::from([(7, PCR7.to_owned())]),
             snp: None,
+            azure: None,
         },
         session_age: 3600,
         attestation_age: 10,
