@@ -19,6 +19,7 @@ use crate::{
     tpm::{algorithm::sha256, key::Key, public::Public},
 };
 
+mod advice;
 pub mod evidence;
 pub mod hcl;
 mod judge;

@@ -5,6 +5,8 @@ mod activation;
 #[cfg(test)]
 mod appraisal;
 #[cfg(test)]
+mod azure;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;
