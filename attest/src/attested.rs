@@ -13,11 +13,7 @@ use crate::{
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
-    tpm::{
-        AkName, ClockInfo, QuoteClock,
-        public::Public,
-        quoted::AuthenticQuote,
-    },
+    tpm::{AkName, ClockInfo, QuoteClock, events::Logs, public::Public, quoted::AuthenticQuote},
 };
 
 /// A peer whose evidence was judged and found good, over this very channel. Only [`appraise`] makes one; it is spent where
@@ -171,7 +167,8 @@ fn appraise_tpm(
     }
     let values = authentic.pcrs(evidence.pcrs(), reference.selection())?;
     let clock = in_order(quote.clock(), earlier)?;
-    let accepted = reference.matching(values.values(), quote.firmware())?;
+    let logs = Logs::new(&values, evidence.event_log(), evidence.ima_log());
+    let accepted = reference.matching(&logs, quote.firmware())?;
 
     Ok(Attested {
         role,

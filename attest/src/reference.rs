@@ -13,6 +13,9 @@
 //! 7 = ["65…", "9f…"]
 //! ```
 //!
+//! Beside or instead of `[tpm.pcrs]`, `[tpm.events]` says what a machine's event log must show, and stays true when its
+//! firmware is updated: see [`tpm::events`](crate::tpm::events). Where both are, both must hold.
+//!
 //! Every `[[tpm]]` lists the same PCRs, since a quote covers one selection, fixed before it is made. A peer is accepted
 //! when one set matches in all its PCRs and in its firmware. A quote does not name the TPM's manufacturer; which
 //! manufacturers may enrol is for [`EndorsementPolicy`](crate::endorsement::EndorsementPolicy) to say.
@@ -26,7 +29,11 @@ use blindferry_proto::role::Role;
 
 use crate::{
     refusal::AppraisalError,
-    tpm::{PcrSelection, PcrValues, pcr::PcrError},
+    tpm::{
+        PcrSelection, PcrValues,
+        events::{EventPolicy, Logs},
+        pcr::PcrError,
+    },
 };
 
 mod document;
@@ -50,6 +57,7 @@ pub struct ReferenceSet {
     name: String,
     firmware: Firmware,
     pcrs: AcceptedPcrs,
+    events: Option<EventPolicy>,
 }
 
 /// Which versions of a TPM's firmware are accepted.
@@ -64,7 +72,7 @@ pub enum Firmware {
 /// Which PCR values are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AcceptedPcrs {
-    /// For each PCR, any of these; neither level is empty.
+    /// For each PCR, any of these. No PCR is without a value; there is none only where events are judged instead.
     Only(BTreeMap<u8, BTreeSet<[u8; 32]>>),
     /// Whatever the PCRs hold, for this reason.
     DangerouslyAny(String),
@@ -87,7 +95,7 @@ impl ReferenceValues {
     /// When the name or the list of firmware versions could not be written in a file.
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
-        let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs))?;
+        let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs), None)?;
         Self::new(role, vec![set])
     }
 
@@ -116,15 +124,21 @@ impl ReferenceValues {
         &self.sets
     }
 
-    /// The first set that accepts these PCRs and this firmware.
+    /// Whether a set judges events, so that evidence without logs is refused by it.
+    #[must_use]
+    pub fn needs_logs(&self) -> bool {
+        self.sets.iter().any(|set| set.events.is_some())
+    }
+
+    /// The first set that accepts these PCRs with their events, and this firmware.
     ///
     /// # Errors
     ///
     /// What differs from the set that comes closest.
-    pub(crate) fn matching(&self, values: &PcrValues, firmware: u64) -> Result<&ReferenceSet, AppraisalError> {
+    pub(crate) fn matching(&self, logs: &Logs<'_>, firmware: u64) -> Result<&ReferenceSet, AppraisalError> {
         let mut refusal: Option<(usize, AppraisalError)> = None;
         for set in &self.sets {
-            let mut differences = set.differences(values, firmware);
+            let mut differences = set.differences(logs, firmware);
             let Some(first) = differences.next() else {
                 return Ok(set);
             };
@@ -162,7 +176,12 @@ impl ReferenceValues {
 }
 
 impl ReferenceSet {
-    fn new(name: String, firmware: Firmware, pcrs: AcceptedPcrs) -> Result<Self, ReferenceError> {
+    fn new(
+        name: String,
+        firmware: Firmware,
+        pcrs: AcceptedPcrs,
+        events: Option<EventPolicy>,
+    ) -> Result<Self, ReferenceError> {
         if name.is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
             return Err(ReferenceError::Name { name: name.chars().take(MAX_TEXT).collect() });
         }
@@ -181,7 +200,7 @@ impl ReferenceSet {
                 }
             }
         }
-        Ok(Self { name, firmware, pcrs })
+        Ok(Self { name, firmware, pcrs, events })
     }
 
     /// Its name.
@@ -201,14 +220,22 @@ impl ReferenceSet {
 
     fn selection(&self) -> Result<PcrSelection, ReferenceError> {
         let selected = match &self.pcrs {
-            AcceptedPcrs::Only(accepted) => PcrSelection::new(accepted.keys().copied()),
+            AcceptedPcrs::Only(accepted) => {
+                let judged = self
+                    .events
+                    .as_ref()
+                    .map_or(Ok(BTreeSet::new()), |events| events.pcrs().map(|selection| selection.indices().collect()));
+                judged.and_then(|judged| {
+                    PcrSelection::new(judged.into_iter().chain(accepted.keys().copied()).collect::<BTreeSet<u8>>())
+                })
+            }
             AcceptedPcrs::DangerouslyAny(_) => PcrSelection::new(0..=7),
         };
         selected.map_err(|source| ReferenceError::Pcrs { name: self.name.clone(), source })
     }
 
-    fn differences<'a>(&'a self, values: &'a PcrValues, firmware: u64) -> impl Iterator<Item = AppraisalError> + 'a {
-        let pcrs = values.iter().filter_map(|(pcr, found)| {
+    fn differences<'a>(&'a self, logs: &'a Logs<'_>, firmware: u64) -> impl Iterator<Item = AppraisalError> + 'a {
+        let pcrs = logs.values().iter().filter_map(|(pcr, found)| {
             let wanted = match &self.pcrs {
                 AcceptedPcrs::DangerouslyAny(_) => return None,
                 AcceptedPcrs::Only(accepted) => accepted.get(&pcr),
@@ -216,6 +243,7 @@ impl ReferenceSet {
             // A PCR that the set does not know is a difference, not a pass.
             match wanted {
                 Some(wanted) if wanted.contains(found) => None,
+                None if self.judges_events_of(pcr) => None,
                 wanted => Some(AppraisalError::PcrValue {
                     pcr,
                     found: *found,
@@ -224,6 +252,8 @@ impl ReferenceSet {
                 }),
             }
         });
+        let events = self.events.iter().flat_map(|policy| policy.refusals(logs, |pcr| self.lists(pcr)));
+        let events = events.map(|source| AppraisalError::Events { reference: self.name.clone(), source });
         let version = match &self.firmware {
             Firmware::Any => None,
             Firmware::Only(wanted) if wanted.contains(&firmware) => None,
@@ -233,7 +263,16 @@ impl ReferenceSet {
                 reference: self.name.clone(),
             }),
         };
-        pcrs.chain(version)
+        pcrs.chain(events).chain(version)
+    }
+
+    fn lists(&self, pcr: u8) -> bool {
+        matches!(&self.pcrs, AcceptedPcrs::Only(accepted) if accepted.contains_key(&pcr))
+    }
+
+    fn judges_events_of(&self, pcr: u8) -> bool {
+        let judged = self.events.as_ref().and_then(|events| events.pcrs().ok());
+        judged.is_some_and(|judged| judged.indices().any(|one| one == pcr))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     reader::Malformed,
     tpm::{
         AkName, PcrSelection,
+        events::EventRefusal,
         pcr::PcrError,
         public::{Attributes, Scheme},
         quote::{QuoteError, QuotedSelection},
@@ -142,6 +143,14 @@ pub enum AppraisalError {
         /// The name of the set.
         nearest: String,
     },
+    /// No set of reference values accepts the events. Told for the set that came closest.
+    #[error("the events are not as {reference:?} wants them")]
+    Events {
+        /// The name of the set.
+        reference: String,
+        /// The first rule that refuses.
+        source: EventRefusal,
+    },
     /// The PCRs are accepted, the TPM's firmware is not.
     #[error(
         "the TPM has firmware {found:016x}, {reference:?} wants {}; update the TPM, or allow this version",
@@ -198,6 +207,7 @@ impl AppraisalError {
             Self::PcrValues(_) => "tpm-pcr-values",
             Self::PcrDigest { .. } => "tpm-pcr-digest",
             Self::PcrValue { .. } => "tpm-pcr-value",
+            Self::Events { source, .. } => source.code(),
             Self::Firmware { .. } => "tpm-firmware",
             Self::ClockReset { .. } => "tpm-clock-reset",
             Self::ClockUnsafe => "tpm-clock-unsafe",

@@ -9,7 +9,11 @@ use blindferry_proto::role::Role;
 use serde::Deserialize;
 
 use super::{AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues};
-use crate::tpm::{PcrSelection, pcr::PcrError};
+use crate::tpm::{
+    PcrSelection,
+    events::{self, EventPolicy, EventPolicyError},
+    pcr::PcrError,
+};
 
 /// Why text is not reference values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +69,10 @@ pub enum ReferenceError {
         /// What is there.
         found: String,
     },
-    /// There are neither PCR values nor the words that do without, or there are both.
-    #[error("{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two")]
+    /// There is nothing to judge by, or there are also the words that do without.
+    #[error(
+        "{name:?} needs [tpm.pcrs], [tpm.events] or both; or dangerously_accept_any_pcrs = \"reason\", and neither of the two"
+    )]
     NoPcrs {
         /// The set.
         name: String,
@@ -109,6 +115,14 @@ pub enum ReferenceError {
         /// The PCR.
         pcr: u8,
     },
+    /// `[tpm.events]` is no policy.
+    #[error("the events of {name:?} cannot be judged")]
+    Events {
+        /// The set.
+        name: String,
+        /// Why not.
+        source: EventPolicyError,
+    },
     /// The PCRs are not a selection.
     #[error("the PCRs of {name:?} cannot be quoted")]
     Pcrs {
@@ -149,6 +163,7 @@ impl ReferenceError {
             Self::PcrIndex { .. } => "reference-pcr-index",
             Self::PcrValue { .. } => "reference-pcr-value",
             Self::NoValue { .. } => "reference-pcr-no-value",
+            Self::Events { source, .. } => source.code(),
             Self::Pcrs { .. } => "reference-pcrs",
             Self::Selection { .. } => "reference-pcr-selection",
         }
@@ -181,12 +196,16 @@ pub(super) fn write(values: &ReferenceValues) -> String {
             AcceptedPcrs::DangerouslyAny(reason) => {
                 let _ = writeln!(out, "dangerously_accept_any_pcrs = {}", quoted(reason));
             }
+            AcceptedPcrs::Only(accepted) if accepted.is_empty() => {}
             AcceptedPcrs::Only(accepted) => {
                 out.push_str("\n[tpm.pcrs]\n");
                 for (pcr, values) in accepted {
                     list(&mut out, &pcr.to_string(), values.iter().map(hex::encode));
                 }
             }
+        }
+        if let Some(events) = &set.events {
+            events.write(&mut out);
         }
     }
     out
@@ -223,6 +242,7 @@ struct TpmTable {
     firmware: FirmwareText,
     dangerously_accept_any_pcrs: Option<String>,
     pcrs: Option<BTreeMap<String, Vec<String>>>,
+    events: Option<events::Table>,
 }
 
 #[derive(Deserialize)]
@@ -236,14 +256,19 @@ impl TryFrom<TpmTable> for ReferenceSet {
     type Error = ReferenceError;
 
     fn try_from(table: TpmTable) -> Result<Self, ReferenceError> {
-        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs } = table;
+        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs, events } = table;
         let firmware = read_firmware(&name, firmware)?;
-        let pcrs = match (pcrs, dangerously_accept_any_pcrs) {
-            (Some(pcrs), None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
-            (None, Some(reason)) => AcceptedPcrs::DangerouslyAny(reason),
-            (None, None) | (Some(_), Some(_)) => return Err(ReferenceError::NoPcrs { name }),
+        let events = match events.map(EventPolicy::try_from).transpose() {
+            Ok(events) => events,
+            Err(source) => return Err(ReferenceError::Events { name, source }),
         };
-        Self::new(name, firmware, pcrs)
+        let pcrs = match (pcrs, &events, dangerously_accept_any_pcrs) {
+            (Some(pcrs), _, None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
+            (None, Some(_), None) => AcceptedPcrs::Only(BTreeMap::new()),
+            (None, None, Some(reason)) => AcceptedPcrs::DangerouslyAny(reason),
+            _ => return Err(ReferenceError::NoPcrs { name }),
+        };
+        Self::new(name, firmware, pcrs, events)
     }
 }
 

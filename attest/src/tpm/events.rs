@@ -24,8 +24,8 @@ mod rules;
 
 use std::collections::BTreeSet;
 
-pub(crate) use document::Table;
 pub use document::EventPolicyError;
+pub(crate) use document::Table;
 pub use files::FileRules;
 pub use refusal::EventRefusal;
 
