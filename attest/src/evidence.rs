@@ -1,6 +1,9 @@
 //! What a peer claims about itself, as bytes within bounds: parsed, not believed.
 
-use crate::reader::{Malformed, Reader};
+use crate::{
+    reader::{Malformed, Reader},
+    snp::SnpEvidence,
+};
 
 /// No evidence is larger, in bytes. Without logs it has less than 16 KiB.
 pub const MAX_EVIDENCE: usize = 512 * 1024;
@@ -18,6 +21,8 @@ pub const MAX_IMA_LOG: usize = 304 * 1024;
 pub enum Evidence {
     /// A quote by a TPM 2.0.
     Tpm(TpmEvidence),
+    /// A report by the firmware of AMD SEV-SNP.
+    Snp(SnpEvidence),
 }
 
 /// A TPM 2.0 quote and what is needed to judge it. Holding one tells you that every part is within bounds and that the PCR
@@ -55,7 +60,7 @@ pub enum EvidenceError {
         found: u8,
     },
     /// A part is empty or has more bytes than its kind can have.
-    #[error("{part} has {found} bytes, where 1 to {MAX_PART} are possible")]
+    #[error("{part} has {found} bytes: none, or more than it can have")]
     Part {
         /// The part.
         part: &'static str,
@@ -70,6 +75,16 @@ pub enum EvidenceError {
         /// Its length in bytes.
         found: usize,
         /// The most it can have, in bytes.
+        limit: usize,
+    },
+    /// There are more of a kind than can be needed.
+    #[error("evidence has {found} {part}, more than {limit}")]
+    TooMany {
+        /// The kind.
+        part: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there can be.
         limit: usize,
     },
     /// PCR values must be of indices 0 to 23, each once, in ascending order.
@@ -90,6 +105,7 @@ impl EvidenceError {
             Self::Platform { .. } => "evidence-platform",
             Self::Part { .. } => "evidence-part",
             Self::Log { .. } => "evidence-log",
+            Self::TooMany { .. } => "evidence-too-many",
             Self::PcrOrder => "evidence-pcr-order",
             Self::Malformed(_) => "evidence-malformed",
         }
@@ -113,6 +129,7 @@ impl Evidence {
         }
         let evidence = match reader.u8("platform").map_err(EvidenceError::Malformed)? {
             PLATFORM_TPM => Self::Tpm(TpmEvidence::read(&mut reader)?),
+            PLATFORM_SNP => Self::Snp(SnpEvidence::read(&mut reader)?),
             found => return Err(EvidenceError::Platform { found }),
         };
         reader.finish("evidence").map_err(EvidenceError::Malformed)?;
@@ -123,12 +140,18 @@ impl Evidence {
     /// TPMT_PUBLIC, each with a big-endian 16-bit length before it; the number of PCR values (1 byte); for each, index
     /// (1 byte) and value (32 bytes). When there are logs, event log and IMA list follow, each with a big-endian 32-bit
     /// length before it, zero for one that is missing.
+    /// For SEV-SNP: the report with a 16-bit length before it; the number of certificates
+    /// (1 byte), each with a 16-bit length before it; the number of revocation lists, and each, in the same way.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         match self {
             Self::Tpm(evidence) => {
                 out.push(PLATFORM_TPM);
+                evidence.write(&mut out);
+            }
+            Self::Snp(evidence) => {
+                out.push(PLATFORM_SNP);
                 evidence.write(&mut out);
             }
         }
@@ -273,6 +296,9 @@ const VERSION: u8 = 1;
 
 /// The platform byte of a TPM 2.0.
 const PLATFORM_TPM: u8 = 1;
+
+/// The platform byte of AMD SEV-SNP.
+const PLATFORM_SNP: u8 = 2;
 
 /// The most bytes of one TPM structure: a signature by, and the public area of, an RSA key of 4096 bits take under 600.
 const MAX_PART: usize = 1024;

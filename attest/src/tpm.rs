@@ -7,6 +7,7 @@ pub(crate) mod attestation_key;
 mod der;
 pub mod event_log;
 pub mod events;
+pub mod examine;
 pub mod ima;
 pub mod key;
 pub mod name;
