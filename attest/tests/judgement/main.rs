@@ -5,9 +5,19 @@ mod activation;
 #[cfg(test)]
 mod appraisal;
 #[cfg(test)]
+mod boot;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod codes;
+#[cfg(test)]
+mod event_log;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod examination;
+#[cfg(test)]
+mod ima;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
