@@ -20,7 +20,7 @@ use crate::{
         ask::{Wanted, report_data},
         vek::Holder,
     },
-    tpm::{AkName, ClockInfo, QuoteClock, clock::in_order, public::Public, quoted::AuthenticQuote},
+    tpm::{AkName, ClockInfo, QuoteClock, clock::in_order, events::Logs, public::Public, quoted::AuthenticQuote},
 };
 
 /// A peer whose evidence was judged and found good, over this very channel. Only [`appraise`] makes one; it is spent where
@@ -285,7 +285,8 @@ fn appraise_tpm(
     }
     let values = authentic.pcrs(evidence.pcrs(), selection)?;
     let clock = in_order(quote.clock(), earlier)?;
-    let accepted = reference.matching(values.values(), quote.firmware())?;
+    let logs = Logs::new(&values, evidence.event_log(), evidence.ima_log());
+    let accepted = reference.matching(&logs, quote.firmware())?;
 
     Ok(Attested {
         role,
@@ -302,10 +303,7 @@ fn appraise_tpm(
             azure: None,
         },
         binder: *binder.as_bytes(),
-        trust_vector: match accepted.dangerously_accepts_any_pcrs() {
-            None => TrustVector::of_compared_pcrs(values.values().selection()),
-            Some(_) => TrustVector::of_any_pcrs(),
-        },
+        trust_vector: TrustVector::of_machine(accepted),
     })
 }
 

@@ -13,6 +13,9 @@
 //! 7 = ["65…", "9f…"]
 //! ```
 //!
+//! Beside or instead of `[tpm.pcrs]`, `[tpm.events]` says what a machine's event log must show, and stays true when its
+//! firmware is updated: see [`tpm::events`](crate::tpm::events). Where both are, both must hold.
+//!
 //! Every `[[tpm]]` lists the same PCRs, since a quote covers one selection, fixed before it is made. A peer is accepted
 //! when one set matches in all its PCRs and in its firmware. A quote does not name the TPM's manufacturer; which
 //! manufacturers may enrol is for [`EndorsementPolicy`](crate::endorsement::EndorsementPolicy) to say.
@@ -65,7 +68,7 @@
 //! told by [`ReferenceValues::dangers`] to whoever shows status. `[[dangerously_trusted_root]]` (`product`, `reason`,
 //! `certificate` in PEM) trusts a root that is not AMD's: whoever holds its key can forge every report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use blindferry_proto::role::Role;
 
@@ -75,15 +78,18 @@ use crate::{
         Anchors, Authentic, Question, SnpRefusal,
         ask::{Case, Wanted},
     },
-    tpm::{PcrSelection, PcrValues, pcr::PcrError},
+    tpm::{PcrSelection, PcrValues, events::Logs, pcr::PcrError},
 };
 
 mod document;
 mod guest;
 mod guest_table;
+mod machine;
 mod refusal;
 
 pub use guest::GuestSet;
+use machine::AcceptedPcrs;
+pub use machine::{Firmware, ReferenceSet};
 pub use refusal::ReferenceError;
 
 /// The largest file of reference values that is parsed, in bytes.
@@ -110,32 +116,6 @@ pub struct Danger<'a> {
     pub reason: &'a str,
 }
 
-/// One platform that is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferenceSet {
-    name: String,
-    firmware: Firmware,
-    pcrs: AcceptedPcrs,
-}
-
-/// Which versions of a TPM's firmware are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Firmware {
-    /// Every version.
-    Any,
-    /// These alone; not empty.
-    Only(BTreeSet<u64>),
-}
-
-/// Which PCR values are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum AcceptedPcrs {
-    /// For each PCR, any of these; neither level is empty.
-    Only(BTreeMap<u8, BTreeSet<[u8; 32]>>),
-    /// Whatever the PCRs hold, for this reason.
-    DangerouslyAny(String),
-}
-
 impl ReferenceValues {
     /// Parses reference values.
     ///
@@ -153,7 +133,7 @@ impl ReferenceValues {
     /// When the name or the list of firmware versions could not be written in a file.
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
-        let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs))?;
+        let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs), None)?;
         Self::new(role, vec![set], Vec::new(), Anchors::amd())
     }
 
@@ -228,25 +208,37 @@ impl ReferenceValues {
         &self.sets
     }
 
-    /// The first set that accepts these PCRs and this firmware.
+    /// Whether a set judges events, so that evidence without logs is refused by it.
+    #[must_use]
+    pub fn needs_logs(&self) -> bool {
+        self.sets.iter().any(|set| set.events.is_some())
+    }
+
+    /// The first set that accepts these PCRs with their events, and this firmware.
     ///
     /// # Errors
     ///
     /// What differs from the set that comes closest.
-    pub(crate) fn matching(&self, values: &PcrValues, firmware: u64) -> Result<&ReferenceSet, AppraisalError> {
-        let mut refusal: Option<(usize, AppraisalError)> = None;
+    pub(crate) fn matching(&self, logs: &Logs<'_>, firmware: u64) -> Result<&ReferenceSet, AppraisalError> {
+        let mut nearest: Option<(usize, AppraisalError)> = None;
         for set in &self.sets {
-            let mut differences = set.differences(values, firmware);
+            let mut differences = set.differences(logs, firmware);
             let Some(first) = differences.next() else {
                 return Ok(set);
             };
             let count = 1 + differences.count();
-            if refusal.as_ref().is_none_or(|(least, _)| count < *least) {
-                refusal = Some((count, first));
+            if nearest.as_ref().is_none_or(|(least, _)| count < *least) {
+                nearest = Some((count, first));
             }
         }
-        // `new` refuses to be without sets; were there none, nothing would be accepted.
-        Err(refusal.map_or(AppraisalError::PcrValues(PcrError::Empty), |(_, first)| first))
+        // Callers ask for a selection first; were there no sets, nothing would be accepted.
+        Err(nearest.map_or(AppraisalError::PcrValues(PcrError::Empty), |(_, first)| first))
+    }
+
+    /// The set that comes closest, with all that differs: the list of what [`ReferenceValues::matching`] tells the first of.
+    pub(crate) fn nearest(&self, logs: &Logs<'_>, firmware: u64) -> Option<(&ReferenceSet, Vec<AppraisalError>)> {
+        let all = self.sets.iter().map(|set| (set, set.differences(logs, firmware).collect::<Vec<_>>()));
+        all.min_by_key(|(_, differences)| differences.len())
     }
 
     /// The first set of guests that accepts this one.
@@ -303,82 +295,6 @@ impl ReferenceValues {
             }
         }
         Ok(Self { role, selection, sets, guests, anchors })
-    }
-}
-
-impl ReferenceSet {
-    fn new(name: String, firmware: Firmware, pcrs: AcceptedPcrs) -> Result<Self, ReferenceError> {
-        if name.is_empty() || name.len() > MAX_TEXT || name.chars().any(char::is_control) {
-            return Err(ReferenceError::Name { name: name.chars().take(MAX_TEXT).collect() });
-        }
-        if matches!(&firmware, Firmware::Only(versions) if versions.is_empty()) {
-            return Err(ReferenceError::NoFirmware { name });
-        }
-        match &pcrs {
-            AcceptedPcrs::DangerouslyAny(reason) => {
-                if reason.trim().is_empty() || reason.len() > MAX_TEXT || reason.chars().any(char::is_control) {
-                    return Err(ReferenceError::Reason { name });
-                }
-            }
-            AcceptedPcrs::Only(accepted) => {
-                if let Some((pcr, _)) = accepted.iter().find(|(_, values)| values.is_empty()) {
-                    return Err(ReferenceError::NoValue { name, pcr: *pcr });
-                }
-            }
-        }
-        Ok(Self { name, firmware, pcrs })
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Why any PCR value is accepted, where it is: something to warn of.
-    #[must_use]
-    pub fn dangerously_accepts_any_pcrs(&self) -> Option<&str> {
-        match &self.pcrs {
-            AcceptedPcrs::DangerouslyAny(reason) => Some(reason),
-            AcceptedPcrs::Only(_) => None,
-        }
-    }
-
-    fn selection(&self) -> Result<PcrSelection, ReferenceError> {
-        let selected = match &self.pcrs {
-            AcceptedPcrs::Only(accepted) => PcrSelection::new(accepted.keys().copied()),
-            AcceptedPcrs::DangerouslyAny(_) => PcrSelection::new(0..=7),
-        };
-        selected.map_err(|source| ReferenceError::Pcrs { name: self.name.clone(), source })
-    }
-
-    fn differences<'a>(&'a self, values: &'a PcrValues, firmware: u64) -> impl Iterator<Item = AppraisalError> + 'a {
-        let pcrs = values.iter().filter_map(|(pcr, found)| {
-            let wanted = match &self.pcrs {
-                AcceptedPcrs::DangerouslyAny(_) => return None,
-                AcceptedPcrs::Only(accepted) => accepted.get(&pcr),
-            };
-            // A PCR that the set does not know is a difference, not a pass.
-            match wanted {
-                Some(wanted) if wanted.contains(found) => None,
-                wanted => Some(AppraisalError::PcrValue {
-                    pcr,
-                    found: *found,
-                    wanted: wanted.into_iter().flatten().copied().collect(),
-                    nearest: self.name.clone(),
-                }),
-            }
-        });
-        let version = match &self.firmware {
-            Firmware::Any => None,
-            Firmware::Only(wanted) if wanted.contains(&firmware) => None,
-            Firmware::Only(wanted) => Some(AppraisalError::Firmware {
-                found: firmware,
-                wanted: wanted.iter().copied().collect(),
-                reference: self.name.clone(),
-            }),
-        };
-        pcrs.chain(version)
     }
 }
 

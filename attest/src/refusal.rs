@@ -8,6 +8,7 @@ use crate::{
     snp::SnpRefusal,
     tpm::{
         AkName, PcrSelection,
+        events::EventRefusal,
         pcr::PcrError,
         public::{Attributes, Scheme},
         quote::{QuoteError, QuotedSelection},
@@ -164,6 +165,14 @@ pub enum AppraisalError {
         /// The name of the set.
         nearest: String,
     },
+    /// No set of reference values accepts the events. Told for the set that came closest.
+    #[error("the events are not as {reference:?} wants them")]
+    Events {
+        /// The name of the set.
+        reference: String,
+        /// The first rule that refuses.
+        source: EventRefusal,
+    },
     /// The PCRs are accepted, the TPM's firmware is not.
     #[error(
         "the TPM has firmware {found:016x}, {reference:?} wants {}; update the TPM, or allow this version",
@@ -224,6 +233,7 @@ impl AppraisalError {
             Self::PcrValues(_) => "tpm-pcr-values",
             Self::PcrDigest { .. } => "tpm-pcr-digest",
             Self::PcrValue { .. } => "tpm-pcr-value",
+            Self::Events { source, .. } => source.code(),
             Self::Firmware { .. } => "tpm-firmware",
             Self::ClockReset { .. } => "tpm-clock-reset",
             Self::ClockUnsafe => "tpm-clock-unsafe",

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod der;
 pub mod event_log;
 pub mod events;
+pub mod examine;
 pub mod ima;
 pub mod key;
 pub mod name;

@@ -14,6 +14,7 @@ use crate::{
     tpm::{
         AkName, ClockInfo, QuoteClock,
         clock::in_order,
+        events::Logs,
         public::Public,
         quoted::{AuthenticQuote, QuotedPcrs},
     },
@@ -81,12 +82,10 @@ pub(crate) fn judge<'a>(
     }
     let values = signed.pcrs(evidence.tpm().pcrs(), selection)?;
     let clock = in_order(quote.clock(), earlier)?;
-    let tpm = reference.matching(values.values(), quote.firmware())?;
+    let logs = Logs::new(&values, evidence.tpm().event_log(), evidence.tpm().ima_log());
+    let tpm = reference.matching(&logs, quote.firmware())?;
 
-    let measured = match tpm.dangerously_accepts_any_pcrs() {
-        None => TrustVector::of_compared_pcrs(values.values().selection()),
-        Some(_) => TrustVector::of_any_pcrs(),
-    };
+    let measured = TrustVector::of_machine(tpm);
     let below = TrustVector::of_guest(paravisor.rules(), machine, vek.root());
     Ok(Judged {
         ak: key.public().name().clone(),

@@ -13,6 +13,7 @@ use super::{
     guest_table::{self, GuestTable, ProductText, product_text},
 };
 use crate::snp::anchor::{Anchors, DangerousRoot};
+use crate::tpm::events::{self, EventPolicy};
 
 pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if text.len() > MAX_REFERENCE {
@@ -51,12 +52,16 @@ pub(super) fn write(values: &ReferenceValues) -> String {
             AcceptedPcrs::DangerouslyAny(reason) => {
                 let _ = writeln!(out, "dangerously_accept_any_pcrs = {}", quoted(reason));
             }
+            AcceptedPcrs::Only(accepted) if accepted.is_empty() => {}
             AcceptedPcrs::Only(accepted) => {
                 out.push_str("\n[tpm.pcrs]\n");
                 for (pcr, values) in accepted {
                     list(&mut out, &pcr.to_string(), values.iter().map(hex::encode));
                 }
             }
+        }
+        if let Some(events) = &set.events {
+            events.write(&mut out);
         }
     }
     for guest in &values.guests {
@@ -117,6 +122,7 @@ struct TpmTable {
     firmware: FirmwareText,
     dangerously_accept_any_pcrs: Option<String>,
     pcrs: Option<BTreeMap<String, Vec<String>>>,
+    events: Option<events::Table>,
 }
 
 #[derive(Deserialize)]
@@ -130,14 +136,19 @@ impl TryFrom<TpmTable> for ReferenceSet {
     type Error = ReferenceError;
 
     fn try_from(table: TpmTable) -> Result<Self, ReferenceError> {
-        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs } = table;
+        let TpmTable { name, firmware, dangerously_accept_any_pcrs, pcrs, events } = table;
         let firmware = read_firmware(&name, firmware)?;
-        let pcrs = match (pcrs, dangerously_accept_any_pcrs) {
-            (Some(pcrs), None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
-            (None, Some(reason)) => AcceptedPcrs::DangerouslyAny(reason),
-            (None, None) | (Some(_), Some(_)) => return Err(ReferenceError::NoPcrs { name }),
+        let events = match events.map(EventPolicy::try_from).transpose() {
+            Ok(events) => events,
+            Err(source) => return Err(ReferenceError::Events { name, source }),
         };
-        Self::new(name, firmware, pcrs)
+        let pcrs = match (pcrs, &events, dangerously_accept_any_pcrs) {
+            (Some(pcrs), _, None) => AcceptedPcrs::Only(read_pcrs(&name, pcrs)?),
+            (None, Some(_), None) => AcceptedPcrs::Only(BTreeMap::new()),
+            (None, None, Some(reason)) => AcceptedPcrs::DangerouslyAny(reason),
+            _ => return Err(ReferenceError::NoPcrs { name }),
+        };
+        Self::new(name, firmware, pcrs, events)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{MAX_REFERENCE, MAX_ROOTS, MAX_SETS, MAX_TEXT, document::NEWEST};
 use crate::{
     snp::SnpRefusal,
-    tpm::{PcrSelection, pcr::PcrError},
+    tpm::{PcrSelection, events::EventPolicyError, pcr::PcrError},
 };
 
 /// Why text is not reference values.
@@ -60,8 +60,11 @@ pub enum ReferenceError {
         /// What is there.
         found: String,
     },
-    /// There are neither PCR values nor the words that do without, or there are both.
-    #[error("{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two")]
+    /// There is nothing to judge by, or there are also the words that do without.
+    #[error(
+        "{name:?} needs [tpm.pcrs], [tpm.events] or both; or dangerously_accept_any_pcrs = \"reason\", \
+         and neither of the two"
+    )]
     NoPcrs {
         /// The set.
         name: String,
@@ -142,6 +145,14 @@ pub enum ReferenceError {
         /// The PCR.
         pcr: u8,
     },
+    /// `[tpm.events]` is no policy.
+    #[error("the events of {name:?} cannot be judged")]
+    Events {
+        /// The set.
+        name: String,
+        /// Why not.
+        source: EventPolicyError,
+    },
     /// The PCRs are not a selection.
     #[error("the PCRs of {name:?} cannot be quoted")]
     Pcrs {
@@ -188,6 +199,7 @@ impl ReferenceError {
             Self::PcrIndex { .. } => "reference-pcr-index",
             Self::PcrValue { .. } => "reference-pcr-value",
             Self::NoValue { .. } => "reference-pcr-no-value",
+            Self::Events { source, .. } => source.code(),
             Self::Pcrs { .. } => "reference-pcrs",
             Self::Selection { .. } => "reference-pcr-selection",
         }

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::{
     attested::PinnedMachine,
+    reference::ReferenceSet,
     snp::{
         anchor::Root,
         rules::{Chips, Rules},
     },
-    tpm::PcrSelection,
 };
 
 /// What was found out about each aspect of a peer; nothing where nothing was looked at.
@@ -65,27 +65,25 @@ pub(crate) enum Tier {
 }
 
 impl TrustVector {
-    /// That of a TPM whose pinned key quoted these PCRs, all of which are as the reference values have them.
+    /// That of a TPM whose pinned key quoted what this set accepted.
     ///
-    /// Boot is affirmed when the firmware (PCR 0), its drivers (2) and the boot loader or unified kernel image (4) were
-    /// compared; configuration when the firmware's settings (1), Secure Boot (7), and the command line by one of the two
-    /// PCRs that boot loaders use for it (8 or 12) were. TCG PC Client Platform Firmware Profile, section 3.3.4; the
-    /// UAPI group's Linux TPM PCR Registry.
-    pub(crate) fn of_compared_pcrs(compared: PcrSelection) -> Self {
-        let has = |pcr: u8| compared.indices().any(|index| index == pcr);
+    /// Boot is affirmed when the firmware (PCR 0) and its drivers (2) were compared, and the boot loader or unified kernel
+    /// image (4) was, by value or by its event. Configuration is when the firmware's settings (1) were compared, and Secure
+    /// Boot (7) and the command line, which boot loaders measure into one of two PCRs (8 or 12), were by value or by event.
+    /// TCG PC Client Platform Firmware Profile, section 3.3.4; the UAPI group's Linux TPM PCR Registry.
+    pub(crate) fn of_machine(accepted: &ReferenceSet) -> Self {
+        let lists = |pcr| accepted.lists(pcr);
+        let (configuration_told, images_told) =
+            accepted.events().map_or((false, false), |events| (events.names_configuration(), events.names_images()));
+        let configured = lists(1) && (configuration_told || (lists(7) && (lists(8) || lists(12))));
+        let booted = lists(0) && lists(2) && (images_told || lists(4));
         Self {
             instance_identity: Some(Claim::RecognizedInstance),
-            configuration: (has(1) && has(7) && (has(8) || has(12))).then_some(Claim::ApprovedConfiguration),
-            executables: (has(0) && has(2) && has(4)).then_some(Claim::ApprovedBoot),
-            ..Self::default()
-        }
-    }
-
-    /// That of a TPM whose pinned key quoted PCRs which nobody compared.
-    pub(crate) fn of_any_pcrs() -> Self {
-        Self {
-            instance_identity: Some(Claim::RecognizedInstance),
-            executables: Some(Claim::UnrecognizedExecutables),
+            configuration: configured.then_some(Claim::ApprovedConfiguration),
+            executables: match accepted.dangerously_accepts_any_pcrs() {
+                Some(_) => Some(Claim::UnrecognizedExecutables),
+                None => booted.then_some(Claim::ApprovedBoot),
+            },
             ..Self::default()
         }
     }
@@ -166,9 +164,16 @@ impl From<Claim> for i8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::ReferenceValues;
 
     fn of(pcrs: &[u8]) -> TrustVector {
-        TrustVector::of_compared_pcrs(PcrSelection::new(pcrs.iter().copied()).unwrap())
+        let values: String = pcrs.iter().map(|pcr| format!("{pcr} = [\"{}\"]\n", "ab".repeat(32))).collect();
+        of_text(&format!("[tpm.pcrs]\n{values}"))
+    }
+
+    fn of_text(set: &str) -> TrustVector {
+        let text = format!("version = 1\nrole = \"broker\"\n[[tpm]]\nname = \"a\"\nfirmware = \"any\"\n{set}");
+        TrustVector::of_machine(&ReferenceValues::parse(&text).unwrap().sets()[0])
     }
 
     #[test]
@@ -193,6 +198,6 @@ mod tests {
     fn the_worst_claim_makes_the_tier() {
         assert_eq!(TrustVector::default().tier(), Tier::None);
         assert_eq!(of(&[7]).tier(), Tier::Affirming);
-        assert_eq!(TrustVector::of_any_pcrs().tier(), Tier::Warning);
+        assert_eq!(of_text("dangerously_accept_any_pcrs = \"lab\"\n").tier(), Tier::Warning);
     }
 }

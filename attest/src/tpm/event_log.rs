@@ -108,7 +108,9 @@ pub enum EventLogError {
         number: usize,
     },
     /// What the log says of the locality at start is impossible, or comes twice or too late.
-    #[error("event {number} of the event log tells a locality at start that cannot be, twice, or after PCR 0 was extended")]
+    #[error(
+        "event {number} of the event log tells a locality at start that cannot be, twice, or after PCR 0 was extended"
+    )]
     Locality {
         /// Which event, from 0.
         number: usize,

@@ -24,8 +24,8 @@ mod rules;
 
 use std::collections::BTreeSet;
 
-pub(crate) use document::Table;
 pub use document::EventPolicyError;
+pub(crate) use document::Table;
 pub use files::FileRules;
 pub use refusal::EventRefusal;
 
@@ -33,7 +33,6 @@ use super::{
     PcrSelection, PcrValues,
     event_log::{Compared, EventLogError, Log},
     ima::{self, ImaError},
-    pcr::PcrError,
     quoted::QuotedPcrs,
 };
 
@@ -89,31 +88,57 @@ pub(crate) struct Facts<'f, 'a> {
 }
 
 impl EventPolicy {
-    /// The PCRs that a quote must cover for this policy.
-    ///
-    /// # Errors
-    ///
-    /// None that can be: it is at least PCRs 0 to 7 and 12.
-    pub fn pcrs(&self) -> Result<PcrSelection, PcrError> {
+    /// The PCRs that a quote must cover for this policy; at least 0 to 7 and 12.
+    #[must_use]
+    pub fn pcrs(&self) -> Vec<u8> {
         let files = self.ima.as_ref().map(|_| ima::PCR);
-        PcrSelection::new(self.replayed().into_iter().chain(files).chain([OVERRIDES]))
+        self.replayed().into_iter().chain(files).chain([OVERRIDES]).collect()
     }
 
     /// Everything that is wrong with a machine; nothing when it is as the policy wants it. `listed` says which PCRs have
     /// values of their own in the reference values.
     pub(crate) fn refusals(&self, logs: &Logs<'_>, listed: impl Fn(u8) -> bool) -> Vec<EventRefusal> {
-        let compared = match &logs.events {
-            Ok(compared) => compared,
-            Err(refusal) => return vec![refusal.clone()],
-        };
-        let pcrs = PcrSelection::new(self.replayed()).map_err(|_| EventRefusal::NoEventLog);
-        let replayed = pcrs.and_then(|pcrs| compared.replayed(pcrs).map_err(EventRefusal::EventLog));
-        let facts = match replayed {
-            Ok(events) => Facts { events, logs },
-            Err(refusal) => return vec![refusal],
-        };
-        let applying = rules::RULES.iter().filter(|rule| !(rule.name == rules::OVERRIDES_RULE && listed(OVERRIDES)));
-        applying.flat_map(|rule| (rule.refusals)(self, &facts)).collect()
+        match self.facts(logs) {
+            Ok(facts) => self.rules(listed).flat_map(|rule| (rule.refusals)(self, &facts)).collect(),
+            Err(refusal) => vec![refusal],
+        }
+    }
+
+    /// The same for a person: each rule's name, what it wants, and what is wrong.
+    ///
+    /// # Errors
+    ///
+    /// When no rule can be asked, since the log is missing or is not what was quoted.
+    pub(crate) fn answers(
+        &self,
+        logs: &Logs<'_>,
+        listed: impl Fn(u8) -> bool,
+    ) -> Result<Vec<(&'static str, String, Vec<EventRefusal>)>, EventRefusal> {
+        let facts = self.facts(logs)?;
+        let answer = |rule: &Rule| (rule.name, (rule.wanted)(self), (rule.refusals)(self, &facts));
+        Ok(self.rules(listed).map(answer).collect())
+    }
+
+    /// Whether Secure Boot and the kernel's command line are told: how the machine is configured.
+    pub(crate) fn names_configuration(&self) -> bool {
+        self.secure_boot == SecureBoot::On && !self.command_lines.is_empty()
+    }
+
+    /// Whether the boot applications are told.
+    pub(crate) fn names_images(&self) -> bool {
+        !self.images.is_empty()
+    }
+
+    fn facts<'f, 'a>(&self, logs: &'f Logs<'a>) -> Result<Facts<'f, 'a>, EventRefusal> {
+        let compared = logs.events.as_ref().map_err(EventRefusal::clone)?;
+        let pcrs = PcrSelection::new(self.replayed()).map_err(|_| EventRefusal::NoEventLog)?;
+        let events = compared.replayed(pcrs).map_err(EventRefusal::EventLog)?;
+        Ok(Facts { events, logs })
+    }
+
+    fn rules(&self, listed: impl Fn(u8) -> bool) -> impl Iterator<Item = &'static Rule> {
+        let exempt = listed(OVERRIDES);
+        rules::RULES.iter().filter(move |rule| !(exempt && rule.name == rules::OVERRIDES_RULE))
     }
 
     /// The PCRs that the firmware's log must give.
@@ -154,7 +179,18 @@ impl<'a> Logs<'a> {
         self.quoted.values()
     }
 
-    fn files(&self) -> Result<ima::Replayed<'_>, EventRefusal> {
+    /// The PCRs whose quoted value the event log gives, and the first of those up to 7 that it does not give. Later ones are
+    /// extended by the running system too, which the firmware's log does not know.
+    pub(crate) fn agreeing(&self) -> Result<(Vec<u8>, Option<EventRefusal>), EventRefusal> {
+        let compared = self.events.as_ref().map_err(EventRefusal::clone)?;
+        let agrees = |pcr| PcrSelection::new([pcr]).ok().map(|one| compared.replayed(one).map(|_| pcr));
+        let quoted: Vec<_> = self.values().iter().filter_map(|(pcr, _)| Some((pcr, agrees(pcr)?))).collect();
+        let differs = quoted.iter().find_map(|(pcr, outcome)| outcome.as_ref().err().filter(|_| *pcr <= 7).cloned());
+        let agreeing = quoted.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(pcr, _)| *pcr).collect();
+        Ok((agreeing, differs.map(EventRefusal::EventLog)))
+    }
+
+    pub(crate) fn files(&self) -> Result<ima::Replayed<'_>, EventRefusal> {
         let log = self.files.as_ref().map_err(EventRefusal::clone)?;
         log.replay(self.quoted).map_err(|error: ImaError| EventRefusal::ImaLog(error))
     }

@@ -100,7 +100,9 @@ pub enum ImaError {
         found: u32,
     },
     /// An entry is of a template that we do not know.
-    #[error("entry {number} of the IMA list has template {found:?}; start the kernel with ima_template=ima-ng or ima-sig")]
+    #[error(
+        "entry {number} of the IMA list has template {found:?}; start the kernel with ima_template=ima-ng or ima-sig"
+    )]
     Template {
         /// Which entry, from 0.
         number: usize,
@@ -117,10 +119,15 @@ pub enum ImaError {
     #[error("PCR 10 was not quoted, so that nothing is known of the IMA list")]
     NotQuoted,
     /// The kernel extends SHA-1 digests, filled up with zeros.
-    #[error("the kernel extends SHA-1 digests into the SHA-256 bank, and no judgement rests on SHA-1; use Linux 5.8 or newer")]
+    #[error(
+        "the kernel extends SHA-1 digests into the SHA-256 bank, and no judgement rests on SHA-1; use Linux 5.8 or newer"
+    )]
     WeakHash,
     /// No beginning of the list gives the quoted value.
-    #[error("no beginning of the IMA list gives PCR 10 the quoted value {}; it is incomplete or false", hex::encode(wanted))]
+    #[error(
+        "no beginning of the IMA list gives PCR 10 the quoted value {}; it is incomplete or false",
+        hex::encode(wanted)
+    )]
     Replay {
         /// What was quoted.
         wanted: [u8; 32],

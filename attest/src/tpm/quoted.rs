@@ -52,9 +52,8 @@ impl AuthenticQuote {
         if signature.scheme() != scheme {
             return Err(AppraisalError::SignatureScheme { found: signature.scheme(), wanted: scheme });
         }
-        let signed = signature
-            .verify(ak.key(), attest)
-            .ok_or_else(|| AppraisalError::Signature { ak: ak.name().clone() })?;
+        let signed =
+            signature.verify(ak.key(), attest).ok_or_else(|| AppraisalError::Signature { ak: ak.name().clone() })?;
         Ok(Self { quote: Quote::parse(signed.bytes())?, scheme })
     }
 

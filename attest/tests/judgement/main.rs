@@ -7,11 +7,21 @@ mod appraisal;
 #[cfg(test)]
 mod azure;
 #[cfg(test)]
+mod boot;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;
 #[cfg(test)]
 mod codes;
+#[cfg(test)]
+mod event_log;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod examination;
+#[cfg(test)]
+mod ima;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]

@@ -63,9 +63,7 @@ fn says(event: &Event<'_>, content: &Content<'_>) -> String {
         Content::Variable(variable) => of_variable(variable),
         Content::Text(text) => printable(text),
         Content::Bytes(bytes) => of_bytes(bytes),
-        Content::Unknown if event.kind().is_image() => {
-            "an image with this Authenticode digest was started".to_owned()
-        }
+        Content::Unknown if event.kind().is_image() => "an image with this Authenticode digest was started".to_owned(),
         Content::Unknown => of_bytes(event.data()),
     }
 }

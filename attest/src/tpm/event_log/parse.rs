@@ -91,11 +91,7 @@ fn data<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let len = reader.u32_le("eventSize")?;
     match usize::try_from(len) {
         Ok(len) if len <= MAX_EVENT_DATA => reader.bytes(len, "event data"),
-        len => Err(Malformed::TooLong {
-            field: "event data",
-            found: len.unwrap_or(usize::MAX),
-            limit: MAX_EVENT_DATA,
-        }),
+        len => Err(Malformed::TooLong { field: "event data", found: len.unwrap_or(usize::MAX), limit: MAX_EVENT_DATA }),
     }
 }
 

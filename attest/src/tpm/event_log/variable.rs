@@ -30,8 +30,8 @@ impl<'a> Variable<'a> {
         let name = reader.bytes(bounded(characters, MAX_NAME, "UnicodeNameLength")? * 2, "UnicodeName")?;
         let units: Vec<u16> =
             name.chunks_exact(2).filter_map(|unit| unit.try_into().ok()).map(u16::from_le_bytes).collect();
-        let name = String::from_utf16(&units)
-            .map_err(|_| Malformed::Value { field: "UnicodeName", found: characters })?;
+        let name =
+            String::from_utf16(&units).map_err(|_| Malformed::Value { field: "UnicodeName", found: characters })?;
         let value = reader.bytes(bounded(value_len, super::MAX_EVENT_DATA, "VariableDataLength")?, "VariableData")?;
         reader.finish("UEFI_VARIABLE_DATA")?;
         Ok(Self { vendor, name, value })

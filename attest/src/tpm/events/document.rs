@@ -61,13 +61,17 @@ pub enum EventPolicyError {
     #[error("[tpm.events.ima] accepts no file: list files or signers")]
     NoFiles,
     /// A path or one of its digests cannot be.
-    #[error("[tpm.events.ima] has {found:?}: a path from the root, with \"sha256:\", \"sha384:\" or \"sha512:\" digests, is needed")]
+    #[error(
+        "[tpm.events.ima] has {found:?}: a path from the root, with \"sha256:\", \"sha384:\" or \"sha512:\" digests, is needed"
+    )]
     File {
         /// What is there.
         found: String,
     },
     /// A key is not RSA of 2048 to 4096 bits in DER, or there are too many.
-    #[error("[tpm.events.ima] needs signers that are RSA keys of 2048 to 4096 bits, in DER and hexadecimal, at most {MAX_SIGNERS}")]
+    #[error(
+        "[tpm.events.ima] needs signers that are RSA keys of 2048 to 4096 bits, in DER and hexadecimal, at most {MAX_SIGNERS}"
+    )]
     Signer,
     /// A folder does not begin and end with a slash.
     #[error("unjudged_below has {found:?}: a folder from the root, with a slash at the end, is needed, and not \"/\"")]

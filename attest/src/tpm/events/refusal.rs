@@ -7,13 +7,17 @@ use crate::tpm::{event_log::EventLogError, ima::ImaError};
 #[non_exhaustive]
 pub enum EventRefusal {
     /// The policy speaks of events, and there is no log.
-    #[error("the evidence has no event log, which the policy needs; may the device process read the kernel's securityfs?")]
+    #[error(
+        "the evidence has no event log, which the policy needs; may the device process read the kernel's securityfs?"
+    )]
     NoEventLog,
     /// The log does not parse, or does not replay.
     #[error(transparent)]
     EventLog(EventLogError),
     /// A PCR has no separator, or more than one, or one that tells of an error.
-    #[error("PCR {pcr} has not one separator without an error; the firmware did not finish, or the log is of another form")]
+    #[error(
+        "PCR {pcr} has not one separator without an error; the firmware did not finish, or the log is of another form"
+    )]
     Separator {
         /// Which.
         pcr: u8,
@@ -65,7 +69,9 @@ pub enum EventRefusal {
         wanted: Vec<[u8; 32]>,
     },
     /// No accepted command line was measured.
-    #[error("the kernel measured no command line that the policy lists (PCR 9); was it changed, or is Linux older than 6.1?")]
+    #[error(
+        "the kernel measured no command line that the policy lists (PCR 9); was it changed, or is Linux older than 6.1?"
+    )]
     CommandLine,
     /// Something was measured beside the command line that is not on the list of files.
     #[error(
@@ -88,7 +94,9 @@ pub enum EventRefusal {
         found: [u8; 32],
     },
     /// The policy speaks of files, and there is no list of them.
-    #[error("the evidence has no IMA list, which the policy needs; does the kernel have an IMA policy (ima_policy=tcb)?")]
+    #[error(
+        "the evidence has no IMA list, which the policy needs; does the kernel have an IMA policy (ima_policy=tcb)?"
+    )]
     NoImaLog,
     /// The list does not parse, or does not replay.
     #[error(transparent)]

@@ -10,7 +10,11 @@ pub(super) const OVERRIDES_RULE: &str = "overrides of the image";
 
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "separators", wanted: |_| "one each in PCRs 0 to 7".to_owned(), refusals: separators },
-    Rule { name: "firmware variables", wanted: |_| "nothing else before PCR 7's separator".to_owned(), refusals: only_variables },
+    Rule {
+        name: "firmware variables",
+        wanted: |_| "nothing else before PCR 7's separator".to_owned(),
+        refusals: only_variables,
+    },
     Rule { name: "Secure Boot", wanted: secure_boot_wanted, refusals: secure_boot },
     Rule { name: "db", wanted: |policy| listed(&policy.db), refusals: db },
     Rule { name: "dbx", wanted: |policy| listed(&policy.dbx), refusals: dbx },
@@ -120,7 +124,7 @@ fn command_line_wanted(policy: &EventPolicy) -> String {
 
 fn overrides(_: &EventPolicy, facts: &Facts<'_, '_>) -> Vec<EventRefusal> {
     match facts.logs.quoted.value(OVERRIDES) {
-        Some([0, ..]) if facts.logs.quoted.value(OVERRIDES) == Some(&[0; 32]) => vec![],
+        Some(found) if *found == [0; 32] => vec![],
         Some(found) => vec![EventRefusal::Override { found: *found }],
         None => vec![EventRefusal::EventLog(super::EventLogError::NotQuoted { pcr: OVERRIDES })],
     }
