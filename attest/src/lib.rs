@@ -9,10 +9,15 @@
 //! Each step takes what the step before it made, by value; so none can be skipped, repeated or reordered.
 
 pub mod attested;
+pub mod azure;
 pub mod binder;
+pub mod checks;
 pub mod endorsement;
 pub mod evidence;
+pub mod kind;
 mod reader;
 pub mod reference;
 pub mod refusal;
+pub mod result;
+pub mod snp;
 pub mod tpm;

@@ -1,4 +1,5 @@
-//! Reads big-endian fields from a bounded slice, as TPM structures and our evidence are written.
+//! Reads fields from a bounded slice: big-endian as TPM structures and our evidence are written, little-endian as event
+//! logs are.
 
 /// What is left to read. Never allocates, never reads past the end.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,30 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, Malformed> {
         Ok(u64::from_be_bytes(self.array(field)?))
+    }
+
+    pub(crate) fn u16_le(&mut self, field: &'static str) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.array(field)?))
+    }
+
+    pub(crate) fn u32_le(&mut self, field: &'static str) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.array(field)?))
+    }
+
+    pub(crate) fn u64_le(&mut self, field: &'static str) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.array(field)?))
+    }
+
+    /// Like [`Reader::array`], in place.
+    pub(crate) fn array_ref<const N: usize>(&mut self, field: &'static str) -> Result<&'a [u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated { field })?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// A field of `len` bytes.

@@ -3,9 +3,12 @@
 use blindferry_proto::role::Role;
 
 use crate::{
+    azure::AzureRefusal,
     reader::Malformed,
+    snp::SnpRefusal,
     tpm::{
         AkName, PcrSelection,
+        events::EventRefusal,
         pcr::PcrError,
         public::{Attributes, Scheme},
         quote::{QuoteError, QuotedSelection},
@@ -25,6 +28,26 @@ pub enum AppraisalError {
         /// The role that is expected of the peer.
         wanted: Role,
     },
+    /// The evidence is of another platform than the peer was pinned on.
+    #[error("the evidence is of platform {found:?}, the peer is pinned on {wanted:?}; if it moved, enrol it again")]
+    Platform {
+        /// The platform of the evidence.
+        found: &'static str,
+        /// The platform that was pinned.
+        wanted: &'static str,
+    },
+    /// The reference values accept no peer on the platform of the evidence.
+    #[error("the reference values have no [[{platform}]]; add what this peer may run")]
+    NoReference {
+        /// The platform.
+        platform: &'static str,
+    },
+    /// A report of SEV-SNP was refused.
+    #[error(transparent)]
+    Snp(#[from] SnpRefusal),
+    /// A blob of Azure's paravisor was refused.
+    #[error(transparent)]
+    Azure(#[from] AzureRefusal),
     /// The public area of the attestation key does not parse.
     #[error("cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     AkPublic(#[source] Malformed),
@@ -142,6 +165,14 @@ pub enum AppraisalError {
         /// The name of the set.
         nearest: String,
     },
+    /// No set of reference values accepts the events. Told for the set that came closest.
+    #[error("the events are not as {reference:?} wants them")]
+    Events {
+        /// The name of the set.
+        reference: String,
+        /// The first rule that refuses.
+        source: EventRefusal,
+    },
     /// The PCRs are accepted, the TPM's firmware is not.
     #[error(
         "the TPM has firmware {found:016x}, {reference:?} wants {}; update the TPM, or allow this version",
@@ -179,8 +210,12 @@ pub enum AppraisalError {
 impl AppraisalError {
     /// A stable name for programs, the log and the audit.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
+            Self::Platform { .. } => "evidence-pinned-platform",
+            Self::NoReference { .. } => "reference-other-platform",
+            Self::Snp(refusal) => refusal.code(),
+            Self::Azure(refusal) => refusal.code(),
             Self::Role { .. } => "reference-role",
             Self::AkPublic(_) => "tpm-ak-public",
             Self::WeakHash(_) => "tpm-hash-weak",
@@ -198,6 +233,7 @@ impl AppraisalError {
             Self::PcrValues(_) => "tpm-pcr-values",
             Self::PcrDigest { .. } => "tpm-pcr-digest",
             Self::PcrValue { .. } => "tpm-pcr-value",
+            Self::Events { source, .. } => source.code(),
             Self::Firmware { .. } => "tpm-firmware",
             Self::ClockReset { .. } => "tpm-clock-reset",
             Self::ClockUnsafe => "tpm-clock-unsafe",

@@ -4,13 +4,20 @@
 
 pub mod algorithm;
 pub(crate) mod attestation_key;
+pub mod certify;
+pub(crate) mod clock;
 mod der;
+pub mod event_log;
+pub mod events;
+pub mod examine;
+pub mod ima;
 pub mod key;
 pub mod name;
 pub mod pcr;
 pub mod policy;
 pub mod public;
 pub mod quote;
+pub mod quoted;
 pub mod signature;
 
 pub use crate::reader::Malformed;

@@ -31,6 +31,17 @@ pub enum Curve {
 }
 
 impl Key {
+    /// An RSA key of 2048, 3072 or 4096 bits with this modulus and exponent (big-endian, without leading zeros), if the
+    /// exponent is odd and between 65537 and 2³² - 1.
+    pub(crate) fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        let bits_fit = matches!(modulus.len(), 256 | 384 | 512) && modulus.first().is_some_and(|top| *top >= 0x80);
+        if !bits_fit || exponent.len() > 4 || exponent.first().is_none_or(|top| *top == 0) {
+            return None;
+        }
+        let exponent = exponent.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        (exponent >= 65537 && exponent % 2 == 1).then(|| Self::Rsa { modulus: modulus.to_vec(), exponent })
+    }
+
     /// SubjectPublicKeyInfo in DER (RFC 5480; RFC 8017 with rsaEncryption).
     #[must_use]
     pub fn spki(&self) -> Vec<u8> {

@@ -127,7 +127,7 @@ impl Quote {
 }
 
 impl ClockInfo {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             clock: reader.u64("clock")?,
             reset_count: reader.u32("resetCount")?,
@@ -150,6 +150,14 @@ impl From<ClockInfo> for QuoteClock {
 }
 
 impl QuotedSelection {
+    /// The selection, when it is of the SHA-256 bank alone and of PCRs that exist.
+    #[must_use]
+    pub fn of_sha256(&self) -> Option<PcrSelection> {
+        let (_, bits) = self.0.first()?;
+        let selection = PcrSelection::new((0..24).filter(|index| bits & (1 << index) != 0)).ok()?;
+        self.is_exactly(selection).then_some(selection)
+    }
+
     /// Whether it is of these PCRs in the SHA-256 bank, of no other PCR, and of no other bank, not even an empty one.
     #[must_use]
     pub fn is_exactly(&self, wanted: PcrSelection) -> bool {

@@ -5,15 +5,34 @@ mod activation;
 #[cfg(test)]
 mod appraisal;
 #[cfg(test)]
+mod azure;
+#[cfg(test)]
+mod boot;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
+mod certify;
+#[cfg(test)]
 mod codes;
+#[cfg(test)]
+mod event_log;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod examination;
+#[cfg(test)]
+mod ima;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod real_evidence;
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+#[path = "../../../enclave/vault/tests/support/registry.rs"]
+mod registry;
+#[cfg(test)]
+mod result;
 #[cfg(test)]
 mod software_tpm;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Evidence made by the test itself: a builder of its own, so that parser and builder cannot share a mistake.
 
 use blindferry_attest::{
-    attested::{AppraisalError, Attested, Expected, appraise},
+    attested::{AppraisalError, Attested, Expected, Pinned, appraise},
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
@@ -43,6 +43,8 @@ pub(crate) struct Case {
     pub(crate) earlier: Option<QuoteClock>,
     pub(crate) role: Role,
     pub(crate) reference: String,
+    pub(crate) event_log: Vec<u8>,
+    pub(crate) ima_log: Vec<u8>,
 }
 
 /// The three structures of a TPM.
@@ -80,6 +82,8 @@ impl Case {
             earlier: Some(QuoteClock { clock: 999_999, reset_count: 5, restart_count: 2 }),
             role: Role::Broker,
             reference: REFERENCE.to_owned(),
+            event_log: vec![],
+            ima_log: vec![],
         }
     }
 
@@ -105,13 +109,13 @@ impl Case {
     pub(crate) fn judge_parts(&self, parts: Parts) -> Result<Attested, AppraisalError> {
         let pinned = self.pinned.clone().unwrap_or_else(|| name_of(&self.public()));
         let evidence = TpmEvidence::new(parts.attest, parts.signature, parts.public, self.pcrs.clone()).unwrap();
+        let evidence = evidence.with_logs(self.event_log.clone(), self.ima_log.clone()).unwrap();
         // Through the wire form, as it would come from a peer.
         let evidence = Evidence::decode(&Evidence::Tpm(evidence).encode()).unwrap();
         let expected = Expected {
             binder: binder(Role::Broker),
             role: self.role,
-            pinned_ak: &pinned,
-            earlier: self.earlier.as_ref(),
+            pinned: Pinned::Ak { name: &pinned, earlier: self.earlier.as_ref() },
         };
         appraise(evidence, expected, &ReferenceValues::parse(&self.reference).unwrap())
     }
