@@ -112,7 +112,7 @@ impl Boot {
             selection: vec![0, 0, 0, 1, 0x00, 0x0b, 3, bits[0], bits[1], bits[2]],
             pcrs: quoted.iter().map(|pcr| (*pcr, values[usize::from(*pcr)])).collect(),
             reference: format!(
-                "version = 1\nrole = \"broker\"\n[[tpm]]\nname = \"fleet\"\nfirmware = \"any\"\n{tables}"
+                "version = 2\nrole = \"broker\"\n[[tpm]]\nname = \"fleet\"\nfirmware = \"any\"\n{tables}"
             ),
             event_log: self.log(),
             ima_log: self.ima_log(),
