@@ -12,6 +12,7 @@ pub mod attested;
 pub mod binder;
 pub mod endorsement;
 pub mod evidence;
+pub mod measure;
 mod reader;
 pub mod reference;
 pub mod refusal;
