@@ -251,6 +251,3 @@ pub const MAX_SECTIONS: u16 = 96;
 const HEADER: usize = 40;
 /// The index of the signatures among the directories.
 const SIGNATURES: u32 = 4;
-
-#[cfg(test)]
-pub(super) mod tests;

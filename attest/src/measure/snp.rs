@@ -160,6 +160,3 @@ impl Launch<'_> {
 fn blank(digest: &mut LaunchDigest, kind: PageKind<'_>, section: &Section) {
     section.pages().for_each(|address| digest.extend(Page { address, kind }));
 }
-
-#[cfg(test)]
-mod tests;

@@ -357,6 +357,3 @@ impl Pcr {
         self.0.iter_mut().zip(extended.as_ref()).for_each(|(to, from)| *to = *from);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,11 @@
 //! Images that are hashed as the specification says, and images that lie.
 
-use super::*;
+use blindferry_attest::measure::pe::{Image, PeError};
 use proptest::prelude::*;
+use ring::digest::{SHA256, digest as hash};
 
 /// A PE32+ image of these sections, each with its content padded to 512 bytes, which is what linkers do.
-pub(in crate::measure) fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
     let headers = (0x40 + 24 + 240 + sections.len() * HEADER).next_multiple_of(512);
     let mut image = b"MZ".to_vec();
     image.resize(0x3c, 0);
@@ -42,6 +43,8 @@ pub(in crate::measure) fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
     image
 }
 
+/// The length of a section header, in bytes.
+const HEADER: usize = 40;
 const CHECKSUM: usize = 0x40 + 24 + 64;
 const SIGNATURES_ENTRY: usize = 0x40 + 24 + 112 + 32;
 const SECTION_HEADERS: usize = 0x40 + 24 + 240;
@@ -61,7 +64,7 @@ fn the_digest_covers_all_but_checksum_and_signatures() {
     let base = digest(&bytes);
     // Everything in order and without gaps, the digest is over the file with two holes.
     let holes = [&bytes[..CHECKSUM], &bytes[CHECKSUM + 4..SIGNATURES_ENTRY], &bytes[SIGNATURES_ENTRY + 8..]].concat();
-    assert_eq!(base.as_slice(), ring::digest::digest(&SHA256, &holes).as_ref());
+    assert_eq!(base.as_slice(), hash(&SHA256, &holes).as_ref());
     let mut signed = bytes.clone();
     signed[CHECKSUM..CHECKSUM + 4].fill(0xaa);
     let at = u32::try_from(signed.len()).unwrap();

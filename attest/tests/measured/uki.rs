@@ -1,13 +1,22 @@
 //! Predictions whose every step is written out once more, and images that are refused.
 
-use super::super::pe::tests::image;
-use super::*;
+use std::collections::BTreeSet;
+
+use blindferry_attest::measure::{
+    pe::{Image, PeError},
+    uki::{
+        Boot, MAX_PHASES, Phases, Prediction, SecureBoot, StubVersion, Uki, UkiError, UnknownStub, Unpredicted, Way,
+    },
+};
+use ring::digest::{SHA256, digest};
+
+use crate::pe::image;
 
 const MAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####\0";
 const NEWER: &[u8] = b"#### LoaderInfo: systemd-stub 257.4 ####\0";
 
 /// A kernel that starts as a bzImage does: a PE image with a version.
-fn kernel(version: &str) -> Vec<u8> {
+pub(crate) fn kernel(version: &str) -> Vec<u8> {
     let mut kernel = image(&[(".text", &[0x90; 1024])]);
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
     kernel[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
