@@ -29,9 +29,13 @@ use crate::{
     tpm::{PcrSelection, PcrValues, pcr::PcrError},
 };
 
+mod difference;
 mod document;
+mod signature;
 
+pub use difference::{Change, Difference};
 pub use document::ReferenceError;
+pub use signature::{KeyId, MAX_SIGNATURE, Signature, SignatureError, Signed, SigningKey};
 
 /// The largest file of reference values that is parsed, in bytes.
 pub const MAX_REFERENCE: usize = 256 * 1024;
@@ -87,6 +91,20 @@ impl ReferenceValues {
     /// When the name or the list of firmware versions could not be written in a file.
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
+        Self::computed(role, name, firmware, pcrs)
+    }
+
+    /// Reference values that accept any of these values for each PCR, which somebody computed.
+    ///
+    /// # Errors
+    ///
+    /// When the name, the list of firmware versions or the PCRs could not be written in a file.
+    pub fn computed(
+        role: Role,
+        name: &str,
+        firmware: Firmware,
+        pcrs: BTreeMap<u8, BTreeSet<[u8; 32]>>,
+    ) -> Result<Self, ReferenceError> {
         let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs))?;
         Self::new(role, vec![set])
     }

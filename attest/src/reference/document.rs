@@ -315,7 +315,7 @@ fn read_pcrs(
 }
 
 /// Exactly `N` bytes of lower-case hexadecimal: one text for each value, so that files can be compared.
-fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;

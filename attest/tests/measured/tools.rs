@@ -3,6 +3,7 @@
 use std::{fs, num::NonZeroU16, path::Path, process::Command};
 
 use blindferry_attest::measure::{
+    pe::Image,
     snp::{CpuSignature, Firmware, KernelHashes, Launch, Monitor},
     uki::{Boot, Phases, Uki},
 };
@@ -67,6 +68,33 @@ fn sev_snp_measure_computes_the_same_launches() {
         }
     }
     println!("{compared} launches compared");
+}
+
+/// pesign's digest of the same images, and of those that this machine has.
+#[test]
+fn pesign_computes_the_same_authenticode_digests() {
+    if !Command::new("pesign").arg("--help").output().is_ok_and(|ended| ended.status.success()) {
+        println!("skipped: pesign does not run (Debian: pesign)");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let made = directory.path().join("image.efi");
+    fs::write(&made, image(&[(".text", &[0xcc; 1024]), (".linux", &kernel("6.1.0")), (".osrel", b"ID=debian\n")]))
+        .unwrap();
+    let installed =
+        ["/usr/lib/systemd/boot/efi", "/boot"].iter().filter_map(|place| fs::read_dir(place).ok()).flatten();
+    let installed = installed.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut compared = 0;
+    for path in installed.chain([made]) {
+        let bytes = fs::read(&path).unwrap_or_default();
+        let Ok(image) = Image::parse(&bytes) else { continue };
+        let theirs = Command::new("pesign").args(["-h", "-d", "sha256", "-i"]).arg(&path).output().unwrap();
+        assert!(theirs.status.success(), "{}", String::from_utf8_lossy(&theirs.stderr));
+        let theirs = String::from_utf8(theirs.stdout).unwrap();
+        assert_eq!(theirs.trim(), format!("hash: {}", hex::encode(image.authenticode())), "{}", path.display());
+        compared += 1;
+    }
+    println!("{compared} images compared");
 }
 
 /// systemd's own prediction of PCR 11, for the version of the stub that it belongs to.
