@@ -9,6 +9,8 @@ use crate::exit::Exit;
 use crate::generate::GenerateError;
 use crate::kind::KindError;
 use crate::output::printable;
+use crate::reference::compute::ComputeError;
+use crate::reference::sign::SigningError;
 use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
@@ -49,6 +51,10 @@ pub(crate) enum Failure {
     ReferenceRole { path: PathBuf, found: Role, wanted: Role },
     #[error("cannot write what this machine runs as reference values")]
     Capture { source: Box<ReferenceError> },
+    #[error("cannot compute reference values")]
+    Compute(#[from] ComputeError),
+    #[error("cannot rely on a signature")]
+    Signing(#[from] SigningError),
     #[error("cannot approve these values{of}", of = path.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default())]
     Approval { path: Option<PathBuf>, source: ApprovalError },
     #[error("{path} has {count} problem(s)", path = path.display())]
@@ -156,6 +162,7 @@ impl Failure {
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
             Self::Audit(error) => error.exit(),
+            Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
             Self::Enter(_)
             | Self::Configuration(_)
@@ -167,6 +174,7 @@ impl Failure {
             | Self::Reference { .. }
             | Self::ReferenceRole { .. }
             | Self::Capture { .. }
+            | Self::Signing(_)
             | Self::Approval { .. }
             | Self::SpawnDevice { .. }
             | Self::Device { .. }
@@ -222,6 +230,7 @@ impl Failure {
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
             Self::Audit(error) => error.hint(),
+            Self::Compute(error) => error.hint(),
             Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),
             Self::Grant { source: ParentError::Connect { .. } } => {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
