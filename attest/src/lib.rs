@@ -10,10 +10,12 @@
 
 pub mod attested;
 pub mod binder;
+pub mod checks;
 pub mod endorsement;
 pub mod evidence;
 pub mod measure;
 mod reader;
 pub mod reference;
 pub mod refusal;
+pub mod snp;
 pub mod tpm;
