@@ -11,9 +11,9 @@ use super::ReferenceValues;
 pub struct Difference {
     /// The kind of set it is in, such as `tpm`; empty for what concerns the whole file.
     pub kind: String,
-    /// The name of the set.
+    /// The name of the set; empty for a set without one, which is compared as a whole.
     pub set: String,
-    /// The key of the value, such as `pcrs.4`.
+    /// The key of the value, such as `pcrs.4`; empty for a whole set.
     pub key: String,
     /// What it is, as TOML writes it.
     pub value: String,
@@ -77,10 +77,15 @@ impl Entry {
 }
 
 fn entries_of_set(kind: &str, set: Value, entries: &mut BTreeSet<Entry>) {
-    let name = set.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let entry = Entry { kind: kind.to_owned(), set: name, ..Entry::default() };
-    // Deep within, a file has only what the parser took: it is as bounded as the file.
-    flatten(&entry, set, entries);
+    let kind = kind.to_owned();
+    match set.get("name").and_then(Value::as_str).map(str::to_owned) {
+        // Deep within, a file has only what the parser took: it is as bounded as the file.
+        Some(set_name) => flatten(&Entry { kind, set: set_name, ..Entry::default() }, set, entries),
+        // Without a name to compare it by, it is one value, whole.
+        None => {
+            entries.insert(Entry { kind, value: set.to_string(), ..Entry::default() });
+        }
+    }
 }
 
 fn flatten(at: &Entry, value: Value, entries: &mut BTreeSet<Entry>) {
@@ -103,10 +108,10 @@ impl fmt::Display for Difference {
             Change::Added => '+',
         };
         let Self { kind, set, key, value, .. } = self;
-        if kind.is_empty() {
-            write!(formatter, "{sign} {key} = {value}")
-        } else {
-            write!(formatter, "{sign} [[{kind}]] {set:?} {key} = {value}")
+        match (kind.is_empty(), key.is_empty()) {
+            (true, _) => write!(formatter, "{sign} {key} = {value}"),
+            (false, true) => write!(formatter, "{sign} [[{kind}]] {value}"),
+            (false, false) => write!(formatter, "{sign} [[{kind}]] {set:?} {key} = {value}"),
         }
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod firmware;
 #[cfg(test)]
+mod image;
+#[cfg(test)]
 mod launch;
 #[cfg(test)]
 mod pe;

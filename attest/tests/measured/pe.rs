@@ -4,44 +4,7 @@ use blindferry_attest::measure::pe::{Image, PeError};
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest as hash};
 
-/// A PE32+ image of these sections, each with its content padded to 512 bytes, which is what linkers do.
-pub(crate) fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
-    let headers = (0x40 + 24 + 240 + sections.len() * HEADER).next_multiple_of(512);
-    let mut image = b"MZ".to_vec();
-    image.resize(0x3c, 0);
-    image.extend(0x40u32.to_le_bytes());
-    image.extend(b"PE\0\0");
-    image.extend([0x64, 0x86]);
-    image.extend(u16::try_from(sections.len()).unwrap().to_le_bytes());
-    image.resize(0x40 + 20, 0);
-    image.extend(240u16.to_le_bytes());
-    image.extend([0x2e, 0x02]);
-    let optional = image.len();
-    image.extend([0x0b, 0x02]);
-    image.resize(optional + 60, 0);
-    image.extend(u32::try_from(headers).unwrap().to_le_bytes());
-    image.resize(optional + 108, 0);
-    image.extend(16u32.to_le_bytes());
-    image.resize(optional + 240, 0);
-    let mut offset = headers;
-    for (at, (name, content)) in sections.iter().enumerate() {
-        let raw = content.len().next_multiple_of(512);
-        let start = image.len();
-        image.extend(name.as_bytes());
-        image.resize(start + 8, 0);
-        for field in [content.len(), 0x1000 * (at + 1), raw, if raw == 0 { 0 } else { offset }] {
-            image.extend(u32::try_from(field).unwrap().to_le_bytes());
-        }
-        image.resize(start + HEADER, 0);
-        offset += raw;
-    }
-    image.resize(headers, 0);
-    for (_, content) in sections {
-        image.extend(*content);
-        image.resize(image.len().next_multiple_of(512), 0);
-    }
-    image
-}
+use crate::image::image;
 
 /// The length of a section header, in bytes.
 const HEADER: usize = 40;

@@ -8,7 +8,11 @@ use blindferry_attest::measure::{
     uki::{Boot, Phases, Uki},
 };
 
-use crate::{firmware::amd_sev, launch::launch, pe::image, uki::kernel};
+use crate::{
+    firmware::amd_sev,
+    image::{image, kernel},
+    launch::launch,
+};
 
 /// sev-snp-measure of virtee, from PyPI; `SEV_SNP_MEASURE` names it where it is not in PATH.
 #[test]

@@ -10,19 +10,10 @@ use blindferry_attest::measure::{
 };
 use ring::digest::{SHA256, digest};
 
-use crate::pe::image;
+use crate::image::{image, kernel};
 
 const MAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####\0";
 const NEWER: &[u8] = b"#### LoaderInfo: systemd-stub 257.4 ####\0";
-
-/// A kernel that starts as a bzImage does: a PE image with a version.
-pub(crate) fn kernel(version: &str) -> Vec<u8> {
-    let mut kernel = image(&[(".text", &[0x90; 1024])]);
-    kernel[0x202..0x206].copy_from_slice(b"HdrS");
-    kernel[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-    kernel[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
-    kernel
-}
 
 fn uki(more: &[(&str, &[u8])]) -> Vec<u8> {
     let kernel = kernel("6.1.0");
