@@ -15,6 +15,7 @@ pub mod checks;
 pub mod endorsement;
 pub mod evidence;
 pub mod kind;
+pub mod measure;
 mod reader;
 pub mod reference;
 pub mod refusal;

@@ -81,16 +81,20 @@ use crate::{
     tpm::{PcrSelection, PcrValues, events::Logs, pcr::PcrError},
 };
 
+mod difference;
 mod document;
 mod guest;
 mod guest_table;
 mod machine;
 mod refusal;
+mod signature;
 
+pub use difference::{Change, Difference};
 pub use guest::GuestSet;
 use machine::AcceptedPcrs;
 pub use machine::{Firmware, ReferenceSet};
 pub use refusal::ReferenceError;
+pub use signature::{KeyId, MAX_SIGNATURE, Signature, SignatureError, Signed, SigningKey};
 
 /// The largest file of reference values that is parsed, in bytes.
 pub const MAX_REFERENCE: usize = 256 * 1024;
@@ -133,6 +137,20 @@ impl ReferenceValues {
     /// When the name or the list of firmware versions could not be written in a file.
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
+        Self::computed(role, name, firmware, pcrs)
+    }
+
+    /// Reference values that accept any of these values for each PCR, which somebody computed.
+    ///
+    /// # Errors
+    ///
+    /// When the name, the list of firmware versions or the PCRs could not be written in a file.
+    pub fn computed(
+        role: Role,
+        name: &str,
+        firmware: Firmware,
+        pcrs: BTreeMap<u8, BTreeSet<[u8; 32]>>,
+    ) -> Result<Self, ReferenceError> {
         let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs), None)?;
         Self::new(role, vec![set], Vec::new(), Anchors::amd())
     }

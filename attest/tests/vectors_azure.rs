@@ -100,7 +100,10 @@ fn blob(case: &Case) -> Outcome {
     assert_eq!(Some(u64::from(body.vmpl)), case.expected("vmpl").as_u64());
     assert!(body.chip_id.to_string().starts_with(case.expected("chip_id").as_str().unwrap().trim_end_matches('.')));
     let hash = digest::digest(&digest::SHA256, hcl.runtime());
-    assert_eq!(hash.as_ref() == &body.report_data.as_bytes()[..32], case.expected("report_data_binds_runtime_json") == true);
+    assert_eq!(
+        hash.as_ref() == &body.report_data.as_bytes()[..32],
+        case.expected("report_data_binds_runtime_json") == true
+    );
 
     let runtime = RuntimeData::parse(hcl.runtime())?;
     assert!(runtime.claims().vm_id.is_some());

@@ -10,6 +10,8 @@ use crate::generate::GenerateError;
 use crate::kind::KindError;
 use crate::output::printable;
 use crate::reference::FirmwareError;
+use crate::reference::compute::ComputeError;
+use crate::reference::sign::SigningError;
 use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
@@ -52,6 +54,10 @@ pub(crate) enum Failure {
     Capture { source: Box<ReferenceError> },
     #[error("cannot tell the firmware version of this machine's TPM")]
     Firmware { source: FirmwareError },
+    #[error("cannot compute reference values")]
+    Compute(#[from] ComputeError),
+    #[error("cannot rely on a signature")]
+    Signing(#[from] SigningError),
     #[error("cannot approve these values{of}", of = path.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default())]
     Approval { path: Option<PathBuf>, source: ApprovalError },
     #[error("{path} has {count} problem(s)", path = path.display())]
@@ -159,6 +165,7 @@ impl Failure {
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
             Self::Audit(error) => error.exit(),
+            Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
             Self::Enter(_)
             | Self::Configuration(_)
@@ -171,6 +178,7 @@ impl Failure {
             | Self::ReferenceRole { .. }
             | Self::Capture { .. }
             | Self::Firmware { .. }
+            | Self::Signing(_)
             | Self::Approval { .. }
             | Self::SpawnDevice { .. }
             | Self::Device { .. }
@@ -226,6 +234,7 @@ impl Failure {
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
             Self::Audit(error) => error.hint(),
+            Self::Compute(error) => error.hint(),
             Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),
             Self::Grant { source: ParentError::Connect { .. } } => {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")

@@ -19,7 +19,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use rustix::system::uname;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+pub(crate) mod compute;
+mod difference;
+pub(crate) mod sign;
+mod snp;
+mod uki;
 
 /// Reference values: which software peers may run
 #[derive(Debug, Subcommand)]
@@ -32,10 +38,17 @@ pub(crate) enum Reference {
     },
     /// Write reference values that accept what this machine runs now: a file to begin with
     Capture(Capture),
+    #[command(subcommand)]
+    Compute(Box<compute::Compute>),
+    Diff(difference::Diff),
+    Sign(sign::Sign),
     /// Replace the reference values for the role that the file names
     Apply {
         /// Reference values in TOML; - is standard input
         file: PathBuf,
+        /// Only when FILE.sig is a signature by this public Ed25519 key, in PEM
+        #[arg(long, value_name = "FILE")]
+        signed_by: Option<PathBuf>,
     },
 }
 
@@ -97,12 +110,14 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
             let reply = with_session(invocation, async |session| session.ask(doing, request).await)?;
             show_document(invocation, doing, &reply)
         }
-        Reference::Apply { file } => {
+        Reference::Apply { file, signed_by } => {
             let doing = "apply the reference values";
             let text = document::read(&file)?;
             // Here first: the parser names the place of a mistake, a refusal has one line.
-            let _usable = ReferenceValues::parse(text.as_str())
-                .map_err(|source| Failure::Reference { path: file.clone(), source: Box::new(source) })?;
+            let values = parse(&file, text.as_str())?;
+            if let Some(trusted) = signed_by {
+                let (_by, _signed) = sign::check(&file, values, &trusted)?;
+            }
             let reply = with_session(invocation, async |session| {
                 session.ask(doing, OperatorRequest::Reference { text }).await
             })?;
@@ -112,7 +127,15 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
                 .show(&Applied { applied: true, version }, || format!("reference values in force{}", version.shown()))
         }
         Reference::Capture(capture) => run_capture(invocation, capture),
+        Reference::Compute(compute) => compute::run(invocation, &compute),
+        Reference::Diff(diff) => difference::run(invocation, &diff),
+        Reference::Sign(sign) => sign::run(invocation, &sign),
     }
+}
+
+fn parse(path: &Path, text: &str) -> Result<ReferenceValues, Failure> {
+    let parsed = ReferenceValues::parse(text);
+    parsed.map_err(|source| Failure::Reference { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn run_capture(invocation: &Invocation, Capture { role, name, firmware, tpm }: Capture) -> Result<(), Failure> {

@@ -3,6 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bench;
+// What to measure is built in one place.
+#[path = "../../../../attest/tests/measured/firmware.rs"]
+mod firmware;
+#[path = "../../../../attest/tests/measured/image.rs"]
+mod image;
+mod references;
 mod set_up;
 mod usage;
 mod vault_away;
