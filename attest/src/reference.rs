@@ -68,7 +68,7 @@
 //! told by [`ReferenceValues::dangers`] to whoever shows status. `[[dangerously_trusted_root]]` (`product`, `reason`,
 //! `certificate` in PEM) trusts a root that is not AMD's: whoever holds its key can forge every report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blindferry_proto::role::Role;
 
