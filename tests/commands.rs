@@ -51,7 +51,7 @@ fn reference_values_that_know_a_host_no_more_end_its_session_and_its_leases_at_o
     let ended = |event: &Event| matches!(event, Event::LeaseEnded { why: LeaseEnd::HostRefused, .. });
     // The next look by the clock would be in 300 s.
     eventually("the end of its lease", || operator.events().iter().any(ended).then_some(()));
-    assert_eq!(operator.not_attested(HOST), ["tpm-pcr-value"]);
+    assert_eq!(operator.not_attested(HOST, 1), ["tpm-pcr-value"]);
     assert_eq!(operator.status().leases, 0);
 }
 
@@ -72,7 +72,7 @@ fn a_capture_accepts_the_firmware_that_the_quotes_name_and_no_other_unless_told_
     let refused = fleet.peer(&fleet.host.tpm, Role::Broker, HOST).unwrap_err();
     let not_attested = Refusal::from(RefusalCode::NotAttested);
     assert!(matches!(&refused, ConnectError::Refused { refusal } if *refusal == not_attested), "{refused:?}");
-    assert_eq!(operator.not_attested(HOST), ["tpm-firmware"]);
+    assert_eq!(operator.not_attested(HOST, 1), ["tpm-firmware"]);
 
     let any = capture(&desk, &fleet.host.tpm, "broker", &["--firmware", "any"]);
     assert_eq!(any["firmware"], Value::Null);

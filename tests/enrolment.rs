@@ -49,9 +49,11 @@ fn a_certificate_of_another_maker_or_of_another_tpm_or_none_at_all_is_refused_by
     let name = "worker-2";
     desk.says(&["host", "approve", name, "--certified"]);
     let certified = made(&fleet, &maker, "certified");
-    let attempt = |tpm: &Tpm| {
+    let mut attempts = 0;
+    let mut attempt = |tpm: &Tpm| {
+        attempts += 1;
         assert_eq!(refused(fleet.peer(tpm, Role::Broker, name)), RefusalCode::NotAttested, "the peer learns no more");
-        operator.not_attested(name).pop().unwrap()
+        operator.not_attested(name, attempts).pop().unwrap()
     };
     assert_eq!(attempt(&certified), "ek-not-allowed", "nobody said which makers are believed");
     let unrelated = generate_simple_self_signed(["unrelated".to_owned()]).unwrap().cert.pem();
@@ -63,7 +65,7 @@ fn a_certificate_of_another_maker_or_of_another_tpm_or_none_at_all_is_refused_by
     let bare = Tpm::boot(&fleet.directory().join("bare"), BROKER, "host image");
     assert_eq!(attempt(&bare), "ek-not-allowed");
     assert_eq!(attempt(&with_certificate_of(&fleet, &certified)), "ek-certificate-key");
-    assert_eq!(operator.not_attested(name).len(), 5);
+    assert_eq!(operator.not_attested(name, 5).len(), 5);
     assert!(fleet.peer(&certified, Role::Broker, name).is_ok(), "the right one comes in after all of them");
 }
 

@@ -55,7 +55,7 @@ fn a_broker_behind_a_relay_that_ends_tls_says_nothing_and_its_log_says_why() {
     assert_eq!(ask_for(&fleet, "api").unwrap_err().code, RefusalCode::NotReady);
     let operator = fleet.operator();
     // It never got as far as evidence: a connection that ended, counted and no more.
-    assert!(operator.not_attested(HOST).is_empty());
+    assert!(operator.not_attested(HOST, 0).is_empty());
     assert!(operator.refused_handshakes("connection") >= 1);
 
     fleet.host.stop();
@@ -76,7 +76,7 @@ fn the_vault_refuses_a_careless_host_behind_a_relay_and_the_audit_says_why() {
     let relayed = careless.begin(relay.address, Role::Broker, HOST, Context([1; 32]));
     let evidence = careless.evidence(&relayed);
     assert_not_attested(&careless.show(relayed, evidence));
-    assert_eq!(operator.not_attested(HOST), [CHALLENGE]);
+    assert_eq!(operator.not_attested(HOST, 1), [CHALLENGE]);
     assert_eq!(operator.refused_handshakes(CHALLENGE), 1);
     assert!(relay.carried() > EVIDENCE);
     // The same host, without the man in the middle.
@@ -117,7 +117,7 @@ fn the_vaults_own_evidence_sent_back_to_it_is_refused() {
     let begun = mirror.begin(fleet.enclave.listen, Role::Broker, "mirror", Context([3; 32]));
     let second = mirror.begin(fleet.enclave.listen, Role::Broker, "mirror", begun.proof.context);
     assert_not_attested(&mirror.show(begun, second.proof.evidence.into_vec()));
-    assert_eq!(operator.not_attested("mirror"), [CHALLENGE; 2]);
+    assert_eq!(operator.not_attested("mirror", 2), [CHALLENGE; 2]);
     assert_welcome(&attest(&mirror, &fleet, "mirror"));
 }
 
@@ -137,7 +137,7 @@ fn evidence_of_an_earlier_session_of_nothing_and_of_no_challenge_at_all_is_refus
     let unchallenged = quote_without_challenge(&fleet.host.tpm, host.endorsement().ak_public.as_slice());
     assert_eq!(appraised(&fleet, &host, &unchallenged), Err(CHALLENGE));
     assert_not_attested(&host.show(begin(), unchallenged));
-    assert_eq!(operator.not_attested(HOST), [CHALLENGE; 3]);
+    assert_eq!(operator.not_attested(HOST, 3), [CHALLENGE; 3]);
     assert_welcome(&attest(&host, &fleet, HOST));
 }
 

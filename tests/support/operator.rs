@@ -1,6 +1,7 @@
 //! An operator: what the command asks of the vault, over the same session.
 
 use crate::peer::Peer;
+use crate::process::eventually;
 use blindferry_proto::audit::{Body, Event, Record};
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::credential::{
@@ -108,14 +109,18 @@ impl Operator {
         self.audit().into_iter().map(|body| body.event).collect()
     }
 
-    /// The codes under which a host of this name was not accepted, in order.
+    /// The codes under which a host of this name was not accepted, in order, once there are so many of them: the record of
+    /// a refusal may come a moment after the host heard of it.
     #[must_use]
-    pub fn not_attested(&self, name: &str) -> Vec<String> {
-        let codes = self.events().into_iter().filter_map(|event| match event {
+    pub fn not_attested(&self, name: &str, times: usize) -> Vec<String> {
+        let code = |event| match event {
             Event::NotAttested { host, code, .. } if host.as_str() == name => Some(code.as_str().to_owned()),
             _ => None,
-        });
-        codes.collect()
+        };
+        eventually("the audit of the refusals", || {
+            let codes: Vec<_> = self.events().into_iter().filter_map(code).collect();
+            (codes.len() >= times).then_some(codes)
+        })
     }
 
     /// How many handshakes the vault refused for this.
