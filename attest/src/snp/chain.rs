@@ -15,6 +15,22 @@ use super::{
 
 /// A signing key that a pinned root vouches for. Only [`EndorsedVek::endorse`] makes one. Verifying the chain costs more
 /// than judging a report, so keep it and judge many: each use looks at the validity anew.
+///
+/// It cannot be built from certificates that nobody verified:
+///
+/// ```compile_fail,E0451
+/// use blindferry_attest::snp::EndorsedVek;
+/// let forged = EndorsedVek { ..panic!() };
+/// ```
+///
+/// Nor forgotten where warnings are errors:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn forgotten(vek: fn() -> blindferry_attest::snp::EndorsedVek) {
+///     vek();
+/// }
+/// ```
 #[must_use = "an endorsed key that judges no report is wasted work"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct EndorsedVek {
