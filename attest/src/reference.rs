@@ -37,7 +37,6 @@
 //! chips = "any"                         # or a list of chip ids
 //! vmpl = [0]
 //! measurements = ["5feee30d6d7e1a29f403d70a4198237ddfb13051a2d6976439487c609388ed7f98189887920ab2fa0096903a0c23fca1"]
-//! # or, and: id_keys, author_keys (digests), with guest_svn (the least), family_id, image_id
 //! crl = "optional"                      # or "required": a current revocation list has to be there
 //!
 //! [snp.floor.genoa]                     # the least of each; launch_floor is the same unless it is there too
@@ -64,6 +63,10 @@
 //! # assert_eq!(values.guests()[0].name(), "vault image 2026.11");
 //! ```
 //!
+//! In place of measurements, or beside them, stand `id_keys` and `author_keys` (digests of the keys that signed the guest's
+//! id block), and with these `guest_svn` (the least), `family_id` and `image_id`. `host_data` lists what the host may have
+//! said; `[snp.mitigation]` (`launch`, `current`: 16 hexadecimal digits) the mitigations that have to be active.
+//!
 //! Debugging and migration are refused whatever stands here. Keys that start with `dangerously` take a reason, and are
 //! told by [`ReferenceValues::dangers`] to whoever shows status. `[[dangerously_trusted_root]]` (`product`, `reason`,
 //! `certificate` in PEM) trusts a root that is not AMD's: whoever holds its key can forge every report.
@@ -75,7 +78,7 @@ use blindferry_proto::role::Role;
 use crate::{
     refusal::AppraisalError,
     snp::{
-        Anchors, Authentic, Question, SnpRefusal,
+        Anchors, Authentic, SnpRefusal,
         ask::{Case, Wanted},
     },
     tpm::{PcrSelection, PcrValues, events::Logs, pcr::PcrError},
@@ -259,24 +262,23 @@ impl ReferenceValues {
         all.min_by_key(|(_, differences)| differences.len())
     }
 
-    /// The first set of guests that accepts this one.
-    ///
-    /// # Errors
-    ///
-    /// The refusal of the set that got farthest.
-    pub(crate) fn accepting(&self, authentic: &Authentic<'_>, wanted: Wanted<'_>) -> Result<&GuestSet, SnpRefusal> {
-        let mut farthest: Option<(usize, SnpRefusal)> = None;
+    /// The first set of guests that accepts this one, or the one that got farthest, with its refusal. None where no guest
+    /// is accepted at all.
+    pub(crate) fn nearest(
+        &self,
+        authentic: &Authentic<'_>,
+        wanted: Wanted<'_>,
+    ) -> Option<(&GuestSet, Option<SnpRefusal>)> {
+        let mut farthest: Option<(usize, &GuestSet, SnpRefusal)> = None;
         for set in &self.guests {
             let Some((passed, refusal)) = (Case { authentic, rules: set.rules(), wanted }).first_refusal() else {
-                return Ok(set);
+                return Some((set, None));
             };
-            if farthest.as_ref().is_none_or(|(most, _)| passed > *most) {
-                farthest = Some((passed, refusal));
+            if farthest.as_ref().is_none_or(|(most, ..)| passed > *most) {
+                farthest = Some((passed, set, refusal));
             }
         }
-        // Callers ask for guests first; were there none, nothing would be accepted.
-        Err(farthest
-            .map_or_else(|| SnpRefusal::new(Question::Measurement, "a guest", "no guest"), |(_, refusal)| refusal))
+        farthest.map(|(_, set, refusal)| (set, Some(refusal)))
     }
 
     /// The one constructor: whatever exists is consistent.

@@ -3,6 +3,7 @@
 //!
 //! The vectors are not part of the project. They are looked for in the folder that `BLINDFERRY_VECTORS` names, else in
 //! `shared/vectors/attestation` beside or above the workspace; where there are none, one ignored test says so.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: clippy does not see that without a harness")]
 
 use std::{
     env, fs,

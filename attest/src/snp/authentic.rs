@@ -11,6 +11,32 @@ use super::{
 
 /// A report that a chip of AMD's signed (or whoever holds the key of a root that was trusted dangerously). What it says is
 /// what the firmware said; whether that is good enough is asked next. Only [`EndorsedVek::authenticate`] makes one.
+///
+/// It cannot be built from a report that merely parsed:
+///
+/// ```compile_fail,E0451
+/// use blindferry_attest::snp::{Authentic, EndorsedVek, Report};
+/// fn believe(report: Report, vek: &EndorsedVek) -> Authentic<'_> {
+///     Authentic { report, vek }
+/// }
+/// ```
+///
+/// Nor can two be had from one signature check:
+///
+/// ```compile_fail,E0599
+/// fn twice<'a>(authentic: blindferry_attest::snp::Authentic<'a>) -> [blindferry_attest::snp::Authentic<'a>; 2] {
+///     [authentic.clone(), authentic]
+/// }
+/// ```
+///
+/// And it does not outlive the key that it was judged by:
+///
+/// ```compile_fail,E0515
+/// use blindferry_attest::snp::{Authentic, EndorsedVek, Report, SnpRefusal};
+/// fn orphan(vek: EndorsedVek, report: Report) -> Result<Authentic<'static>, SnpRefusal> {
+///     vek.authenticate(report, 0)
+/// }
+/// ```
 #[must_use = "an authentic report that nobody judges protects nothing"]
 #[derive(Debug)]
 pub struct Authentic<'a> {

@@ -119,23 +119,16 @@ fn ask(authentic: &Authentic<'_>, request: &Request<'_>) -> (Vec<Check>, Option<
     let Request { now, report_data, report_id, machine, .. } = *request;
     let wanted = Wanted { now, report_data, report_id, machine };
     let built_in = Rules::default();
-    let sets = request.reference.into_iter().flat_map(ReferenceValues::guests);
-    let mut best: Option<(Option<(usize, SnpRefusal)>, Option<String>, &Rules)> = None;
-    for set in sets {
-        let refusal = Case { authentic, rules: set.rules(), wanted }.first_refusal();
-        let farther = match (&best, &refusal) {
-            (None, _) | (Some((Some(_), ..)), None) => true,
-            (Some((Some((most, _)), ..)), Some((passed, _))) => passed > most,
-            (Some((None, ..)), _) => false,
-        };
-        if farther {
-            best = Some((refusal, Some(set.name().to_owned()), set.rules()));
+    let nearest = request.reference.and_then(|reference| reference.nearest(authentic, wanted));
+    let (rules, refusal, name) = match nearest {
+        Some((set, refusal)) => (set.rules(), refusal, Some(set.name().to_owned())),
+        None => {
+            let refusal = Case { authentic, rules: &built_in, wanted }.first_refusal().map(|(_, refusal)| refusal);
+            (&built_in, refusal, None)
         }
-    }
-    let (refusal, name, rules) =
-        best.unwrap_or_else(|| (Case { authentic, rules: &built_in, wanted }.first_refusal(), None, &built_in));
+    };
     let checks = Case { authentic, rules, wanted }.checks();
-    (checks, refusal.map(|(_, refusal)| refusal.code()), name)
+    (checks, refusal.map(|refusal| refusal.code()), name)
 }
 
 fn form(report: &Report) -> [Check; 5] {
