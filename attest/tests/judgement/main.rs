@@ -24,6 +24,8 @@ mod guest_reference;
 #[cfg(test)]
 mod ima;
 #[cfg(test)]
+mod ima;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod questions;
