@@ -16,13 +16,12 @@ mod event_log;
 mod events;
 #[cfg(test)]
 mod examination;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod guest_parsers;
 #[cfg(test)]
 mod guest_reference;
-#[cfg(test)]
-mod ima;
 #[cfg(test)]
 mod ima;
 #[cfg(test)]
