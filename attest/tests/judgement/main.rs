@@ -21,13 +21,13 @@ mod events;
 #[cfg(test)]
 mod examination;
 #[cfg(test)]
-mod ima;
-#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod guest_parsers;
 #[cfg(test)]
 mod guest_reference;
+#[cfg(test)]
+mod ima;
 #[cfg(test)]
 mod parsers;
 #[cfg(test)]
