@@ -193,9 +193,7 @@ pub fn appraise(
             let judged = azure::judge(&evidence, &binder, (name, earlier), guest, reference)?;
             Ok(attested_azure(judged, &binder, role))
         }
-        (evidence, pinned) => {
-            Err(AppraisalError::Platform { found: evidence.platform(), wanted: pinned.platform() })
-        }
+        (evidence, pinned) => Err(AppraisalError::Platform { found: evidence.platform(), wanted: pinned.platform() }),
     }
 }
 

@@ -167,7 +167,13 @@ mod tests {
     #[test]
     fn every_field_of_the_headers_has_one_value() {
         let header = [
-            "azure-magic", "azure-version", "azure-header", "azure-header", "azure-header", "azure-header", "azure-header",
+            "azure-magic",
+            "azure-version",
+            "azure-header",
+            "azure-header",
+            "azure-header",
+            "azure-header",
+            "azure-header",
             "azure-header",
         ];
         for (word, wanted) in header.into_iter().enumerate() {

@@ -182,7 +182,8 @@ mod tests {
     fn what_the_paravisor_says_is_told() {
         let rest = r#","vm-configuration":{"console-enabled":true,"secure-boot":false,"tpm-persisted":true,
             "vmUniqueId":"A-1","new-field":[1]},"user-data":"HEX""#;
-        let data = with(&[ak(), key("HCLEkPub", &[0xc3; 256], "AQAB")], &rest.replace("HEX", &"ab".repeat(64))).unwrap();
+        let data =
+            with(&[ak(), key("HCLEkPub", &[0xc3; 256], "AQAB")], &rest.replace("HEX", &"ab".repeat(64))).unwrap();
         assert_eq!(*data.ak(), Key::Rsa { modulus: vec![0xc1; 256], exponent: 65537 });
         assert_eq!(data.ek(), Some(&Key::Rsa { modulus: vec![0xc3; 256], exponent: 65537 }));
         let claims = AzureClaims {

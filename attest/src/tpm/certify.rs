@@ -3,12 +3,7 @@
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    ClockInfo,
-    algorithm::HashAlg,
-    attestation_key::attesting,
-    name::AkName,
-    public::Public,
-    signature::Signature,
+    ClockInfo, algorithm::HashAlg, attestation_key::attesting, name::AkName, public::Public, signature::Signature,
 };
 use crate::reader::{Malformed, Reader};
 
@@ -75,7 +70,9 @@ pub enum CertifyError {
     #[error("cannot parse TPMS_ATTEST, although its signature holds")]
     Attest(#[source] Malformed),
     /// The signed structure is not one that a TPM made, or attests something else.
-    #[error("the signed structure begins with {magic:#010x} and has type {kind:#06x}: a TPM's certification has 0xff544347, 0x8017")]
+    #[error(
+        "the signed structure begins with {magic:#010x} and has type {kind:#06x}: a TPM's certification has 0xff544347, 0x8017"
+    )]
     Kind {
         /// Its first four bytes.
         magic: u32,
