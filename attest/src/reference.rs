@@ -13,7 +13,7 @@
 //! 7 = ["65…", "9f…"]
 //! ```
 //!
-//! Beside or instead of `[tpm.pcrs]`, `[tpm.events]` says what a machine's event log must show, and stays true when its
+//! Beside or instead of `[tpm.pcrs]`, `[tpm.events]`, in files of version 2, says what a machine's event log must show, and stays true when its
 //! firmware is updated: see [`tpm::events`](crate::tpm::events). Where both are, both must hold.
 //!
 //! Every `[[tpm]]` lists the same PCRs, since a quote covers one selection, fixed before it is made. A peer is accepted

@@ -98,14 +98,12 @@ pub fn examine(files: &Files<'_>, request: &Request<'_>) -> Examination {
         let Request { now, reference, crls, report_id, machine, .. } = *request;
         snp::examine(&evidence, &snp::Request { now, reference, crls, report_data, report_id, machine })
     });
-    let mut verdicts = vec![snp.as_ref().map_or(Verdict::Unjudged("evidence-part"), |snp| snp.verdict)];
+    let binding = vouched.as_ref().and_then(|vouched| vouched.as_ref().err());
+    let mut verdicts: Vec<_> = binding.map(|refusal| Verdict::Refused(refusal.code())).into_iter().collect();
+    verdicts.push(snp.as_ref().map_or(Verdict::Unjudged("evidence-part"), |snp| snp.verdict));
     if let Some(snp) = &snp {
         checks.extend(snp.checks.iter().cloned());
     }
-    let listed = checks.iter().find_map(|check| match check.outcome() {
-        Outcome::Refused(code) => Some(Verdict::Refused(code)),
-        Outcome::Passed | Outcome::Open => None,
-    });
     match (runtime, files.quote) {
         (Some(runtime), Some(quote)) => verdicts.push(quoted(&mut checks, runtime, &quote, request)),
         (Some(_), None) => {
@@ -114,7 +112,7 @@ pub fn examine(files: &Files<'_>, request: &Request<'_>) -> Examination {
         }
         (None, _) => {}
     }
-    let verdict = listed.or_else(|| worst(&verdicts)).unwrap_or(Verdict::Accepted);
+    let verdict = worst(&verdicts).unwrap_or(Verdict::Accepted);
     let claims = runtime.map(|runtime| runtime.claims().clone());
     Examination { checks, verdict, snp: snp.and_then(|snp| snp.claims), claims }
 }

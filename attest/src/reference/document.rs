@@ -26,6 +26,10 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     }
     let document: Document = toml::from_str(text).map_err(ReferenceError::Toml)?;
     let Document { _version, role, tpm, snp, dangerously_trusted_root: roots } = document;
+    let events = tpm.iter().any(|table| table.events.is_some());
+    if version < NEWEST && events {
+        return Err(ReferenceError::EventsInVersion1);
+    }
     if version < NEWEST && !(snp.is_empty() && roots.is_empty()) {
         return Err(ReferenceError::GuestInVersion1);
     }
@@ -40,7 +44,7 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
 
 pub(super) fn write(values: &ReferenceValues) -> String {
     // The oldest version that has it all, so that older programs go on reading what they can judge.
-    let version = if values.guests.is_empty() { OLDEST } else { NEWEST };
+    let version = if values.guests.is_empty() && !values.needs_logs() { OLDEST } else { NEWEST };
     let mut out = format!("version = {version}\nrole = \"{}\"\n", RoleText::from(values.role()).text());
     for set in &values.sets {
         let _ = write!(out, "\n[[tpm]]\nname = {}\n", quoted(&set.name));
@@ -253,7 +257,7 @@ pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// The version before `[[snp]]`; still written where there is none.
+/// The version before `[[snp]]` and `[tpm.events]`; still written where there is neither.
 const OLDEST: i64 = 1;
 
 /// The newest version that this program reads and writes.

@@ -84,6 +84,9 @@ pub enum ReferenceError {
     /// A file of version 1 has what only version 2 knows.
     #[error("reference values of version 1 know no [[snp]]: write version = 2")]
     GuestInVersion1,
+    /// `[tpm.events]` in a file of version 1, which programs that cannot judge events would read.
+    #[error("[tpm.events] needs version = {NEWEST}, so that programs that cannot judge events say so")]
+    EventsInVersion1,
     /// A key of `[[snp]]` is missing, malformed, or contradicts another.
     #[error("{name:?}, key {key}: needed is {wanted}")]
     Guest {
@@ -191,6 +194,7 @@ impl ReferenceError {
             Self::Reason { .. } => "reference-reason",
             Self::AnyBesideOthers { .. } => "reference-any-beside-others",
             Self::GuestInVersion1 => "reference-snp-version",
+            Self::EventsInVersion1 => "reference-events-version",
             Self::Guest { .. } => "reference-snp",
             Self::Danger { .. } => "reference-danger-reason",
             Self::Root { .. } => "reference-root",

@@ -81,6 +81,13 @@ pub(crate) struct Rule {
     pub(crate) refusals: fn(&EventPolicy, &Facts<'_, '_>) -> Vec<EventRefusal>,
 }
 
+/// A rule, asked: for the list that a person reads.
+pub(crate) struct Answer {
+    pub(crate) name: &'static str,
+    pub(crate) wanted: String,
+    pub(crate) refusals: Vec<EventRefusal>,
+}
+
 /// What the rules look at.
 pub(crate) struct Facts<'f, 'a> {
     pub(crate) events: super::event_log::Replayed<'f, 'a>,
@@ -109,13 +116,13 @@ impl EventPolicy {
     /// # Errors
     ///
     /// When no rule can be asked, since the log is missing or is not what was quoted.
-    pub(crate) fn answers(
-        &self,
-        logs: &Logs<'_>,
-        listed: impl Fn(u8) -> bool,
-    ) -> Result<Vec<(&'static str, String, Vec<EventRefusal>)>, EventRefusal> {
+    pub(crate) fn answers(&self, logs: &Logs<'_>, listed: impl Fn(u8) -> bool) -> Result<Vec<Answer>, EventRefusal> {
         let facts = self.facts(logs)?;
-        let answer = |rule: &Rule| (rule.name, (rule.wanted)(self), (rule.refusals)(self, &facts));
+        let answer = |rule: &Rule| Answer {
+            name: rule.name,
+            wanted: (rule.wanted)(self),
+            refusals: (rule.refusals)(self, &facts),
+        };
         Ok(self.rules(listed).map(answer).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     AkName,
-    events::Logs,
+    events::{Answer, Logs},
     public::Public,
     quoted::{AuthenticQuote, QuotedPcrs},
 };
@@ -205,7 +205,7 @@ impl List {
                 self.refused("events", refusal.to_string(), "a log that gives the quoted values", refusal.code())
             }
             Ok(answers) => {
-                for (name, wanted, refusals) in answers {
+                for Answer { name, wanted, refusals } in answers {
                     match refusals.first() {
                         None => self.passed(name, wanted),
                         Some(first) => self.refused(name, first.to_string(), wanted, first.code()),

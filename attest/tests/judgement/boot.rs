@@ -112,7 +112,7 @@ impl Boot {
             selection: vec![0, 0, 0, 1, 0x00, 0x0b, 3, bits[0], bits[1], bits[2]],
             pcrs: quoted.iter().map(|pcr| (*pcr, values[usize::from(*pcr)])).collect(),
             reference: format!(
-                "version = 1\nrole = \"broker\"\n[[tpm]]\nname = \"fleet\"\nfirmware = \"any\"\n{tables}"
+                "version = 2\nrole = \"broker\"\n[[tpm]]\nname = \"fleet\"\nfirmware = \"any\"\n{tables}"
             ),
             event_log: self.log(),
             ima_log: self.ima_log(),
@@ -166,7 +166,7 @@ fn variable_of(vendor: &str, name: &str, value: &[u8]) -> Measured {
 pub(crate) fn header(algorithms: &[(u16, u16)]) -> Vec<u8> {
     let mut data = b"Spec ID Event03\0".to_vec();
     data.extend([0, 0, 0, 0, 0, 2, 0, 2]);
-    data.extend((algorithms.len() as u32).to_le_bytes());
+    data.extend(len32(algorithms.len()));
     for (id, len) in algorithms {
         data.extend(id.to_le_bytes());
         data.extend(len.to_le_bytes());
@@ -179,7 +179,7 @@ pub(crate) fn sha1_event(pcr: u32, kind: u32, digest: &[u8; 20], data: &[u8]) ->
     let mut out = pcr.to_le_bytes().to_vec();
     out.extend(kind.to_le_bytes());
     out.extend(digest);
-    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(len32(data.len()));
     out.extend(data);
     out
 }
@@ -190,7 +190,7 @@ pub(crate) fn event(measured: &Measured) -> Vec<u8> {
     out.extend(measured.kind.to_le_bytes());
     out.extend([1, 0, 0, 0, 0x0b, 0]);
     out.extend(measured.digest);
-    out.extend((measured.data.len() as u32).to_le_bytes());
+    out.extend(len32(measured.data.len()));
     out.extend(&measured.data);
     out
 }
@@ -200,7 +200,7 @@ pub(crate) fn template(digest: &[u8], path: &str, signature: Option<&[u8]>) -> V
     let mut out = vec![];
     let mut field = |parts: &[&[u8]]| {
         let bytes = parts.concat();
-        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend(len32(bytes.len()));
         out.extend(bytes);
     };
     field(&[b"sha256:\0", digest]);
@@ -215,10 +215,14 @@ pub(crate) fn ima_entry(name: &str, template: &[u8]) -> Vec<u8> {
     let mut out = 10u32.to_le_bytes().to_vec();
     out.extend(sha1(template));
     for bytes in [name.as_bytes(), template] {
-        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend(len32(bytes.len()));
         out.extend(bytes);
     }
     out
+}
+
+fn len32(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap().to_le_bytes()
 }
 
 pub(crate) fn sha1(bytes: &[u8]) -> Vec<u8> {

@@ -202,10 +202,12 @@ fn secure_boot_alone_leaves_the_command_line_to_the_signed_image() {
 fn a_policy_that_binds_too_little_is_no_policy() {
     let code = |policy: &str| {
         let text = format!(
-            "version = 1\nrole = \"broker\"\n[[tpm]]\nname = \"x\"\nfirmware = \"any\"\n[tpm.events]\n{policy}"
+            "version = 2\nrole = \"broker\"\n[[tpm]]\nname = \"x\"\nfirmware = \"any\"\n[tpm.events]\n{policy}"
         );
         ReferenceValues::parse(&text).unwrap_err().code()
     };
+    let old = Boot::good().whole_case().reference.replace("version = 2", "version = 1");
+    assert_eq!(ReferenceValues::parse(&old).unwrap_err().code(), "reference-events-version");
     let image = "boot_applications = [\"4444444444444444444444444444444444444444444444444444444444444444\"]\n";
     let on = format!("secure_boot = \"on\"\n{image}");
     assert_eq!(code("secure_boot = \"on\"\nboot_applications = []\n"), "reference-events-no-boot-application");

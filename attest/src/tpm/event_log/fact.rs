@@ -98,7 +98,7 @@ fn read(kind: Kind, bytes: &[u8]) -> Content<'_> {
 }
 
 /// GRUB writes a word before what it hashes, and a zero behind, which some versions hash and some do not.
-fn loader_text<'a>(data: &'a [u8], gives: impl Fn(&[u8]) -> bool) -> Option<&'a str> {
+fn loader_text(data: &[u8], gives: impl Fn(&[u8]) -> bool) -> Option<&str> {
     const WORDS: [&[u8]; 5] =
         [b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ", b"grub_cmd ", b"grub_kernel_cmdline "];
     let with_zero = WORDS.iter().find_map(|word| data.strip_prefix(*word)).unwrap_or(data);
