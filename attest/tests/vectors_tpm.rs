@@ -1,7 +1,7 @@
 //! Published TPM evidence, one test a case, made from the manifest beside it: the outcome, and the reason.
 //!
-//! The vectors are not part of this repository: `BLINDFERRY_VECTORS` names their folder. Where they are not, the one test
-//! says so and is skipped.
+//! The vectors are not part of this repository: `BLINDFERRY_VECTORS` names their folder, else they are looked for in
+//! `shared/vectors/attestation` beside or above the workspace. Where there are none, the one test says so and is skipped.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -29,8 +29,11 @@ type Outcome = Result<(), Failed>;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/attestation");
-    let folder = env::var_os("BLINDFERRY_VECTORS").map_or(beside, PathBuf::from);
+    let named = env::var_os("BLINDFERRY_VECTORS").map(PathBuf::from);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let near = here.ancestors().map(|folder| folder.join("shared/vectors/attestation"));
+    let folder =
+        named.into_iter().chain(near).find(|folder| folder.join("manifest.json").is_file()).unwrap_or_default();
     let trials = match std::fs::read_to_string(folder.join("manifest.json")) {
         Ok(manifest) => {
             let manifest: Value = serde_json::from_str(&manifest).unwrap();
