@@ -148,11 +148,6 @@ pub fn published() -> impl Iterator<Item = PublishedCertificate> {
     })
 }
 
-/// The certificates that stand between AMD's roots and the keys of chips, in DER, for evidence that comes without.
-pub(super) fn published_intermediates() -> impl Iterator<Item = &'static [u8]> {
-    PUBLISHED.iter().flat_map(|published| [&published.ask, &published.asvk]).map(Vec::as_slice)
-}
-
 struct Published {
     product: Product,
     ark: Vec<u8>,

@@ -1,7 +1,7 @@
 //! From AMD's root to the key that signs reports: the chain, and the value that proves that it held.
 
 use super::{
-    anchor::{Anchor, Anchors, Root, published_intermediates},
+    anchor::{self, Anchor, Anchors, Root},
     certificate::Certificate,
     crl::{Revocation, look_up},
     evidence::{MAX_CERTIFICATES, MAX_CRLS, SnpEvidence},
@@ -65,7 +65,7 @@ impl EndorsedVek {
             let found = if names.is_empty() { "no certificate".to_owned() } else { names.join(", ") };
             SnpRefusal::new(Question::CertificateMissing, found, format!("a {}", kind.name()))
         })?;
-        let published = published_intermediates().map(Certificate::parse).collect::<Result<Vec<_>, _>>()?;
+        let published = published_for(vek)?;
         let arks = pinned(&given, anchors)?;
         let Authority { certificate: ask, anchor, ark } = path(vek, &given, &published, &arks)?;
         if ask.name() != kind.issuer_name(anchor.product) {
@@ -230,6 +230,12 @@ fn pinned<'a>(
     let usable =
         anchors.iter().filter(|anchor| brought.is_empty() || brought.iter().any(|root| root.der() == anchor.der));
     usable.map(|anchor| Ok((anchor, Certificate::parse(anchor.der)?))).collect()
+}
+
+/// AMD's published certificates with the name of the issuer of a key.
+fn published_for(vek: &Certificate<'_>) -> Result<Vec<Certificate<'static>>, SnpRefusal> {
+    let named = anchor::published().filter(|one| vek.issuer_name() == Some(one.name.as_str()));
+    named.map(|one| Certificate::parse(one.der)).collect()
 }
 
 /// A certificate between a root and the keys of chips, and the pinned root that signed it.

@@ -21,9 +21,17 @@ mod events;
 #[cfg(test)]
 mod examination;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
+mod guest_parsers;
+#[cfg(test)]
+mod guest_reference;
+#[cfg(test)]
 mod ima;
 #[cfg(test)]
 mod parsers;
+#[cfg(test)]
+mod questions;
 #[cfg(test)]
 mod real_evidence;
 #[cfg(test)]
