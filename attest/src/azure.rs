@@ -21,6 +21,7 @@ use crate::{
 
 mod advice;
 pub mod evidence;
+pub mod examine;
 pub mod hcl;
 mod judge;
 pub mod question;
@@ -28,6 +29,7 @@ pub mod refusal;
 pub mod runtime;
 
 pub use evidence::AzureEvidence;
+pub use examine::{Examination, Files, Request, examine};
 pub use hcl::Hcl;
 pub(crate) use judge::{Judged, judge};
 pub use question::Question;

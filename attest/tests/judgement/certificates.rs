@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use blindferry_amd::der;
 use blindferry_attest::endorsement::{EkClaim, Endorsed, EndorsementError, EndorsementPolicy, Manufacturers, endorse};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
+    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SigningKey as _,
 };
 
 use crate::synthetic::{Case, sized};
@@ -301,6 +302,64 @@ fn every_flipped_bit_of_what_a_ca_signed_and_of_its_signature_is_refused() {
             }
         }
     }
+}
+
+/// Nuvoton's certificates have names like these, which strict parsers of DER refuse: a SET whose members are not sorted.
+#[test]
+fn a_name_with_its_set_out_of_order_is_taken_as_it_is() {
+    let (claim, policy) = unsorted(|name| name);
+    assert!(endorse(claim, &policy, NOW).is_ok());
+}
+
+/// Names are compared as they stand. Sorting them would be to mend what was signed.
+#[test]
+fn names_that_differ_in_the_order_of_a_set_are_different_names() {
+    let (claim, policy) = unsorted(|_| name_of_vendor([COUNTRY, ORGANISATION]));
+    assert_eq!(endorse(claim, &policy, NOW).unwrap_err().code(), "ek-no-root");
+}
+
+const COUNTRY: &[u8] = b"\x30\x09\x06\x03\x55\x04\x06\x13\x02TW";
+const ORGANISATION: &[u8] = b"\x30\x0f\x06\x03\x55\x04\x0a\x13\x08No Vendo";
+
+fn name_of_vendor(set: [&[u8]; 2]) -> Vec<u8> {
+    der::seq(&[&der::tlv(0x31, &set)])
+}
+
+/// A root whose name has a set out of order (the longer member first), and an EK certificate under it whose issuer is what
+/// `issuer` makes of that name.
+fn unsorted(issuer: fn(Vec<u8>) -> Vec<u8>) -> (EkClaim, EndorsementPolicy) {
+    let (root, ek) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let name = name_of_vendor([ORGANISATION, COUNTRY]);
+    let ca = der::extension(b"\x06\x03\x55\x1d\x13", true, b"\x30\x03\x01\x01\xff");
+    let root_der = signed_by(&root, &name, &name, &root, &ca);
+    let usage = der::extension(b"\x06\x03\x55\x1d\x0f", true, b"\x03\x02\x03\x08");
+    let leaf = signed_by(&root, &issuer(name), &der::seq(&[]), &ek, &usage);
+    let ak_public = Case::good().parts().public;
+    let claim = EkClaim { ek_public: ek_p256(ek.public_key_raw()), certificates: vec![leaf], ak_public };
+    let policy = EndorsementPolicy {
+        allowed: BTreeSet::new(),
+        denied: BTreeSet::new(),
+        roots: vec![root_der],
+        manufacturers: Manufacturers::Any,
+    };
+    (claim, policy)
+}
+
+fn signed_by(signer: &KeyPair, issuer: &[u8], subject: &[u8], key: &KeyPair, extension: &[u8]) -> Vec<u8> {
+    // ecdsa-with-SHA256
+    let algorithm = der::seq(&[b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"]);
+    let validity = der::seq(&[&der::time(1_577_836_800), &der::time(2_208_988_800)]);
+    let tbs = der::seq(&[
+        b"\xa0\x03\x02\x01\x02",
+        &der::unsigned(&[7]),
+        &algorithm,
+        issuer,
+        &validity,
+        subject,
+        &key.subject_public_key_info(),
+        &der::tlv(0xa3, &[&der::seq(&[extension])]),
+    ]);
+    der::seq(&[&tbs, &algorithm, &der::bits(&signer.sign(&tbs).unwrap())])
 }
 
 proptest! {
