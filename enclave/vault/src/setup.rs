@@ -257,7 +257,7 @@ pub enum SetupError {
         pcrs: Vec<u8>,
     },
     /// Reference values do not parse.
-    #[error("cannot use the reference values for {role:?}")]
+    #[error("cannot use the reference values for {role}")]
     Reference {
         /// Whose.
         role: Role,
@@ -265,7 +265,7 @@ pub enum SetupError {
         source: ReferenceError,
     },
     /// Reference values of another role.
-    #[error("these reference values are for {found:?}, want those for {wanted:?}")]
+    #[error("these reference values are for {found}, want those for {wanted}")]
     ReferenceRole {
         /// Whose they are.
         found: Role,

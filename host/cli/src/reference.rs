@@ -8,13 +8,17 @@ use crate::invocation::Invocation;
 use crate::output::note;
 use crate::policy::{Applied, applied, show_document};
 use crate::session::with_session;
+use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::{Firmware, ReferenceValues};
+use blindferry_attest::tpm::quote::{Quote, QuoteError};
+use blindferry_device::client::Device;
 use blindferry_device::pcr::never_extended;
 use blindferry_proto::operator::OperatorRequest;
 use blindferry_proto::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
 use rustix::system::uname;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub(crate) mod compute;
@@ -57,6 +61,9 @@ pub(crate) struct Capture {
     /// What the platform is called in audit and errors [default: host name and kernel release]
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Which firmware of the TPM they shall accept
+    #[arg(long, value_enum, default_value_t = CapturedFirmware::Exact)]
+    firmware: CapturedFirmware,
     #[command(flatten)]
     tpm: TpmArguments,
 }
@@ -72,10 +79,21 @@ enum CapturedRole {
     Vault,
 }
 
+/// Which firmware reference values accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CapturedFirmware {
+    /// The version that the TPM has now, as its quotes name it
+    Exact,
+    /// Every version
+    Any,
+}
+
 #[derive(Serialize)]
 struct Captured<'a> {
     role: &'static str,
     name: &'a str,
+    /// As its quotes name it; nothing where any version is accepted.
+    firmware: Option<String>,
     never_extended: Vec<u8>,
     text: &'a str,
 }
@@ -120,23 +138,58 @@ fn parse(path: &Path, text: &str) -> Result<ReferenceValues, Failure> {
     parsed.map_err(|source| Failure::Reference { path: path.to_owned(), source: Box::new(source) })
 }
 
-fn run_capture(invocation: &Invocation, Capture { role, name, tpm }: Capture) -> Result<(), Failure> {
+fn run_capture(invocation: &Invocation, Capture { role, name, firmware, tpm }: Capture) -> Result<(), Failure> {
     let place = TpmPlace::of(invocation, &tpm)?;
     let selection = place.pcrs.0;
     let progress = invocation.progress("reading the PCRs");
-    let values = place.with("read the PCRs", async |device| device.pcrs(&selection).await)?;
+    let read = async |device: Device| {
+        let values = device.pcrs(&selection).await?;
+        let evidence = match firmware {
+            CapturedFirmware::Exact => Some(device.quote(NOBODYS_CHALLENGE, &selection).await?),
+            CapturedFirmware::Any => None,
+        };
+        Ok((values, evidence))
+    };
+    let (values, evidence) = place.with("read the PCRs", read)?;
     drop(progress);
+    let version = evidence.map(|evidence| quoted_firmware(&evidence)).transpose();
+    let version = version.map_err(|source| Failure::Firmware { source })?;
     let never = never_extended(&values);
     if !never.is_empty() {
         note(&format!("warning: PCRs {never:?} were never extended: whatever their values stand for was not measured"));
     }
     let role = Role::from(role);
     let name = name.unwrap_or_else(platform_name);
-    let captured = ReferenceValues::capture(role, &name, Firmware::Any, &values);
+    let accepted = version.map_or(Firmware::Any, |version| Firmware::Only(BTreeSet::from([version])));
+    let captured = ReferenceValues::capture(role, &name, accepted, &values);
     let text = captured.map_err(|source| Failure::Capture { source: Box::new(source) })?.to_toml();
-    let document = Captured { role: role_name(role), name: &name, never_extended: never, text: &text };
+    let firmware = version.map(|version| format!("{version:016x}"));
+    let document = Captured { role: role_name(role), name: &name, firmware, never_extended: never, text: &text };
     invocation.output.show(&document, || text.clone())
 }
+
+/// The firmware version that this machine's evidence names: what a verifier will compare. The version among the TPM's
+/// properties is the same number on many TPMs, but no specification says that it is on all.
+fn quoted_firmware(evidence: &[u8]) -> Result<u64, FirmwareError> {
+    let Evidence::Tpm(evidence) = Evidence::decode(evidence).map_err(FirmwareError::Evidence)? else {
+        return Err(FirmwareError::NotTpm);
+    };
+    Ok(Quote::parse(evidence.attest()).map_err(FirmwareError::Quote)?.firmware())
+}
+
+/// The firmware version of this machine's own TPM is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FirmwareError {
+    #[error("the evidence of this machine cannot be read")]
+    Evidence(#[source] EvidenceError),
+    #[error("the evidence of this machine is not a TPM's")]
+    NotTpm,
+    #[error("the quote of this machine's TPM cannot be read")]
+    Quote(#[source] QuoteError),
+}
+
+/// No verifier asks for it, since theirs are hashes: this quote convinces nobody.
+const NOBODYS_CHALLENGE: [u8; 32] = [0; 32];
 
 /// What this machine is, as far as a name goes.
 fn platform_name() -> String {

@@ -19,6 +19,7 @@ use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use std::os::fd::{AsFd, OwnedFd};
 use thiserror::Error;
 
+use crate::confine::Confined;
 use crate::pins::Pins;
 use crate::tcti::Tcti;
 use crate::transaction::{SaltKey, Transaction};
@@ -39,7 +40,7 @@ pub(crate) enum ServeError {
 }
 
 /// Serves until the client is gone.
-pub(crate) fn serve(socket: &PacketSocket, tcti: &Tcti, pins: &Path) -> Result<(), ServeError> {
+pub(crate) fn serve(_confined: Confined, socket: &PacketSocket, tcti: &Tcti, pins: &Path) -> Result<(), ServeError> {
     loop {
         let packet = match socket.receive() {
             Ok(packet) => packet,
