@@ -13,6 +13,7 @@ pub mod binder;
 pub mod checks;
 pub mod endorsement;
 pub mod evidence;
+pub mod kind;
 pub mod measure;
 mod reader;
 pub mod reference;
