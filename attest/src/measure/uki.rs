@@ -86,11 +86,11 @@ pub struct Phases(Vec<String>);
 pub struct Prediction {
     /// The values, by PCR; no list is empty.
     pub pcrs: BTreeMap<u8, BTreeSet<[u8; 32]>>,
-    /// Why PCR 9 is not among them, if it is not.
-    pub without_pcr_9: Option<Unpredicted>,
+    /// PCRs 9 and 12 where they are not among them, and why not.
+    pub without: BTreeMap<u8, Unpredicted>,
 }
 
-/// Why the kernel's measurements into PCR 9 cannot be predicted.
+/// Why a PCR cannot be predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unpredicted {
@@ -103,6 +103,13 @@ pub enum Unpredicted {
     /// There is no command line in the image, so that it comes from outside.
     #[error("the image has no section .cmdline")]
     NoCmdline,
+    /// Versions of the stub pass the command line on differently.
+    #[error("the command line starts with white space or has a DEL, which versions of the stub pass on differently")]
+    Cmdline,
+    /// Boot loaders hand the image a command line, often its own, and then they and the stub measure it into PCR 12:
+    /// systemd-boot 252 does, each once while Secure Boot is off.
+    #[error("boot loaders may hand the image its own command line, and measure it")]
+    BootLoader,
     /// The kernel is too old to measure what it is given.
     #[error("the kernel is older than 6.1, or does not say of which version it is")]
     Kernel,
@@ -228,19 +235,16 @@ impl<'a> Uki<'a> {
     ///
     /// When the command line is not UTF-8.
     pub fn predict(&self, boot: &Boot<'_>) -> Result<Prediction, UkiError> {
-        let mut pcrs = BTreeMap::from([
-            (4, self.boot_manager(boot)),
-            (11, self.image_and_phases(&boot.phases)),
-            (12, BTreeSet::from([Pcr::new().0])),
-        ]);
-        let without_pcr_9 = match self.kernel_parameters()? {
-            Ok(value) => {
-                pcrs.insert(9, BTreeSet::from([value]));
-                None
+        let mut pcrs = BTreeMap::from([(4, self.boot_manager(boot)), (11, self.image_and_phases(&boot.phases))]);
+        let mut without = BTreeMap::new();
+        let overrides = if boot.through.is_empty() { Ok(Pcr::new().0) } else { Err(Unpredicted::BootLoader) };
+        for (pcr, predicted) in [(9, self.kernel_parameters()?), (12, overrides)] {
+            match predicted {
+                Ok(value) => drop(pcrs.insert(pcr, BTreeSet::from([value]))),
+                Err(reason) => drop(without.insert(pcr, reason)),
             }
-            Err(reason) => Some(reason),
-        };
-        Ok(Prediction { pcrs, without_pcr_9 })
+        }
+        Ok(Prediction { pcrs, without })
     }
 
     /// PCR 4.
@@ -284,6 +288,9 @@ impl<'a> Uki<'a> {
         let Some(cmdline) = self.cmdline()? else {
             return Ok(Err(Unpredicted::NoCmdline));
         };
+        if self.cmdline.is_some_and(cmdline::is_ambiguous) {
+            return Ok(Err(Unpredicted::Cmdline));
+        }
         let mut pcr = Pcr::new();
         pcr.measure(&cmdline.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<_>>());
         if !self.initrd.is_empty() {

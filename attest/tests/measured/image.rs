@@ -42,9 +42,10 @@ pub(crate) fn image(sections: &[(&str, &[u8])]) -> Vec<u8> {
 /// A kernel that starts as a bzImage does: a PE image with a version.
 pub(crate) fn kernel(version: &str) -> Vec<u8> {
     let mut kernel = image(&[(".text", &[0x90; 1024])]);
-    kernel[0x202..0x206].copy_from_slice(b"HdrS");
-    kernel[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-    kernel[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
+    let mut put = |at: usize, bytes: &[u8]| kernel.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+    put(0x202, b"HdrS");
+    put(0x20e, &0x100u16.to_le_bytes());
+    put(0x300, version.as_bytes());
     kernel
 }
 

@@ -1,6 +1,11 @@
 //! Our figures against those of independent tools, where they are installed; a test says why it is skipped where not.
 
-use std::{fs, num::NonZeroU16, path::Path, process::Command};
+use std::{
+    fs,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use blindferry_attest::measure::{
     pe::Image,
@@ -14,14 +19,13 @@ use crate::{
     launch::launch,
 };
 
-/// sev-snp-measure of virtee, from PyPI; `SEV_SNP_MEASURE` names it where it is not in PATH.
+/// sev-snp-measure of virtee, from PyPI.
 #[test]
 fn sev_snp_measure_computes_the_same_launches() {
-    let tool = std::env::var_os("SEV_SNP_MEASURE").unwrap_or_else(|| "sev-snp-measure".into());
-    if !Command::new(&tool).arg("--version").output().is_ok_and(|ended| ended.status.success()) {
-        println!("skipped: {} does not run (pip install sev-snp-measure)", tool.display());
+    let Some(tool) = sev_snp_measure() else {
+        println!("skipped: sev-snp-measure cannot be installed (python3 -m venv, pip)");
         return;
-    }
+    };
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = directory.path().join(name);
@@ -72,6 +76,21 @@ fn sev_snp_measure_computes_the_same_launches() {
         }
     }
     println!("{compared} launches compared");
+}
+
+/// Installs it into a directory of the build, once.
+fn sev_snp_measure() -> Option<PathBuf> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sev-snp-measure-0.0.13");
+    let tool = place.join("bin/sev-snp-measure");
+    let done = |command: &mut Command| command.output().is_ok_and(|ended| ended.status.success());
+    if !done(Command::new(&tool).arg("--version")) {
+        let made = done(Command::new("python3").args(["-m", "venv"]).arg(&place));
+        let pip = ["install", "--quiet", "sev-snp-measure==0.0.13"];
+        if !made || !done(Command::new(place.join("bin/pip")).args(pip)) {
+            return None;
+        }
+    }
+    Some(tool)
 }
 
 /// pesign's digest of the same images, and of those that this machine has.

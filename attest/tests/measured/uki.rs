@@ -80,6 +80,8 @@ fn each_pcr_is_extended_in_the_order_of_the_boot() {
     let by_loader = predicted(&bytes, &Boot { through, secure_boot: SecureBoot::On, ..Boot::default() });
     let value = extend_by(extend_by(ready, authenticode(&loader)), outer);
     assert_eq!(by_loader.pcrs[&4], BTreeSet::from([value]));
+    assert!(!by_loader.pcrs.contains_key(&12), "a boot loader hands on a command line, which is measured");
+    assert_eq!(by_loader.without, [(12, Unpredicted::BootLoader)].into());
 }
 
 #[test]
@@ -117,13 +119,14 @@ fn a_section_counts_only_where_the_stub_knows_it() {
 fn pcr_9_is_left_out_where_the_kernel_gets_more_than_the_file_shows() {
     let reason = |more: &[(&str, &[u8])]| {
         let prediction = predicted(&uki(more), &Boot::default());
-        assert_eq!(prediction.pcrs.contains_key(&9), prediction.without_pcr_9.is_none());
-        prediction.without_pcr_9
+        assert_eq!(prediction.pcrs.contains_key(&9), prediction.without.is_empty());
+        prediction.without.get(&9).copied()
     };
     assert_eq!(reason(&[]), None);
     assert_eq!(reason(&[(".pcrsig", b"{}")]), Some(Unpredicted::InitrdExtended { section: ".pcrsig" }));
     assert_eq!(reason(&[(".sdmagic", NEWER)]), Some(Unpredicted::InitrdExtended { section: ".osrel" }));
     assert_eq!(reason(&[(".cmdline", b"")]), Some(Unpredicted::NoCmdline));
+    assert_eq!(reason(&[(".cmdline", b" quiet")]), Some(Unpredicted::Cmdline));
     assert_eq!(reason(&[(".linux", &kernel("6.0.19"))]), Some(Unpredicted::Kernel));
     assert_eq!(reason(&[(".linux", &kernel("linux"))]), Some(Unpredicted::Kernel));
     assert_eq!(reason(&[(".linux", &kernel("6.12.95"))]), None);

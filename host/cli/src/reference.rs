@@ -171,7 +171,9 @@ fn run_capture(invocation: &Invocation, Capture { role, name, firmware, tpm }: C
 /// The firmware version that this machine's evidence names: what a verifier will compare. The version among the TPM's
 /// properties is the same number on many TPMs, but no specification says that it is on all.
 fn quoted_firmware(evidence: &[u8]) -> Result<u64, FirmwareError> {
-    let Evidence::Tpm(evidence) = Evidence::decode(evidence).map_err(FirmwareError::Evidence)?;
+    let Evidence::Tpm(evidence) = Evidence::decode(evidence).map_err(FirmwareError::Evidence)? else {
+        return Err(FirmwareError::NotTpm);
+    };
     Ok(Quote::parse(evidence.attest()).map_err(FirmwareError::Quote)?.firmware())
 }
 
@@ -180,6 +182,8 @@ fn quoted_firmware(evidence: &[u8]) -> Result<u64, FirmwareError> {
 pub(crate) enum FirmwareError {
     #[error("the evidence of this machine cannot be read")]
     Evidence(#[source] EvidenceError),
+    #[error("the evidence of this machine is not a TPM's")]
+    NotTpm,
     #[error("the quote of this machine's TPM cannot be read")]
     Quote(#[source] QuoteError),
 }

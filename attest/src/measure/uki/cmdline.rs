@@ -9,9 +9,25 @@ pub(super) fn as_passed(section: &[u8]) -> Option<String> {
     Some(text.trim_matches(blank).chars().map(|c| if blank(c) { ' ' } else { c }).collect())
 }
 
+/// Whether versions of the stub pass it on differently: 252 keeps white space at the start, and takes DEL for a letter.
+pub(super) fn is_ambiguous(section: &[u8]) -> bool {
+    let text = section.split(|byte| *byte == 0).next().unwrap_or_default();
+    text.first().is_some_and(|first| *first <= b' ') || text.contains(&0x7f)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::as_passed;
+    use super::{as_passed, is_ambiguous};
+
+    #[test]
+    fn what_versions_of_the_stub_pass_on_differently_is_not_predicted() {
+        for section in [&b" quiet"[..], b"\n", b"qui\x7fet"] {
+            assert!(is_ambiguous(section));
+        }
+        for section in [&b"quiet splash\n"[..], b"quiet\0 \x7f", b"\0", b""] {
+            assert!(!is_ambiguous(section));
+        }
+    }
 
     #[test]
     fn a_command_line_is_passed_without_what_editors_leave() {

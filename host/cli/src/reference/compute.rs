@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use blindferry_attest::measure::pe::PeError;
 use blindferry_attest::measure::snp::{FirmwareError, LaunchError};
-use blindferry_attest::measure::uki::UkiError;
+use blindferry_attest::measure::uki::{UkiError, Unpredicted};
 use blindferry_attest::reference::ReferenceError;
 use clap::Subcommand;
 use std::fs::File;
@@ -59,8 +59,12 @@ pub(crate) enum ComputeError {
     Uki { path: PathBuf, source: UkiError },
     #[error("{path} is no boot loader", path = path.display())]
     Loader { path: PathBuf, source: PeError },
-    #[error("PCR 9 cannot be told: {reason}")]
-    NoPcr9 { reason: String },
+    #[error("PCR {pcr} cannot be told")]
+    Untold {
+        pcr: u8,
+        #[source]
+        reason: Unpredicted,
+    },
     #[error("PCR {pcr} is not the image's: 4, 9, 11 and 12 are")]
     NotOfImage { pcr: u8 },
     #[error("cannot write that as reference values")]
@@ -84,7 +88,9 @@ impl ComputeError {
                 Some("the AmdSev build of OVMF, which checks the kernel; or leave --kernel away and boot from a disk")
             }
             Self::Uki { source: UkiError::Stub(_), .. } => Some("say the version with --stub"),
-            Self::NoPcr9 { .. } => Some("leave 9 out with --pcrs 4,11,12: 12 shows another command line as well"),
+            Self::Untold { .. } => {
+                Some("leave it out of --pcrs; of 9 and 12, one is enough to show another command line")
+            }
             _ => None,
         }
     }

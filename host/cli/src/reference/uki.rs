@@ -119,11 +119,14 @@ pub(super) fn run(invocation: &Invocation, arguments: &UkiBoot) -> Result<(), Fa
 
 /// The PCRs that were asked for, or all that can be told.
 fn chosen(pcrs: &[u8], prediction: Prediction) -> Result<BTreeMap<u8, BTreeSet<[u8; 32]>>, Failure> {
-    let Prediction { pcrs: mut told, without_pcr_9 } = prediction;
-    match without_pcr_9 {
-        Some(reason) if pcrs.contains(&9) => return Err(ComputeError::NoPcr9 { reason: reason.to_string() }.into()),
-        Some(reason) if pcrs.is_empty() => note(&format!("without PCR 9, which cannot be told: {reason}")),
-        _ => {}
+    let Prediction { pcrs: mut told, without } = prediction;
+    for (pcr, reason) in without {
+        if pcrs.contains(&pcr) {
+            return Err(ComputeError::Untold { pcr, reason }.into());
+        }
+        if pcrs.is_empty() {
+            note(&format!("without PCR {pcr}, which cannot be told: {reason}"));
+        }
     }
     if let Some(pcr) = pcrs.iter().find(|pcr| !told.contains_key(pcr)) {
         return Err(ComputeError::NotOfImage { pcr: *pcr }.into());

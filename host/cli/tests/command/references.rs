@@ -61,6 +61,13 @@ fn what_cannot_be_told_of_an_image_is_said_and_not_guessed() {
     let asked = bench.run(&["reference", "compute", "uki", &file, "--pcrs", "9"], b"");
     assert_eq!((asked.code, asked.out.as_str()), (5, ""));
     assert_eq!(bench.run(&["reference", "compute", "uki", &file, "--pcrs", "7"], b"").code, 2);
+    let loader = binary(&bench, "loader.efi", &image(&[(".text", b"loader")]));
+    let by_loader = bench.run(&["reference", "compute", "uki", &file, "--through", &loader], b"");
+    assert!(
+        by_loader.err.contains("without PCR 12") && by_loader.err.contains("any command line"),
+        "{}",
+        by_loader.err
+    );
     let no_image = binary(&bench, "text", b"MZ");
     assert_eq!(bench.run(&["reference", "compute", "uki", &no_image], b"").code, 5);
 }
