@@ -19,6 +19,7 @@ pub mod credential;
 pub mod frame;
 pub mod front;
 pub mod identifier;
+pub mod key_mix;
 pub mod limits;
 pub mod local;
 pub mod name;

@@ -15,6 +15,7 @@ use blindferry_attest::evidence::MAX_EVIDENCE;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_seqpacket::AsyncPackets;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
@@ -22,7 +23,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::approval::{Approval, PolicyRef};
 use crate::authority::Authority;
 use crate::protocol::{
-    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
+    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
     REQUEST_LIMIT, Reply, Request,
 };
 
@@ -57,7 +58,7 @@ impl Device {
         Ok(Self { inner: Arc::new(Inner { places: Semaphore::new(WAITING_LIMIT + 1), channel: Mutex::new(channel) }) })
     }
 
-    /// Who the TPM is: its keys, certificates, maker and firmware. Claims, not facts.
+    /// Who the platform is: a TPM's keys, certificates, maker and firmware, or a guest's report. Claims, not facts.
     ///
     /// # Errors
     /// [`DeviceError`].
@@ -68,7 +69,7 @@ impl Device {
         }
     }
 
-    /// A quote of these PCRs with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
+    /// A quote of these PCRs, or a guest's report, with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
     /// encoded, at most [`MAX_EVIDENCE`] bytes.
     ///
     /// # Errors
@@ -137,6 +138,33 @@ impl Device {
     ) -> Result<SecretBytes, DeviceError> {
         let request = Request::Unseal { blob: blob.to_vec(), authority: authority.clone(), approval: approval.clone() };
         self.ask(request, None).await?.secret("unseal")
+    }
+
+    /// Seals a key of [`KEY_LEN`] bytes to this SEV-SNP guest as it is, and spends the copy that is handed over. The blob
+    /// is not secret and needs no protection but against loss.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::OtherPlatform`] from a TPM.
+    pub async fn seal_to_guest(&self, key: SharedSecret, mix: KeyMix) -> Result<Vec<u8>, DeviceError> {
+        // Dropped after the answer, as in `seal`.
+        match self.ask(Request::SealToGuest { mix }, Some(key.as_fd())).await?.without_secret()? {
+            Reply::Sealed(blob) if blob.len() <= BLOB_LIMIT => Ok(blob),
+            reply => Err(unexpected("seal", &reply)),
+        }
+    }
+
+    /// Unseals a key of [`KEY_LEN`] bytes that was sealed to this SEV-SNP guest, into secret memory of this process. Beside
+    /// it: what has risen since, so that the key should be sealed anew.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::GuestDiffers`] says in which fields.
+    pub async fn unseal_as_guest(&self, blob: &[u8]) -> Result<(SecretBytes, Vec<DifferingField>), DeviceError> {
+        let answer = self.ask(Request::UnsealAsGuest { blob: blob.to_vec() }, None).await?;
+        let Answer { reply: Reply::GuestSecret { risen }, descriptors } = answer else {
+            return Err(unexpected("unseal", &answer.without_secret()?));
+        };
+        let secret = Answer { reply: Reply::Secret, descriptors }.secret("unseal")?;
+        Ok((secret, risen))
     }
 
     /// Makes the counter against old approvals, and gives its value. One that exists stays as it is.
