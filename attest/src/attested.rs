@@ -13,6 +13,7 @@ use crate::{
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
+    snp::{ChipId, EndorsedVek, ReportId, SnpClaims},
     tpm::{
         AkName, ClockInfo, PcrSelection, PcrValues, QuoteClock,
         attestation_key::{AkForm, attesting},
@@ -62,10 +63,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Attested {
     role: Role,
-    ak_name: AkName,
-    reference_name: String,
-    pcr_digest: Vec<u8>,
-    clock: ClockInfo,
+    identity: Identity,
+    clock: Option<ClockInfo>,
+    report_id: Option<ReportId>,
     claims: Claims,
 }
 
@@ -76,26 +76,78 @@ pub struct Expected<'a> {
     pub binder: Binder,
     /// The end of the session that the peer must be.
     pub role: Role,
-    /// The Name of the key that must have signed: from enrolment, or from provisioning.
-    pub pinned_ak: &'a AkName,
-    /// The clock of the last quote by this key, if there was one.
-    pub earlier: Option<&'a QuoteClock>,
+    /// Who it must be. This chooses the platform too: evidence of another one is refused.
+    pub pinned: Pinned<'a>,
+}
+
+/// Who a peer must be.
+#[derive(Clone, Copy, Debug)]
+pub enum Pinned<'a> {
+    /// The holder of a TPM's attestation key.
+    Ak {
+        /// The Name of the key that must have signed: from enrolment, or from provisioning.
+        name: &'a AkName,
+        /// The clock of the last quote by this key, if there was one.
+        earlier: Option<&'a QuoteClock>,
+    },
+    /// A guest of SEV-SNP.
+    Guest(PinnedGuest<'a>),
+}
+
+/// Which guest of SEV-SNP a peer must be, and what is needed to judge its certificates.
+#[derive(Clone, Copy, Debug)]
+pub struct PinnedGuest<'a> {
+    /// The machine that it must run on.
+    pub machine: PinnedMachine<'a>,
+    /// REPORT_ID of this session's first evidence; none when this is the first.
+    pub report_id: Option<&'a ReportId>,
+    /// The time at which certificates and lists must be valid, in seconds since 1970.
+    pub now: u64,
+    /// Revocation lists in DER that the judge has, beside those that come with the evidence.
+    pub crls: &'a [Vec<u8>],
+    /// A signing key that was endorsed before. Its chain is not verified again when the evidence has the same certificate.
+    pub endorsed: Option<&'a EndorsedVek>,
+}
+
+/// The machine that a guest must run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinnedMachine<'a> {
+    /// The processor that was seen first, or provisioned: the one that the VCEK is of.
+    Chip(&'a ChipId),
+    /// Any of this cloud provider, for which the VLEK was issued (csp_id): its reports do not tell the chip.
+    Provider(&'a str),
+    /// Whichever the reference values allow: the peer's first evidence.
+    ByReference,
+}
+
+/// Who a peer turned out to be: what to pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The holder of the attestation key with this Name.
+    Ak(AkName),
+    /// A guest on this processor.
+    Chip(ChipId),
+    /// A guest at this cloud provider.
+    Provider(String),
 }
 
 /// Facts about an attested peer, as plain data for a policy to look at. Having these proves nothing; having the
 /// [`Attested`] that they came from does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Claims {
-    /// The platform: `"tpm"`.
+    /// The platform: `"tpm"` or `"snp"`.
     pub platform: &'static str,
-    /// The TPM's firmware version as 16 hexadecimal digits; its meaning is the manufacturer's.
+    /// The firmware version: of a TPM 16 hexadecimal digits, whose meaning is the manufacturer's; of SEV-SNP
+    /// `major.minor.build`.
     pub firmware: String,
     /// The name of the reference values that matched.
     pub reference: String,
-    /// The Name of the attestation key, in hexadecimal.
-    pub ak_name: String,
-    /// The quoted PCRs, SHA-256 bank, in hexadecimal.
+    /// Of a TPM, the Name of the attestation key, in hexadecimal.
+    pub ak_name: Option<String>,
+    /// Of a TPM, the quoted PCRs, SHA-256 bank, in hexadecimal.
     pub pcrs: BTreeMap<u8, String>,
+    /// Of SEV-SNP, what the report says.
+    pub snp: Option<SnpClaims>,
 }
 
 /// Judges evidence. Every check of the TPM 2.0 quote must pass, in this order: the key is the pinned one, its attributes
@@ -111,8 +163,17 @@ pub fn appraise(
     expected: Expected<'_>,
     reference: &ReferenceValues,
 ) -> Result<Attested, AppraisalError> {
-    match evidence {
-        Evidence::Tpm(evidence) => appraise_tpm(evidence, expected, reference),
+    let Expected { binder, role, pinned } = expected;
+    if reference.role() != role {
+        return Err(AppraisalError::Role { found: reference.role(), wanted: role });
+    }
+    match (evidence, pinned) {
+        (Evidence::Tpm(evidence), Pinned::Ak { name, earlier }) => {
+            appraise_tpm(&evidence, &binder, role, name, earlier, reference)
+        }
+        (Evidence::Snp(_), Pinned::Guest(_)) => Err(AppraisalError::Platform { found: "snp", wanted: "nothing yet" }),
+        (Evidence::Tpm(_), Pinned::Guest(_)) => Err(AppraisalError::Platform { found: "tpm", wanted: "snp" }),
+        (Evidence::Snp(_), Pinned::Ak { .. }) => Err(AppraisalError::Platform { found: "snp", wanted: "tpm" }),
     }
 }
 
@@ -123,27 +184,36 @@ impl Attested {
         self.role
     }
 
-    /// The Name of the key that signed.
+    /// Who it is: what to pin.
     #[must_use]
-    pub fn ak_name(&self) -> AkName {
-        self.ak_name.clone()
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The Name of the key that signed, if a TPM holds it.
+    #[must_use]
+    pub fn ak_name(&self) -> Option<&AkName> {
+        match &self.identity {
+            Identity::Ak(name) => Some(name),
+            Identity::Chip(_) | Identity::Provider(_) => None,
+        }
+    }
+
+    /// The guest of SEV-SNP that answered: what the rest of the session is pinned to ([`PinnedGuest::report_id`]).
+    #[must_use]
+    pub fn report_id(&self) -> Option<ReportId> {
+        self.report_id
     }
 
     /// The name of the reference values that matched.
     #[must_use]
     pub fn reference_name(&self) -> &str {
-        &self.reference_name
+        &self.claims.reference
     }
 
-    /// The digest over the quoted PCRs, by the hash of the signature's scheme: 32 or 48 bytes.
+    /// The TPM's clock in this quote, if it is one. Keep it (as [`QuoteClock`]) for the next appraisal.
     #[must_use]
-    pub fn pcr_digest(&self) -> &[u8] {
-        &self.pcr_digest
-    }
-
-    /// The TPM's clock in this quote. Keep it (as [`QuoteClock`]) for the next appraisal.
-    #[must_use]
-    pub fn clock(&self) -> ClockInfo {
+    pub fn clock(&self) -> Option<ClockInfo> {
         self.clock
     }
 
@@ -155,20 +225,19 @@ impl Attested {
 }
 
 fn appraise_tpm(
-    evidence: TpmEvidence,
-    expected: Expected<'_>,
+    evidence: &TpmEvidence,
+    binder: &Binder,
+    role: Role,
+    pinned_ak: &AkName,
+    earlier: Option<&QuoteClock>,
     reference: &ReferenceValues,
 ) -> Result<Attested, AppraisalError> {
-    let Expected { binder, role, pinned_ak, earlier } = expected;
-    if reference.role() != role {
-        return Err(AppraisalError::Role { found: reference.role(), wanted: role });
-    }
     let ak = pinned(evidence.ak_public(), pinned_ak)?;
     let key_scheme = attesting(&ak).map_err(|form| match form {
         AkForm::Attributes { missing, forbidden } => AppraisalError::AkAttributes { missing, forbidden },
         AkForm::NoScheme => AppraisalError::AkScheme,
     })?;
-    let quote = signed_quote(&evidence, &ak, key_scheme)?;
+    let quote = signed_quote(evidence, &ak, key_scheme)?;
 
     // From here on, what the quote says is what the TPM said.
     if !bool::from(quote.challenge().ct_eq(binder.as_bytes())) {
@@ -180,16 +249,16 @@ fn appraise_tpm(
 
     Ok(Attested {
         role,
-        ak_name: ak.name().clone(),
-        reference_name: accepted.name().to_owned(),
-        pcr_digest: quote.pcr_digest().to_vec(),
-        clock,
+        identity: Identity::Ak(ak.name().clone()),
+        clock: Some(clock),
+        report_id: None,
         claims: Claims {
             platform: "tpm",
             firmware: format!("{:016x}", quote.firmware()),
             reference: accepted.name().to_owned(),
-            ak_name: ak.name().to_string(),
+            ak_name: Some(ak.name().to_string()),
             pcrs: values.iter().map(|(index, value)| (index, hex::encode(value))).collect(),
+            snp: None,
         },
     })
 }

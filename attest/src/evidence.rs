@@ -1,6 +1,9 @@
 //! What a peer claims about itself, as bytes within bounds: parsed, not believed.
 
-use crate::reader::{Malformed, Reader};
+use crate::{
+    reader::{Malformed, Reader},
+    snp::SnpEvidence,
+};
 
 /// No evidence is larger, in bytes.
 pub const MAX_EVIDENCE: usize = 16 * 1024;
@@ -12,6 +15,8 @@ pub const MAX_EVIDENCE: usize = 16 * 1024;
 pub enum Evidence {
     /// A quote by a TPM 2.0.
     Tpm(TpmEvidence),
+    /// A report by the firmware of AMD SEV-SNP.
+    Snp(SnpEvidence),
 }
 
 /// A TPM 2.0 quote and what is needed to judge it. Holding one tells you that every part is within bounds and that the PCR
@@ -46,12 +51,22 @@ pub enum EvidenceError {
         found: u8,
     },
     /// A part is empty or has more bytes than its kind can have.
-    #[error("{part} has {found} bytes, where 1 to {MAX_PART} are possible")]
+    #[error("{part} has {found} bytes: none, or more than it can have")]
     Part {
         /// The part.
         part: &'static str,
         /// Its length in bytes.
         found: usize,
+    },
+    /// There are more of a kind than can be needed.
+    #[error("evidence has {found} {part}, more than {limit}")]
+    TooMany {
+        /// The kind.
+        part: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there can be.
+        limit: usize,
     },
     /// PCR values must be of indices 0 to 23, each once, in ascending order.
     #[error("PCR values are not of indices 0 to 23, each once, in ascending order")]
@@ -70,6 +85,7 @@ impl EvidenceError {
             Self::Version { .. } => "evidence-version",
             Self::Platform { .. } => "evidence-platform",
             Self::Part { .. } => "evidence-part",
+            Self::TooMany { .. } => "evidence-too-many",
             Self::PcrOrder => "evidence-pcr-order",
             Self::Malformed(_) => "evidence-malformed",
         }
@@ -93,6 +109,7 @@ impl Evidence {
         }
         let evidence = match reader.u8("platform").map_err(EvidenceError::Malformed)? {
             PLATFORM_TPM => Self::Tpm(TpmEvidence::read(&mut reader)?),
+            PLATFORM_SNP => Self::Snp(SnpEvidence::read(&mut reader)?),
             found => return Err(EvidenceError::Platform { found }),
         };
         reader.finish("evidence").map_err(EvidenceError::Malformed)?;
@@ -101,13 +118,18 @@ impl Evidence {
 
     /// Version (1 byte), platform (1 byte), then the platform's parts. For a TPM: TPMS_ATTEST, TPMT_SIGNATURE and
     /// TPMT_PUBLIC, each with a big-endian 16-bit length before it; the number of PCR values (1 byte); for each, index
-    /// (1 byte) and value (32 bytes).
+    /// (1 byte) and value (32 bytes). For SEV-SNP: the report with a 16-bit length before it; the number of certificates
+    /// (1 byte), each with a 16-bit length before it; the number of revocation lists, and each, in the same way.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         match self {
             Self::Tpm(evidence) => {
                 out.push(PLATFORM_TPM);
+                evidence.write(&mut out);
+            }
+            Self::Snp(evidence) => {
+                out.push(PLATFORM_SNP);
                 evidence.write(&mut out);
             }
         }
@@ -200,6 +222,9 @@ const VERSION: u8 = 1;
 
 /// The platform byte of a TPM 2.0.
 const PLATFORM_TPM: u8 = 1;
+
+/// The platform byte of AMD SEV-SNP.
+const PLATFORM_SNP: u8 = 2;
 
 /// The most bytes of one TPM structure: a signature by, and the public area of, an RSA key of 4096 bits take under 600.
 const MAX_PART: usize = 1024;

@@ -10,9 +10,11 @@
 
 pub mod attested;
 pub mod binder;
+pub mod checks;
 pub mod endorsement;
 pub mod evidence;
 mod reader;
 pub mod reference;
 pub mod refusal;
+pub mod snp;
 pub mod tpm;

@@ -4,6 +4,7 @@ use blindferry_proto::role::Role;
 
 use crate::{
     reader::Malformed,
+    snp::SnpRefusal,
     tpm::{
         AkName, PcrSelection,
         pcr::PcrError,
@@ -25,6 +26,17 @@ pub enum AppraisalError {
         /// The role that is expected of the peer.
         wanted: Role,
     },
+    /// The evidence is of another platform than the peer was pinned on.
+    #[error("the evidence is of platform {found:?}, the peer is pinned on {wanted:?}; if it moved, enrol it again")]
+    Platform {
+        /// The platform of the evidence.
+        found: &'static str,
+        /// The platform that was pinned.
+        wanted: &'static str,
+    },
+    /// A report of SEV-SNP was refused.
+    #[error(transparent)]
+    Snp(#[from] SnpRefusal),
     /// The public area of the attestation key does not parse.
     #[error("cannot parse the public area of the attestation key; it must be RSA of 2048 to 4096 bits, P-256 or P-384")]
     AkPublic(#[source] Malformed),
@@ -179,8 +191,10 @@ pub enum AppraisalError {
 impl AppraisalError {
     /// A stable name for programs, the log and the audit.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
+            Self::Platform { .. } => "evidence-pinned-platform",
+            Self::Snp(refusal) => refusal.code(),
             Self::Role { .. } => "reference-role",
             Self::AkPublic(_) => "tpm-ak-public",
             Self::WeakHash(_) => "tpm-hash-weak",

@@ -4,7 +4,7 @@ use crate::channel::{Channel, ChannelError, Stream, fresh_context};
 use crate::identity::{Identity, IdentityError};
 use crate::platform::{Platform, PlatformError};
 use crate::tls;
-use blindferry_attest::attested::{AppraisalError, Expected, appraise};
+use blindferry_attest::attested::{AppraisalError, Expected, Pinned, appraise};
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::Digest;
@@ -115,8 +115,7 @@ impl<S: Stream> Greeted<S> {
         let expected = Expected {
             binder: self.channel.exporter.peer_binder(Role::Vault, &self.context)?,
             role: Role::Vault,
-            pinned_ak: &settings.vault.ak,
-            earlier: None,
+            pinned: Pinned::Ak { name: &settings.vault.ak, earlier: None },
         };
         let _attested = appraise(evidence, expected, &settings.vault.reference)
             .map_err(|source| ConnectError::VaultRefused { source: Box::new(source) })?;

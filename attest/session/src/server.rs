@@ -6,7 +6,7 @@
 use crate::channel::{Channel, ChannelError, Exporter, Reader, Stream, Writer, fresh_context};
 use crate::identity::Identity;
 use crate::platform::{Platform, PlatformError};
-use blindferry_attest::attested::{AppraisalError, Attested, Expected, appraise};
+use blindferry_attest::attested::{AppraisalError, Attested, Expected, Pinned, appraise};
 use blindferry_attest::binder::Binder;
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::ReferenceValues;
@@ -219,7 +219,8 @@ impl<S: Stream> Claimed<S> {
         earlier: Option<&QuoteClock>,
         reference: &ReferenceValues,
     ) -> Result<Proven<S>, ServerError> {
-        let expected = Expected { binder: self.binder, role: self.open.role, pinned_ak, earlier };
+        let pinned = Pinned::Ak { name: pinned_ak, earlier };
+        let expected = Expected { binder: self.binder, role: self.open.role, pinned };
         match appraise(self.evidence, expected, reference) {
             Ok(attested) => Ok(Proven { channel: self.channel, attested }),
             Err(source) => {
@@ -314,7 +315,8 @@ impl Rechallenge {
         reference: &ReferenceValues,
     ) -> Result<Attested, ServerError> {
         let evidence = Evidence::decode(evidence).map_err(|source| ServerError::Evidence { source })?;
-        let expected = Expected { binder: self.binder, role: self.role, pinned_ak, earlier };
+        let pinned = Pinned::Ak { name: pinned_ak, earlier };
+        let expected = Expected { binder: self.binder, role: self.role, pinned };
         appraise(evidence, expected, reference).map_err(|source| ServerError::Appraisal { source: Box::new(source) })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use blindferry_attest::{
-    attested::{Expected, appraise},
+    attested::{Expected, Pinned, appraise},
     endorsement::{
         ActivationError, ActivationSecret, ChallengeError, CredentialBlob, EkClaim, EkHash, Endorsed, EndorsementError,
         EndorsementPolicy, Manufacturers, RandomError, endorse,
@@ -96,14 +96,17 @@ fn quote_is_attested(tpm: &SoftwareTpm, pinned: &AkName, scheme: &str, hash: &st
     let judge = |values: Vec<(u8, [u8; 32])>, earlier: Option<QuoteClock>| {
         let parts = (tpm.read("attest"), tpm.read("signature"), tpm.read_sized("ak.pub"));
         let evidence = TpmEvidence::new(parts.0, parts.1, parts.2, values).unwrap();
-        let expected =
-            Expected { binder: binder(Role::Vault), role: Role::Vault, pinned_ak: pinned, earlier: earlier.as_ref() };
+        let expected = Expected {
+            binder: binder(Role::Vault),
+            role: Role::Vault,
+            pinned: Pinned::Ak { name: pinned, earlier: earlier.as_ref() },
+        };
         appraise(Evidence::Tpm(evidence), expected, &reference)
     };
     let attested = judge(pcrs.clone(), None).unwrap();
-    assert_eq!((attested.reference_name(), attested.ak_name()), ("swtpm", pinned.clone()));
+    assert_eq!((attested.reference_name(), attested.ak_name()), ("swtpm", Some(pinned)));
     // The same quote is in order with itself, and behind a later one.
-    let clock = QuoteClock::from(attested.clock());
+    let clock = QuoteClock::from(attested.clock().unwrap());
     assert!(judge(pcrs.clone(), Some(clock)).is_ok());
     let later = QuoteClock { clock: clock.clock + 1, ..clock };
     assert_eq!(judge(pcrs, Some(later)).unwrap_err().code(), "tpm-clock-reset");

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 /// The files with a `code()`; its `match` is exhaustive, so every variant of every error has a line here.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("../../src/binder.rs"),
     include_str!("../../src/evidence.rs"),
     include_str!("../../src/refusal.rs"),
+    include_str!("../../src/snp/question.rs"),
     include_str!("../../src/endorsement.rs"),
     include_str!("../../src/endorsement/refusal.rs"),
     include_str!("../../src/reference/document.rs"),

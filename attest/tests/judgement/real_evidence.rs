@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use blindferry_attest::{
-    attested::{AppraisalError, Expected, appraise},
+    attested::{AppraisalError, Expected, Pinned, appraise},
     endorsement::{EkClaim, Endorsed, EndorsementError, EndorsementPolicy, Manufacturers, endorse},
     evidence::{Evidence, TpmEvidence},
     reference::{Firmware, ReferenceValues},
@@ -36,7 +36,11 @@ fn judge(attest: &[u8], signature: &[u8], public: &[u8], pcrs: &[(u8, [u8; 32])]
     let reference = ReferenceValues::capture(Role::Broker, "as it was", Firmware::Any, &now).unwrap();
     let evidence = TpmEvidence::new(attest.to_vec(), signature.to_vec(), public.to_vec(), pcrs.to_vec()).unwrap();
     let pinned: AkName = name_of(public);
-    let expected = Expected { binder: binder(Role::Broker), role: Role::Broker, pinned_ak: &pinned, earlier: None };
+    let expected = Expected {
+        binder: binder(Role::Broker),
+        role: Role::Broker,
+        pinned: Pinned::Ak { name: &pinned, earlier: None },
+    };
     appraise(Evidence::Tpm(evidence), expected, &reference).unwrap_err()
 }
 

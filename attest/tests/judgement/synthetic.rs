@@ -1,7 +1,7 @@
 //! Evidence made by the test itself: a builder of its own, so that parser and builder cannot share a mistake.
 
 use blindferry_attest::{
-    attested::{AppraisalError, Attested, Expected, appraise},
+    attested::{AppraisalError, Attested, Expected, Pinned, appraise},
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
@@ -110,8 +110,7 @@ impl Case {
         let expected = Expected {
             binder: binder(Role::Broker),
             role: self.role,
-            pinned_ak: &pinned,
-            earlier: self.earlier.as_ref(),
+            pinned: Pinned::Ak { name: &pinned, earlier: self.earlier.as_ref() },
         };
         appraise(evidence, expected, &ReferenceValues::parse(&self.reference).unwrap())
     }

@@ -153,7 +153,9 @@ impl Knocks {
 
     /// Keeps the clock of an accepted quote, so that the next one cannot be older.
     pub fn keep_clock(&mut self, name: HostName, attested: &Attested) {
-        self.clocks.insert(name, attested.clock().into());
+        if let Some(clock) = attested.clock() {
+            self.clocks.insert(name, clock.into());
+        }
     }
 }
 

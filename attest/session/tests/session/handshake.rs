@@ -24,7 +24,7 @@ async fn a_broker_and_an_operator_get_a_session_and_the_vaults_welcome() {
         assert_eq!(established.unwrap().welcome, welcome());
         let standing = standing.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(standing.attested.role(), role);
-        assert_eq!(standing.attested.ak_name(), world.host.ak());
+        assert_eq!(standing.attested.ak_name(), Some(&world.host.ak()));
     }
 }
 

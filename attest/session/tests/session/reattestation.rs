@@ -18,13 +18,13 @@ async fn a_host_proves_itself_again_whenever_it_is_asked() {
     let world = World::new();
     let (Established { driver, caller, .. }, mut standing) = world.session().await;
     let vault = async {
-        let mut clock = QuoteClock::from(standing.attested.clock());
+        let mut clock = QuoteClock::from(standing.attested.clock().unwrap());
         for _ in 0..5 {
             let open = challenge(&mut standing).await;
             let (id, evidence) = evidence(&mut standing).await;
             let attested = open.judge(&evidence, &world.pinned, Some(&clock), &reference(Role::Broker)).unwrap();
-            assert!(attested.clock().clock > clock.clock);
-            clock = attested.clock().into();
+            assert!(attested.clock().unwrap().clock > clock.clock);
+            clock = attested.clock().unwrap().into();
             tell(&mut standing, FromVault::Answer { id, answer: Answer::Done }).await;
         }
         // Calls still find their answers.

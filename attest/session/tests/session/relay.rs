@@ -3,7 +3,7 @@
 use crate::ends::{World, open, peer_by_hand, peer_tls, pipe, prove, receive, send, vault_by_hand, vault_tls};
 use crate::handshake::refused;
 use crate::platform::reference;
-use blindferry_attest::attested::{Expected, appraise};
+use blindferry_attest::attested::{Expected, Pinned, appraise};
 use blindferry_attest::evidence::Evidence;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::refusal::RefusalCode;
@@ -139,7 +139,8 @@ async fn evidence_of_the_same_key_over_the_same_context_from_another_connection_
         let OpenReply::Proof(proof) = receive(&mut channel).await else { panic!("refused") };
         let judge = |evidence: &[u8]| {
             let binder = channel.exporter.peer_binder(Role::Vault, &context).unwrap();
-            let expected = Expected { binder, role: Role::Vault, pinned_ak: &world.vault.ak(), earlier: None };
+            let expected =
+                Expected { binder, role: Role::Vault, pinned: Pinned::Ak { name: &world.vault.ak(), earlier: None } };
             appraise(Evidence::decode(evidence).unwrap(), expected, &reference(Role::Vault)).map_err(|no| no.code())
         };
         (judge(proof.evidence.as_slice()), judge(&old))

@@ -129,7 +129,7 @@ impl Question<'_> {
         let mut pairs = vec![
             attribute("platform", claims.platform),
             attribute("reference", &claims.reference),
-            attribute("ak", &claims.ak_name),
+            attribute("ak", claims.ak_name.as_deref().unwrap_or_default()),
             attribute("firmware", &claims.firmware),
             ("pcrs".to_owned(), RestrictedExpression::new_set(pcrs)),
             ("parent_uid".to_owned(), RestrictedExpression::new_long(self.parent.uid.into())),

@@ -1,0 +1,242 @@
+//! From AMD's root to the key that signs reports: the chain, and the value that proves that it held.
+
+use super::{
+    anchor::{Anchor, Anchors, Root, published_intermediates},
+    certificate::Certificate,
+    crl::{Revocation, look_up},
+    evidence::{MAX_CERTIFICATES, MAX_CRLS},
+    product::Product,
+    question::Question,
+    refusal::SnpRefusal,
+    tcb::Tcb,
+    vek::{Extensions, Holder, KeyKind, p384_key},
+};
+
+/// A signing key that a pinned root vouches for. Only [`EndorsedVek::endorse`] makes one. Verifying the chain costs more
+/// than judging a report, so keep it and judge many: each use looks at the validity anew.
+#[must_use = "an endorsed key that judges no report is wasted work"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct EndorsedVek {
+    kind: KeyKind,
+    product: Product,
+    product_name: String,
+    tcb: Tcb,
+    holder: Holder,
+    key: [u8; 97],
+    root: Root,
+    validity: Validity,
+    revocation: Revocation,
+    der: Vec<u8>,
+}
+
+/// When all certificates of a chain are valid: the latest beginning, the earliest end, and whose they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Validity {
+    from: (i64, String),
+    until: (i64, String),
+}
+
+impl EndorsedVek {
+    /// Verifies a chain. `certificates` are in DER and in any order; the key's own has to be among them, and a
+    /// certificate between it and the root unless AMD's published one fits. `crls` may be empty; whether that is enough is
+    /// for the reference values to say.
+    ///
+    /// `kind` chooses between certificates when there are several; a report says which it needs.
+    ///
+    /// # Errors
+    ///
+    /// The first that is wrong: form, root, signatures, extensions, revocation, validity at `now` (seconds since 1970).
+    pub fn endorse(
+        kind: KeyKind,
+        certificates: &[&[u8]],
+        crls: &[&[u8]],
+        anchors: &Anchors,
+        now: u64,
+    ) -> Result<Self, SnpRefusal> {
+        if certificates.len() > MAX_CERTIFICATES || crls.len() > MAX_CRLS.saturating_mul(2) {
+            let found = format!("{} certificates and {} lists", certificates.len(), crls.len());
+            return Err(SnpRefusal::new(Question::CertificateForm, found, "fewer"));
+        }
+        let given = certificates.iter().map(|der| Certificate::parse(der)).collect::<Result<Vec<_>, _>>()?;
+        let vek = given.iter().find(|certificate| certificate.name() == kind.common_name());
+        let vek = vek.ok_or_else(|| {
+            let names: Vec<_> = given.iter().map(Certificate::name).collect();
+            let found = if names.is_empty() { "no certificate".to_owned() } else { names.join(", ") };
+            SnpRefusal::new(Question::CertificateMissing, found, format!("a {}", kind.name()))
+        })?;
+        let published = published_intermediates().map(Certificate::parse).collect::<Result<Vec<_>, _>>()?;
+        let arks = pinned(&given, anchors)?;
+        let (ask, anchor, ark) = path(vek, &given, &published, &arks)?;
+        if ask.name() != kind.issuer_name(anchor.product) {
+            let wanted = kind.issuer_name(anchor.product);
+            return Err(SnpRefusal::new(Question::ChainSignature, format!("signed by {}", ask.name()), wanted));
+        }
+        ark.may_sign_certificates()?;
+        ask.may_sign_certificates()?;
+        let Extensions { product_name, tcb, holder } = Extensions::read(vek, kind, anchor.product)?;
+        let key = p384_key(vek)?;
+        let revocation = look_up(crls, ark, &[ask, vek])?;
+        let endorsed = Self {
+            kind,
+            product: anchor.product,
+            product_name,
+            tcb,
+            holder,
+            key,
+            root: anchor.root,
+            validity: Validity::of(vek, [ask, ark]),
+            revocation,
+            der: vek.der().to_vec(),
+        };
+        endorsed.valid_at(now)?;
+        Ok(endorsed)
+    }
+
+    /// Refuses outside of the validity of any certificate of the chain.
+    pub(super) fn valid_at(&self, now: u64) -> Result<(), SnpRefusal> {
+        let seconds = i64::try_from(now).unwrap_or(i64::MAX);
+        let (from, until) = (&self.validity.from, &self.validity.until);
+        let refused = |question, what, at: &(i64, String)| {
+            Err(SnpRefusal::new(question, format!("now {now}"), format!("{} {what} {}", at.1, at.0)))
+        };
+        if seconds < from.0 {
+            return refused(Question::CertificateNotYetValid, "valid from", from);
+        }
+        if seconds > until.0 {
+            return refused(Question::CertificateExpired, "valid until", until);
+        }
+        Ok(())
+    }
+
+    /// What kind of key it is.
+    #[must_use]
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The product line whose root vouches for it.
+    #[must_use]
+    pub fn product(&self) -> Product {
+        self.product
+    }
+
+    /// The product name in the certificate, which may have a stepping (`Milan-B0`).
+    #[must_use]
+    pub fn product_name(&self) -> &str {
+        &self.product_name
+    }
+
+    /// The firmware that the key was derived for.
+    #[must_use]
+    pub fn tcb(&self) -> Tcb {
+        self.tcb
+    }
+
+    /// The chip or the cloud provider that the key is of.
+    #[must_use]
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// The root of its chain.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
+    /// What revocation lists said when it was endorsed.
+    #[must_use]
+    pub fn revocation(&self) -> Revocation {
+        self.revocation
+    }
+
+    /// First and last second at which every certificate of the chain is valid, since 1970.
+    #[must_use]
+    pub fn validity(&self) -> (i64, i64) {
+        (self.validity.from.0, self.validity.until.0)
+    }
+
+    /// The key's certificate in DER: what a cache is looked up by.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    pub(super) fn key(&self) -> &[u8; 97] {
+        &self.key
+    }
+}
+
+impl Validity {
+    fn of(vek: &Certificate<'_>, above: [&Certificate<'_>; 2]) -> Self {
+        let named = |certificate: &Certificate<'_>| {
+            let (from, until) = certificate.validity();
+            ((from, certificate.name().to_owned()), (until, certificate.name().to_owned()))
+        };
+        let (mut from, mut until) = named(vek);
+        for (begins, ends) in above.map(named) {
+            if begins.0 > from.0 {
+                from = begins;
+            }
+            if ends.0 < until.0 {
+                until = ends;
+            }
+        }
+        Self { from, until }
+    }
+}
+
+/// The pinned roots that may end this chain: where the evidence brings a root, only that very one, and only if it is pinned.
+fn pinned<'a>(
+    given: &[Certificate<'a>],
+    anchors: &'a Anchors,
+) -> Result<Vec<(Anchor<'a>, Certificate<'a>)>, SnpRefusal> {
+    let brought = given.iter().filter(|certificate| certificate.is_self_issued()).collect::<Vec<_>>();
+    for root in &brought {
+        if !anchors.iter().any(|anchor| anchor.der == root.der()) {
+            return Err(SnpRefusal::new(
+                Question::Root,
+                format!("{} that is not pinned", root.name()),
+                "a pinned root",
+            ));
+        }
+    }
+    let usable =
+        anchors.iter().filter(|anchor| brought.is_empty() || brought.iter().any(|root| root.der() == anchor.der));
+    usable.map(|anchor| Ok((anchor, Certificate::parse(anchor.der)?))).collect()
+}
+
+/// The one path on which both signatures hold.
+fn path<'c, 'a>(
+    vek: &Certificate<'_>,
+    given: &'c [Certificate<'a>],
+    published: &'c [Certificate<'a>],
+    arks: &'c [(Anchor<'a>, Certificate<'a>)],
+) -> Result<(&'c Certificate<'a>, Anchor<'a>, &'c Certificate<'a>), SnpRefusal> {
+    let mut missing = true;
+    let mut unrooted = None;
+    for ask in given.iter().chain(published).filter(|ask| ask.subject() == vek.issuer()) {
+        missing = false;
+        if !vek.is_signed_by(ask) {
+            continue;
+        }
+        match arks.iter().find(|(_, ark)| ask.is_signed_by(ark)) {
+            Some((anchor, ark)) => return Ok((ask, *anchor, ark)),
+            None => unrooted = Some(ask),
+        }
+    }
+    Err(match unrooted {
+        _ if missing => {
+            let found = format!("nothing between {} and a root", vek.name());
+            SnpRefusal::new(Question::CertificateMissing, found, "the ASK or ASVK that signed it")
+        }
+        Some(ask) => {
+            let found = format!("{} that no pinned root signed", ask.name());
+            SnpRefusal::new(Question::Root, found, "a certificate signed by a pinned root")
+        }
+        None => {
+            let found = format!("{} whose signature does not hold", vek.name());
+            SnpRefusal::new(Question::ChainSignature, found, "signed by the certificate above it")
+        }
+    })
+}
