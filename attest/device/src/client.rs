@@ -69,13 +69,14 @@ impl Device {
         }
     }
 
-    /// A quote of these PCRs, or a guest's report, with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
+    /// A TPM's quote of these PCRs, or a guest's report, which has none, with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
     /// encoded, at most [`MAX_EVIDENCE`] bytes.
     ///
     /// # Errors
     /// [`DeviceError`].
-    pub async fn quote(&self, binder: [u8; 32], selection: &PcrSelection) -> Result<Vec<u8>, DeviceError> {
-        let request = Request::Quote { binder, pcrs: selection.indices().collect() };
+    pub async fn quote(&self, binder: [u8; 32], selection: Option<&PcrSelection>) -> Result<Vec<u8>, DeviceError> {
+        let pcrs = selection.map(|selection| selection.indices().collect()).unwrap_or_default();
+        let request = Request::Quote { binder, pcrs };
         match self.ask(request, None).await?.without_secret()? {
             Reply::Evidence(evidence) if evidence.len() <= MAX_EVIDENCE => Ok(evidence),
             reply => Err(unexpected("quote", &reply)),
@@ -153,18 +154,17 @@ impl Device {
         }
     }
 
-    /// Unseals a key of [`KEY_LEN`] bytes that was sealed to this SEV-SNP guest, into secret memory of this process. Beside
-    /// it: what has risen since, so that the key should be sealed anew.
+    /// Unseals a key of [`KEY_LEN`] bytes that was sealed to this SEV-SNP guest, into secret memory of this process.
     ///
     /// # Errors
     /// [`DeviceError`]; [`DeviceRefusal::GuestDiffers`] says in which fields.
-    pub async fn unseal_as_guest(&self, blob: &[u8]) -> Result<(SecretBytes, Vec<DifferingField>), DeviceError> {
+    pub async fn unseal_as_guest(&self, blob: &[u8]) -> Result<GuestKey, DeviceError> {
         let answer = self.ask(Request::UnsealAsGuest { blob: blob.to_vec() }, None).await?;
-        let Answer { reply: Reply::GuestSecret { risen }, descriptors } = answer else {
+        let Answer { reply: Reply::GuestSecret { mix, risen }, descriptors } = answer else {
             return Err(unexpected("unseal", &answer.without_secret()?));
         };
         let secret = Answer { reply: Reply::Secret, descriptors }.secret("unseal")?;
-        Ok((secret, risen))
+        Ok(GuestKey { secret, mix, risen })
     }
 
     /// Makes the counter against old approvals, and gives its value. One that exists stays as it is.
@@ -204,6 +204,17 @@ impl Device {
         let exchange = async { self.inner.channel.lock().await.exchange(request, descriptor).await };
         tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| DeviceError::Stalled { after: DEADLINE })?
     }
+}
+
+/// A key that was sealed to an SEV-SNP guest.
+#[derive(Debug)]
+pub struct GuestKey {
+    /// The key.
+    pub secret: SecretBytes,
+    /// What it was sealed with.
+    pub mix: KeyMix,
+    /// What has risen since: with anything here, the key should be sealed anew.
+    pub risen: Vec<DifferingField>,
 }
 
 /// Why there is no answer.

@@ -114,6 +114,8 @@ pub enum Reply {
     Counter(u64),
     /// To [`Request::UnsealAsGuest`]: [`KEY_LEN`] bytes in the secret-memory descriptor that comes with the reply.
     GuestSecret {
+        /// What it was sealed with.
+        mix: KeyMix,
         /// What has risen since it was sealed: sealed anew, the key is out of reach for what was before.
         risen: Vec<DifferingField>,
     },

@@ -13,7 +13,7 @@ use ring::rand::SystemRandom;
 
 use crate::cache::{self, Cache};
 use crate::guest::Guest;
-use crate::sealing;
+use crate::sealing::{self, Unsealed};
 use crate::table::Table;
 
 /// Serves until the client is gone. `cache` holds certificates that the host does not give.
@@ -41,8 +41,8 @@ fn answer(
         }
         (Request::SealToGuest { .. }, None) => Err(bad("the key to seal is missing")),
         (Request::UnsealAsGuest { blob }, _) => {
-            let (secret, risen) = sealing::unseal(guest, &blob)?;
-            Ok(Answer::with(Reply::GuestSecret { risen }, secret))
+            let Unsealed { secret, mix, risen } = sealing::unseal(guest, &blob)?;
+            Ok(Answer::with(Reply::GuestSecret { mix, risen }, secret))
         }
         (
             Request::Pcrs { .. }

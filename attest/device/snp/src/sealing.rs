@@ -57,12 +57,23 @@ pub fn seal(
     Ok(blob)
 }
 
+/// A key that was unsealed.
+#[derive(Debug)]
+pub struct Unsealed {
+    /// The key, to be handed over.
+    pub secret: SharedSecret,
+    /// What it was sealed with.
+    pub mix: KeyMix,
+    /// What has risen since.
+    pub risen: Vec<DifferingField>,
+}
+
 /// Unseals a key, and says what has risen since it was sealed.
 ///
 /// # Errors
 /// [`DeviceRefusal::GuestDiffers`] when the guest is another by what the blob says, [`DeviceRefusal::GuestForeign`] when
 /// it is by its key alone, [`DeviceRefusal::BlobMalformed`], and the guest's.
-pub fn unseal(guest: &impl Guest, blob: &[u8]) -> Result<(SharedSecret, Vec<DifferingField>), DeviceRefusal> {
+pub fn unseal(guest: &impl Guest, blob: &[u8]) -> Result<Unsealed, DeviceRefusal> {
     let Parts { header, authenticated, salt, body } = Parts::of(blob).ok_or(DeviceRefusal::BlobMalformed)?;
     let now = look(guest)?;
     let risen = header.compare(now.body(), guest.vmpl())?;
@@ -76,7 +87,7 @@ pub fn unseal(guest: &impl Guest, blob: &[u8]) -> Result<(SharedSecret, Vec<Diff
         InitError::Secret(error) => memory(&error),
         InitError::Fill(refusal) => refusal,
     })?;
-    Ok((shared(&opened)?, risen))
+    Ok(Unsealed { secret: shared(&opened)?, mix: header.mix, risen })
 }
 
 /// What the guest is now, by a report that is nobody's evidence.

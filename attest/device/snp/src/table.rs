@@ -113,7 +113,7 @@ mod tests {
     fn unknown_names_text_and_too_much_are_left_out() {
         let bytes = table(&[([9; 16], b"\x30"), (VCEK, b"-----BEGIN"), (VLEK, &[0x30; MAX_CONTENT + 1])]);
         assert_eq!(Table::parse(&bytes).unwrap(), Table::default());
-        let bytes = table(&[(ASK, &[0x30; 9]); 9]);
+        let bytes = table(&[(ASK, &[0x30; 9][..]); 9]);
         assert_eq!(Table::parse(&bytes).unwrap().authorities.len(), MAX_AUTHORITIES);
     }
 

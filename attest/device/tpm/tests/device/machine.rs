@@ -7,7 +7,7 @@ use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_device::approval::{Approval, PolicyRef, Terms};
 use blindferry_device::authority::Authority;
 use blindferry_device::client::{Device, DeviceError};
-use blindferry_device::protocol::{DeviceRefusal, KEY_LEN};
+use blindferry_device::protocol::{Description, DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_device::spawn::spawn;
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use ring::rand::SystemRandom;
@@ -70,6 +70,13 @@ impl Machine {
     pub(crate) async fn seal(&self, operator: &Operator) -> Vec<u8> {
         let sealed = self.device.seal(key(), &operator.authority, operator.policy_ref).await;
         sealed.unwrap()
+    }
+
+    pub(crate) async fn describe(&self) -> TpmDescription {
+        match self.device.describe().await.unwrap() {
+            Description::Tpm(tpm) => tpm,
+            Description::Snp(_) => panic!("a guest"),
+        }
     }
 
     pub(crate) async fn values(&self) -> PcrValues {

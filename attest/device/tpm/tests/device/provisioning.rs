@@ -40,7 +40,7 @@ async fn another_salt_key_than_the_pinned_one_is_refused_by_every_request() {
     let codes = [
         refusal(machine.device.describe().await),
         refusal(machine.device.pcrs(&selection()).await),
-        refusal(machine.device.quote([1; 32], &selection()).await),
+        refusal(machine.device.quote([1; 32], Some(&selection())).await),
         refusal(machine.device.counter_create().await),
         refusal(machine.device.activate(&[0, 1, 1], &[0, 1, 1]).await),
     ]
@@ -69,7 +69,7 @@ async fn another_attestation_key_or_endorsement_key_than_the_pinned_one_is_refus
         assert_eq!(refusal(machine.device.describe().await).code(), code);
     }
     std::fs::write(&path, genuine).unwrap();
-    machine.device.describe().await.unwrap();
+    machine.describe().await;
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_tpm_whose_slots_a_dead_client_left_full_is_swept() {
     for _ in 0..3 {
         machine.tpm.tool("tpm2_startauthsession -S session.ctx");
     }
-    machine.device.quote([1; 32], &selection()).await.unwrap();
+    machine.device.quote([1; 32], Some(&selection())).await.unwrap();
 }
 
 #[tokio::test]
