@@ -13,7 +13,11 @@ use crate::{
     binder::Binder,
     evidence::{Evidence, TpmEvidence},
     reference::ReferenceValues,
-    snp::{ChipId, EndorsedVek, ReportId, SnpClaims},
+    snp::{
+        ChipId, EndorsedVek, Report, ReportId, SnpClaims, SnpEvidence,
+        ask::{Wanted, report_data},
+        vek::Holder,
+    },
     tpm::{
         AkName, ClockInfo, PcrSelection, PcrValues, QuoteClock,
         attestation_key::{AkForm, attesting},
@@ -150,9 +154,10 @@ pub struct Claims {
     pub snp: Option<SnpClaims>,
 }
 
-/// Judges evidence. Every check of the TPM 2.0 quote must pass, in this order: the key is the pinned one, its attributes
-/// keep it inside the TPM and let it sign only what the TPM made, the signature holds over the bytes; and only then is
-/// what the bytes say looked at.
+/// Judges evidence. Of a TPM 2.0 quote, in this order: the key is the pinned one, its attributes keep it inside the TPM
+/// and let it sign only what the TPM made, the signature holds over the bytes; and only then is what the bytes say looked
+/// at. Of an SEV-SNP report: its form, the chain of the key that signed to a pinned root, the signature; and only then
+/// every [`Question`](crate::snp::Question) about what it says.
 ///
 /// # Errors
 ///
@@ -171,7 +176,7 @@ pub fn appraise(
         (Evidence::Tpm(evidence), Pinned::Ak { name, earlier }) => {
             appraise_tpm(&evidence, &binder, role, name, earlier, reference)
         }
-        (Evidence::Snp(_), Pinned::Guest(_)) => Err(AppraisalError::Platform { found: "snp", wanted: "nothing yet" }),
+        (Evidence::Snp(evidence), Pinned::Guest(guest)) => appraise_snp(&evidence, &binder, role, guest, reference),
         (Evidence::Tpm(_), Pinned::Guest(_)) => Err(AppraisalError::Platform { found: "tpm", wanted: "snp" }),
         (Evidence::Snp(_), Pinned::Ak { .. }) => Err(AppraisalError::Platform { found: "snp", wanted: "tpm" }),
     }
@@ -232,6 +237,7 @@ fn appraise_tpm(
     earlier: Option<&QuoteClock>,
     reference: &ReferenceValues,
 ) -> Result<Attested, AppraisalError> {
+    let selection = reference.selection().ok_or(AppraisalError::NoReference { platform: "tpm" })?;
     let ak = pinned(evidence.ak_public(), pinned_ak)?;
     let key_scheme = attesting(&ak).map_err(|form| match form {
         AkForm::Attributes { missing, forbidden } => AppraisalError::AkAttributes { missing, forbidden },
@@ -243,7 +249,7 @@ fn appraise_tpm(
     if !bool::from(quote.challenge().ct_eq(binder.as_bytes())) {
         return Err(AppraisalError::QuoteChallenge { found: quote.challenge().to_vec(), wanted: *binder.as_bytes() });
     }
-    let values = quoted_values(&quote, evidence.pcrs(), key_scheme, reference.selection())?;
+    let values = quoted_values(&quote, evidence.pcrs(), key_scheme, selection)?;
     let clock = in_order(quote.clock(), earlier)?;
     let accepted = reference.matching(&values, quote.firmware())?;
 
@@ -259,6 +265,52 @@ fn appraise_tpm(
             ak_name: Some(ak.name().to_string()),
             pcrs: values.iter().map(|(index, value)| (index, hex::encode(value))).collect(),
             snp: None,
+        },
+    })
+}
+
+fn appraise_snp(
+    evidence: &SnpEvidence,
+    binder: &Binder,
+    role: Role,
+    guest: PinnedGuest<'_>,
+    reference: &ReferenceValues,
+) -> Result<Attested, AppraisalError> {
+    let PinnedGuest { machine, report_id, now, crls, endorsed } = guest;
+    if reference.guests().is_empty() {
+        return Err(AppraisalError::NoReference { platform: "snp" });
+    }
+    let report = Report::parse(evidence.report())?;
+    let fresh;
+    let vek = match endorsed.filter(|vek| vek.serves(&report, evidence, reference.anchors())) {
+        Some(vek) => vek,
+        None => {
+            fresh = EndorsedVek::of_evidence(&report, evidence, crls, reference.anchors(), now)?;
+            &fresh
+        }
+    };
+    let authentic = vek.authenticate(report, now)?;
+
+    // From here on, what the report says is what the firmware said.
+    let report_data = Some(report_data(binder));
+    let wanted = Wanted { now, report_data, report_id, machine: Some(machine) };
+    let accepted = reference.accepting(&authentic, wanted)?;
+    let body = authentic.body();
+    Ok(Attested {
+        role,
+        identity: match vek.holder() {
+            Holder::Chip(chip) => Identity::Chip(*chip),
+            Holder::Provider(provider) => Identity::Provider(provider.clone()),
+        },
+        clock: None,
+        report_id: Some(body.report_id),
+        claims: Claims {
+            platform: "snp",
+            firmware: body.current_version.to_string(),
+            reference: accepted.name().to_owned(),
+            ak_name: None,
+            pcrs: BTreeMap::new(),
+            snp: Some(SnpClaims::of(&authentic)),
         },
     })
 }

@@ -19,6 +19,51 @@
 //!
 //! The one way to have no PCR values is to write, in a file with a single `[[tpm]]`,
 //! `dangerously_accept_any_pcrs = "the reason"` in their place. Quotes are then of PCRs 0 to 7.
+//!
+//! Guests of AMD SEV-SNP have `[[snp]]`, in files of version 2:
+//!
+//! ```
+//! # let text = r#"
+//! version = 2
+//! role = "vault"
+//!
+//! [[snp]]
+//! name = "vault image 2026.11"
+//! products = ["genoa", "turin"]         # "milan" only with dangerously_trust_milan = "the reason"
+//! signed_by = "vcek"                    # or "vlek", with providers = ["the csp_id"] in place of chips
+//! chips = "any"                         # or a list of chip ids
+//! vmpl = [0]
+//! measurements = ["5feee30d6d7e1a29f403d70a4198237ddfb13051a2d6976439487c609388ed7f98189887920ab2fa0096903a0c23fca1"]
+//! # or, and: id_keys, author_keys (digests), with guest_svn (the least), family_id, image_id
+//! crl = "optional"                      # or "required": a current revocation list has to be there
+//!
+//! [snp.floor.genoa]                     # the least of each; launch_floor is the same unless it is there too
+//! bootloader = 10
+//! tee = 0
+//! snp = 23
+//! microcode = 84
+//!
+//! [snp.floor.turin]
+//! fmc = 1
+//! bootloader = 1
+//! tee = 1
+//! snp = 4
+//! microcode = 81
+//!
+//! [snp.guest]                           # bits of the guest's policy; those that are not here are not judged
+//! abi = "1.51"
+//! smt = true
+//!
+//! [snp.platform]                        # bits of the machine's setup; the alias check is required in any case
+//! ecc = true
+//! # "#;
+//! # let values = blindferry_attest::reference::ReferenceValues::parse(text).unwrap();
+//! # assert_eq!(values.guests()[0].name(), "vault image 2026.11");
+//! ```
+//!
+//! Debugging and migration are refused whatever stands here. Keys that start with `dangerously` take a reason, and are
+//! told by [`ReferenceValues::dangers`] to whoever shows status. `[[dangerously_trusted_root]]` (`product`, `reason`,
+//! `certificate` in PEM) trusts a root that is not AMD's: whoever holds its key can forge every report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,12 +71,20 @@ use blindferry_proto::role::Role;
 
 use crate::{
     refusal::AppraisalError,
+    snp::{
+        Anchors, Authentic, Question, SnpRefusal,
+        ask::{Case, Wanted},
+    },
     tpm::{PcrSelection, PcrValues, pcr::PcrError},
 };
 
 mod document;
+mod guest;
+mod guest_table;
+mod refusal;
 
-pub use document::ReferenceError;
+pub use guest::GuestSet;
+pub use refusal::ReferenceError;
 
 /// The largest file of reference values that is parsed, in bytes.
 pub const MAX_REFERENCE: usize = 256 * 1024;
@@ -40,8 +93,21 @@ pub const MAX_REFERENCE: usize = 256 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferenceValues {
     role: Role,
-    selection: PcrSelection,
+    selection: Option<PcrSelection>,
     sets: Vec<ReferenceSet>,
+    guests: Vec<GuestSet>,
+    anchors: Anchors,
+}
+
+/// Something that reference values accept in words that start with `dangerously`: for status, metrics and audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Danger<'a> {
+    /// The key.
+    pub key: &'static str,
+    /// The set that has it; for a root, its fingerprint.
+    pub name: String,
+    /// Why.
+    pub reason: &'a str,
 }
 
 /// One platform that is accepted.
@@ -88,7 +154,23 @@ impl ReferenceValues {
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
         let set = ReferenceSet::new(name.to_owned(), firmware, AcceptedPcrs::Only(pcrs))?;
-        Self::new(role, vec![set])
+        Self::new(role, vec![set], Vec::new(), Anchors::amd())
+    }
+
+    /// Reference values that accept guests like this one: the same image, on the same chip, under firmware no older.
+    ///
+    /// `milan` is the reason to trust a chip of that line.
+    ///
+    /// # Errors
+    ///
+    /// When the name could not be written in a file, or the chip is a Milan and there is no reason to trust it.
+    pub fn capture_guest(
+        role: Role,
+        name: &str,
+        guest: &Authentic<'_>,
+        milan: Option<&str>,
+    ) -> Result<Self, ReferenceError> {
+        Self::new(role, Vec::new(), vec![GuestSet::capture(name, guest, milan)?], Anchors::amd())
     }
 
     /// Writes them in one canonical form, a value a line, so that two versions can be compared line by line.
@@ -104,13 +186,43 @@ impl ReferenceValues {
         self.role
     }
 
-    /// The PCRs that a quote must cover, exactly.
+    /// The PCRs that a quote must cover, exactly; none when no TPM is accepted.
     #[must_use]
-    pub fn selection(&self) -> PcrSelection {
+    pub fn selection(&self) -> Option<PcrSelection> {
         self.selection
     }
 
-    /// The accepted platforms, in the order of the file.
+    /// The accepted guests of SEV-SNP, in the order of the file.
+    #[must_use]
+    pub fn guests(&self) -> &[GuestSet] {
+        &self.guests
+    }
+
+    /// The roots that chains of SEV-SNP may end in.
+    #[must_use]
+    pub fn anchors(&self) -> &Anchors {
+        &self.anchors
+    }
+
+    /// Everything that is accepted in words that start with `dangerously`.
+    #[must_use]
+    pub fn dangers(&self) -> Vec<Danger<'_>> {
+        let pcrs = self.sets.iter().filter_map(|set| {
+            let reason = set.dangerously_accepts_any_pcrs()?;
+            Some(Danger { key: "dangerously_accept_any_pcrs", name: set.name.clone(), reason })
+        });
+        let guests = self.guests.iter().flat_map(|guest| {
+            guest.dangers().map(|(key, reason)| Danger { key, name: guest.name().to_owned(), reason })
+        });
+        let roots = self.anchors.dangerous().iter().map(|root| Danger {
+            key: "dangerously_trusted_root",
+            name: hex::encode(root.fingerprint()),
+            reason: root.reason(),
+        });
+        pcrs.chain(guests).chain(roots).collect()
+    }
+
+    /// The accepted TPM platforms, in the order of the file.
     #[must_use]
     pub fn sets(&self) -> &[ReferenceSet] {
         &self.sets
@@ -137,27 +249,60 @@ impl ReferenceValues {
         Err(refusal.map_or(AppraisalError::PcrValues(PcrError::Empty), |(_, first)| first))
     }
 
+    /// The first set of guests that accepts this one.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of the set that got farthest.
+    pub(crate) fn accepting(&self, authentic: &Authentic<'_>, wanted: Wanted<'_>) -> Result<&GuestSet, SnpRefusal> {
+        let mut farthest: Option<(usize, SnpRefusal)> = None;
+        for set in &self.guests {
+            let Some((passed, refusal)) = (Case { authentic, rules: set.rules(), wanted }).first_refusal() else {
+                return Ok(set);
+            };
+            if farthest.as_ref().is_none_or(|(most, _)| passed > *most) {
+                farthest = Some((passed, refusal));
+            }
+        }
+        // Callers ask for guests first; were there none, nothing would be accepted.
+        Err(farthest
+            .map_or_else(|| SnpRefusal::new(Question::Measurement, "a guest", "no guest"), |(_, refusal)| refusal))
+    }
+
     /// The one constructor: whatever exists is consistent.
-    fn new(role: Role, sets: Vec<ReferenceSet>) -> Result<Self, ReferenceError> {
-        let first = sets.first().ok_or(ReferenceError::NoSets)?;
-        let selection = first.selection()?;
-        if sets.len() > MAX_SETS {
-            return Err(ReferenceError::TooManySets { found: sets.len() });
+    fn new(
+        role: Role,
+        sets: Vec<ReferenceSet>,
+        guests: Vec<GuestSet>,
+        anchors: Anchors,
+    ) -> Result<Self, ReferenceError> {
+        let total = sets.len().saturating_add(guests.len());
+        if total == 0 {
+            return Err(ReferenceError::NoSets);
+        }
+        if total > MAX_SETS {
+            return Err(ReferenceError::TooManySets { found: total });
+        }
+        if guests.is_empty() && !anchors.dangerous().is_empty() {
+            return Err(ReferenceError::RootWithoutGuest);
         }
         let mut names = BTreeSet::new();
-        for set in &sets {
-            if !names.insert(&set.name) {
-                return Err(ReferenceError::NameTwice { name: set.name.clone() });
+        for name in sets.iter().map(ReferenceSet::name).chain(guests.iter().map(GuestSet::name)) {
+            if !names.insert(name) {
+                return Err(ReferenceError::NameTwice { name: name.to_owned() });
             }
+        }
+        let selection = sets.first().map(ReferenceSet::selection).transpose()?;
+        for set in &sets {
             if matches!(set.pcrs, AcceptedPcrs::DangerouslyAny(_)) && sets.len() > 1 {
                 return Err(ReferenceError::AnyBesideOthers { name: set.name.clone() });
             }
             let found = set.selection()?;
-            if found != selection {
-                return Err(ReferenceError::Selection { name: set.name.clone(), found, wanted: selection });
+            if let Some(wanted) = selection.filter(|wanted| *wanted != found) {
+                return Err(ReferenceError::Selection { name: set.name.clone(), found, wanted });
             }
         }
-        Ok(Self { role, selection, sets })
+        Ok(Self { role, selection, sets, guests, anchors })
     }
 }
 
@@ -239,6 +384,9 @@ impl ReferenceSet {
 
 /// The most platforms in one file.
 const MAX_SETS: usize = 256;
+
+/// The most roots that are not AMD's.
+const MAX_ROOTS: usize = 8;
 
 /// The longest name or reason, in bytes.
 const MAX_TEXT: usize = 200;

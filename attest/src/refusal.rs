@@ -34,6 +34,12 @@ pub enum AppraisalError {
         /// The platform that was pinned.
         wanted: &'static str,
     },
+    /// The reference values accept no peer on the platform of the evidence.
+    #[error("the reference values have no [[{platform}]]; add what this peer may run")]
+    NoReference {
+        /// The platform.
+        platform: &'static str,
+    },
     /// A report of SEV-SNP was refused.
     #[error(transparent)]
     Snp(#[from] SnpRefusal),
@@ -194,6 +200,7 @@ impl AppraisalError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Platform { .. } => "evidence-pinned-platform",
+            Self::NoReference { .. } => "reference-other-platform",
             Self::Snp(refusal) => refusal.code(),
             Self::Role { .. } => "reference-role",
             Self::AkPublic(_) => "tpm-ak-public",

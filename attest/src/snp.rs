@@ -8,6 +8,7 @@
 
 mod advice;
 pub mod anchor;
+pub(crate) mod ask;
 pub mod authentic;
 mod certificate;
 pub mod chain;
@@ -15,12 +16,14 @@ pub mod claims;
 pub mod crl;
 mod der;
 pub mod evidence;
+pub mod examine;
 mod fields;
 pub mod identifier;
 pub mod product;
 pub mod question;
 pub mod refusal;
 pub mod report;
+pub(crate) mod rules;
 pub mod tcb;
 pub mod vek;
 
@@ -29,6 +32,7 @@ pub use authentic::Authentic;
 pub use chain::EndorsedVek;
 pub use claims::SnpClaims;
 pub use evidence::SnpEvidence;
+pub use examine::{Examination, Request, Verdict, examine};
 pub use identifier::{ChipId, HostData, KeyDigest, Measurement, ReportData, ReportId};
 pub use product::Product;
 pub use question::Question;

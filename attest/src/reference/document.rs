@@ -8,152 +8,11 @@ use std::{
 use blindferry_proto::role::Role;
 use serde::Deserialize;
 
-use super::{AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_SETS, MAX_TEXT, ReferenceSet, ReferenceValues};
-use crate::tpm::{PcrSelection, pcr::PcrError};
-
-/// Why text is not reference values.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReferenceError {
-    /// More than [`MAX_REFERENCE`] bytes; nothing was parsed.
-    #[error("reference values have {found} bytes, more than {MAX_REFERENCE}")]
-    TooLong {
-        /// Their length in bytes.
-        found: usize,
-    },
-    /// The text is not TOML of this form.
-    #[error("cannot parse reference values")]
-    Toml(#[source] toml::de::Error),
-    /// The form is of a version that this program does not know.
-    #[error("reference values are of version {found}, this program knows version {VERSION}")]
-    Version {
-        /// The version.
-        found: i64,
-    },
-    /// There is no `[[tpm]]`, so that nothing could be accepted.
-    #[error("reference values name no platform: at least one [[tpm]] is needed")]
-    NoSets,
-    /// There are too many.
-    #[error("reference values name {found} platforms, more than {MAX_SETS}")]
-    TooManySets {
-        /// How many there are.
-        found: usize,
-    },
-    /// A name is empty, too long, or has control characters.
-    #[error("{name:?} is no name: 1 to {MAX_TEXT} bytes without control characters are needed")]
-    Name {
-        /// The name, shortened.
-        name: String,
-    },
-    /// Two sets have one name.
-    #[error("two platforms are named {name:?}")]
-    NameTwice {
-        /// The name.
-        name: String,
-    },
-    /// The list of firmware versions is empty.
-    #[error("{name:?} accepts no firmware: list versions, or write firmware = \"any\"")]
-    NoFirmware {
-        /// The set.
-        name: String,
-    },
-    /// Firmware is neither `"any"` nor 16 hexadecimal digits.
-    #[error("{name:?} has firmware {found:?}: \"any\", or a list of 16 lower-case hexadecimal digits each, is needed")]
-    Firmware {
-        /// The set.
-        name: String,
-        /// What is there.
-        found: String,
-    },
-    /// There are neither PCR values nor the words that do without, or there are both.
-    #[error("{name:?} needs either [tpm.pcrs] or dangerously_accept_any_pcrs = \"reason\", one of the two")]
-    NoPcrs {
-        /// The set.
-        name: String,
-    },
-    /// The reason for accepting any PCR value is empty, too long, or has control characters.
-    #[error("{name:?} gives no reason for accepting any PCR value")]
-    Reason {
-        /// The set.
-        name: String,
-    },
-    /// A set that accepts any PCR value stands beside others, and would make them void.
-    #[error("{name:?} accepts any PCR value, which makes the other platforms of the file void")]
-    AnyBesideOthers {
-        /// The set.
-        name: String,
-    },
-    /// A key under `[tpm.pcrs]` is not a PCR.
-    #[error("{name:?} lists PCR {found:?}, which is no number from 0 to 23")]
-    PcrIndex {
-        /// The set.
-        name: String,
-        /// The key.
-        found: String,
-    },
-    /// A PCR value is not 64 lower-case hexadecimal digits, or stands there twice.
-    #[error("{name:?} lists {found:?} for PCR {pcr}: 64 lower-case hexadecimal digits are needed, each value once")]
-    PcrValue {
-        /// The set.
-        name: String,
-        /// The PCR.
-        pcr: u8,
-        /// The value.
-        found: String,
-    },
-    /// A PCR is listed without a value, so that nothing could be accepted.
-    #[error("{name:?} lists PCR {pcr} without a value")]
-    NoValue {
-        /// The set.
-        name: String,
-        /// The PCR.
-        pcr: u8,
-    },
-    /// The PCRs are not a selection.
-    #[error("the PCRs of {name:?} cannot be quoted")]
-    Pcrs {
-        /// The set.
-        name: String,
-        /// Why not.
-        source: PcrError,
-    },
-    /// Two sets list different PCRs.
-    #[error("{name:?} lists PCRs {found:?}, the first platform {wanted:?}: all must list the same")]
-    Selection {
-        /// The set that differs from the first.
-        name: String,
-        /// Its PCRs.
-        found: PcrSelection,
-        /// Those of the first.
-        wanted: PcrSelection,
-    },
-}
-
-impl ReferenceError {
-    /// A stable name for programs, the log and the audit.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::TooLong { .. } => "reference-too-long",
-            Self::Toml(_) => "reference-toml",
-            Self::Version { .. } => "reference-version",
-            Self::NoSets => "reference-no-platform",
-            Self::TooManySets { .. } => "reference-too-many-platforms",
-            Self::Name { .. } => "reference-name",
-            Self::NameTwice { .. } => "reference-name-twice",
-            Self::NoFirmware { .. } => "reference-no-firmware",
-            Self::Firmware { .. } => "reference-firmware",
-            Self::NoPcrs { .. } => "reference-no-pcrs",
-            Self::Reason { .. } => "reference-reason",
-            Self::AnyBesideOthers { .. } => "reference-any-beside-others",
-            Self::PcrIndex { .. } => "reference-pcr-index",
-            Self::PcrValue { .. } => "reference-pcr-value",
-            Self::NoValue { .. } => "reference-pcr-no-value",
-            Self::Pcrs { .. } => "reference-pcrs",
-            Self::Selection { .. } => "reference-pcr-selection",
-        }
-    }
-}
+use super::{
+    AcceptedPcrs, Firmware, MAX_REFERENCE, MAX_ROOTS, MAX_TEXT, ReferenceError, ReferenceSet, ReferenceValues,
+    guest_table::{self, GuestTable, ProductText, product_text},
+};
+use crate::snp::anchor::{Anchors, DangerousRoot};
 
 pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     if text.len() > MAX_REFERENCE {
@@ -161,16 +20,27 @@ pub(super) fn parse(text: &str) -> Result<ReferenceValues, ReferenceError> {
     }
     // The version first, so that a newer file is called that and not malformed.
     let Versioned { version } = toml::from_str(text).map_err(ReferenceError::Toml)?;
-    if version != VERSION {
+    if !(OLDEST..=NEWEST).contains(&version) {
         return Err(ReferenceError::Version { found: version });
     }
-    let Document { _version, role, tpm } = toml::from_str(text).map_err(ReferenceError::Toml)?;
+    let document: Document = toml::from_str(text).map_err(ReferenceError::Toml)?;
+    let Document { _version, role, tpm, snp, dangerously_trusted_root: roots } = document;
+    if version < NEWEST && !(snp.is_empty() && roots.is_empty()) {
+        return Err(ReferenceError::GuestInVersion1);
+    }
+    if roots.len() > MAX_ROOTS {
+        return Err(ReferenceError::TooManyRoots { found: roots.len() });
+    }
     let sets = tpm.into_iter().map(ReferenceSet::try_from).collect::<Result<_, _>>()?;
-    ReferenceValues::new(role.into(), sets)
+    let guests = snp.into_iter().map(GuestTable::into_set).collect::<Result<_, _>>()?;
+    let roots = roots.into_iter().enumerate().map(|(index, table)| table.into_root(index)).collect::<Result<_, _>>()?;
+    ReferenceValues::new(role.into(), sets, guests, Anchors::dangerously_with(roots))
 }
 
 pub(super) fn write(values: &ReferenceValues) -> String {
-    let mut out = format!("version = {VERSION}\nrole = \"{}\"\n", RoleText::from(values.role()).text());
+    // The oldest version that has it all, so that older programs go on reading what they can judge.
+    let version = if values.guests.is_empty() { OLDEST } else { NEWEST };
+    let mut out = format!("version = {version}\nrole = \"{}\"\n", RoleText::from(values.role()).text());
     for set in &values.sets {
         let _ = write!(out, "\n[[tpm]]\nname = {}\n", quoted(&set.name));
         match &set.firmware {
@@ -189,6 +59,18 @@ pub(super) fn write(values: &ReferenceValues) -> String {
             }
         }
     }
+    for guest in &values.guests {
+        guest_table::write(&mut out, guest);
+    }
+    for root in values.anchors.dangerous() {
+        let _ = write!(
+            out,
+            "\n[[dangerously_trusted_root]]\nproduct = \"{}\"\nreason = {}\ncertificate = \"\"\"\n{}\"\"\"\n",
+            product_text(root.product()),
+            quoted(root.reason()),
+            root.to_pem(),
+        );
+    }
     out
 }
 
@@ -206,6 +88,18 @@ struct Document {
     role: RoleText,
     #[serde(default)]
     tpm: Vec<TpmTable>,
+    #[serde(default)]
+    snp: Vec<GuestTable>,
+    #[serde(default)]
+    dangerously_trusted_root: Vec<RootTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootTable {
+    product: ProductText,
+    reason: String,
+    certificate: String,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -244,6 +138,18 @@ impl TryFrom<TpmTable> for ReferenceSet {
             (None, None) | (Some(_), Some(_)) => return Err(ReferenceError::NoPcrs { name }),
         };
         Self::new(name, firmware, pcrs)
+    }
+}
+
+impl RootTable {
+    fn into_root(self, index: usize) -> Result<DangerousRoot, ReferenceError> {
+        let Self { product, reason, certificate } = self;
+        if reason.trim().is_empty() || reason.len() > MAX_TEXT || reason.chars().any(char::is_control) {
+            let name = format!("dangerously_trusted_root {index}");
+            return Err(ReferenceError::Danger { name, key: "dangerously_trusted_root" });
+        }
+        DangerousRoot::new(product.into(), &certificate, reason)
+            .map_err(|source| ReferenceError::Root { index, source })
     }
 }
 
@@ -315,7 +221,7 @@ fn read_pcrs(
 }
 
 /// Exactly `N` bytes of lower-case hexadecimal: one text for each value, so that files can be compared.
-fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
@@ -324,7 +230,7 @@ fn fixed_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn list(out: &mut String, key: &str, items: impl Iterator<Item = String>) {
+pub(super) fn list(out: &mut String, key: &str, items: impl Iterator<Item = String>) {
     let _ = writeln!(out, "{key} = [");
     for item in items {
         let _ = writeln!(out, "    \"{item}\",");
@@ -332,9 +238,12 @@ fn list(out: &mut String, key: &str, items: impl Iterator<Item = String>) {
     out.push_str("]\n");
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// The version of the form that this program reads and writes.
-const VERSION: i64 = 1;
+/// The version before `[[snp]]`; still written where there is none.
+const OLDEST: i64 = 1;
+
+/// The newest version that this program reads and writes.
+pub(super) const NEWEST: i64 = 2;

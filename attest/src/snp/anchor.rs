@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sha2::{Digest as _, Sha256};
 use x509_parser::pem::parse_x509_pem;
 
@@ -105,6 +106,19 @@ impl DangerousRoot {
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The certificate in PEM, in the one form that this program writes.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+        // 48 bytes are a line of 64 characters.
+        for line in self.der.chunks(48) {
+            BASE64.encode_string(line, &mut text);
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+        text
     }
 
     /// SHA-256 of the certificate.

@@ -4,10 +4,11 @@ use super::{
     anchor::{Anchor, Anchors, Root, published_intermediates},
     certificate::Certificate,
     crl::{Revocation, look_up},
-    evidence::{MAX_CERTIFICATES, MAX_CRLS},
+    evidence::{MAX_CERTIFICATES, MAX_CRLS, SnpEvidence},
     product::Product,
     question::Question,
     refusal::SnpRefusal,
+    report::Report,
     tcb::Tcb,
     vek::{Extensions, Holder, KeyKind, p384_key},
 };
@@ -92,6 +93,26 @@ impl EndorsedVek {
         Ok(endorsed)
     }
 
+    /// The chain of the key that is said to have signed a report, as it comes with the report.
+    pub(crate) fn of_evidence(
+        report: &Report,
+        evidence: &SnpEvidence,
+        crls: &[Vec<u8>],
+        anchors: &Anchors,
+        now: u64,
+    ) -> Result<Self, SnpRefusal> {
+        let certificates: Vec<_> = evidence.certificates().iter().map(Vec::as_slice).collect();
+        let crls: Vec<_> = evidence.crls().iter().chain(crls).map(Vec::as_slice).collect();
+        Self::endorse(claimed_kind(report), &certificates, &crls, anchors, now)
+    }
+
+    /// Whether this is the key whose certificate came with a report, under a root that is pinned still.
+    pub(crate) fn serves(&self, report: &Report, evidence: &SnpEvidence, anchors: &Anchors) -> bool {
+        self.kind == claimed_kind(report)
+            && evidence.certificates().contains(&self.der)
+            && anchors.iter().any(|anchor| anchor.root == self.root)
+    }
+
     /// Refuses outside of the validity of any certificate of the chain.
     pub(super) fn valid_at(&self, now: u64) -> Result<(), SnpRefusal> {
         let seconds = i64::try_from(now).unwrap_or(i64::MAX);
@@ -165,6 +186,11 @@ impl EndorsedVek {
     pub(super) fn key(&self) -> &[u8; 97] {
         &self.key
     }
+}
+
+/// Which certificate to try, by what the report claims; whether it is the one is asked when the report is authentic.
+fn claimed_kind(report: &Report) -> KeyKind {
+    KeyKind::of_signing_key(report.body().signing_key).unwrap_or(KeyKind::Vcek)
 }
 
 impl Validity {

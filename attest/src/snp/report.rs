@@ -3,6 +3,8 @@
 //! A parsed report is a claim: anybody can write one. What AMD's key signed is an
 //! [`Authentic`](super::authentic::Authentic) report.
 
+use std::fmt;
+
 use super::{
     identifier::{ChipId, HostData, KeyDigest, Measurement, ReportData, ReportId},
     question::Question,
@@ -106,6 +108,12 @@ pub struct FirmwareVersion {
     pub minor: u8,
     /// Build.
     pub build: u8,
+}
+
+impl fmt::Display for FirmwareVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}", self.major, self.minor, self.build)
+    }
 }
 
 /// Vectors of mitigations, a bit each; AMD's bulletins name them.

@@ -10,7 +10,7 @@ const SOURCES: [&str; 7] = [
     include_str!("../../src/snp/question.rs"),
     include_str!("../../src/endorsement.rs"),
     include_str!("../../src/endorsement/refusal.rs"),
-    include_str!("../../src/reference/document.rs"),
+    include_str!("../../src/reference/refusal.rs"),
 ];
 
 fn codes() -> Vec<&'static str> {
