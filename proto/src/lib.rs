@@ -25,6 +25,7 @@ pub mod local;
 pub mod name;
 pub mod operator;
 pub mod parcel;
+pub mod platform;
 pub mod refusal;
 pub mod role;
 pub mod session;

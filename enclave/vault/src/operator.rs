@@ -280,8 +280,8 @@ fn require_approvals(vault: &Vault) -> Result<(), Refusal> {
         SealedBy::Tpm | SealedBy::SoftwareTpm => Ok(()),
         SealedBy::Guest => Err(Refusal::new(
             RefusalCode::Malformed,
-            "the vault's key is sealed to its SEV-SNP guest: there are no PCR values to approve; to go on with another \
-             image, hand over to it",
+            "the vault's key is sealed to its SEV-SNP guest: there are no PCR values to approve; another image opens the \
+             store with the recovery key",
         )),
     }
 }

@@ -12,11 +12,13 @@ use crate::sealed::{KeyEncryptionKey, PolicyAuthority, RecoveryKey, SealError};
 use crate::store::{Backing, Document, Records, SealedName, StoreError, erase, sealed_get, sealed_put};
 use crate::vault::chain;
 use blindferry_attest::reference::{Firmware, ReferenceError, ReferenceValues};
-use blindferry_attest::snp::{Anchors, EndorsedVek, Holder, KeyKind, Report, SnpRefusal};
+use blindferry_attest::snp::vek::Holder;
+use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report, SnpRefusal};
 use blindferry_attest::tpm::AkName;
 use blindferry_device::client::Device;
 use blindferry_device::protocol::SnpDescription;
 use blindferry_proto::bounded::{Text, TooLong};
+use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::{InitOrder, RecoverOrder, SetupReply, VERSION};
@@ -125,7 +127,7 @@ async fn is_initialised<B: Backing>(backing: &B) -> Result<bool, SetupError> {
     Ok(sealed.is_some())
 }
 
-type Documents = Vec<(Document, Text<{ blindferry_proto::limits::MAX_DOCUMENT }>)>;
+type Documents = Vec<(Document, Text<MAX_DOCUMENT>)>;
 
 fn documents_of(order: &InitOrder) -> Result<Documents, SetupError> {
     let mut documents = vec![(Document::OperatorReference, order.operator_reference.clone())];
@@ -156,7 +158,7 @@ fn reference_text(
     sealing: &Sealing,
     given: Option<&Text<MAX_DOCUMENT>>,
     now: u64,
-) -> Result<Text<{ blindferry_proto::limits::MAX_DOCUMENT }>, SetupError> {
+) -> Result<Text<MAX_DOCUMENT>, SetupError> {
     let key = Signer::new(kek.audit_signing_seed().map_err(SetupError::Seal)?).map_err(SetupError::Audit)?.key();
     let name = "as it was at init";
     let (identity, values) = match (platform, sealing) {
@@ -202,7 +204,7 @@ fn guest_reference(
     let authentic = vek.authenticate(report, now).map_err(own)?;
     let identity = match vek.holder() {
         Holder::Chip(chip) => format!("chip_id = \"{chip}\""),
-        Holder::Provider(provider) => format!("provider = {}", toml::Value::from(provider.as_str())),
+        Holder::Provider(provider) => format!("provider = {provider:?}"),
     };
     let values = match given {
         Some(values) => values,

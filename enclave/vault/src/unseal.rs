@@ -140,8 +140,8 @@ pub enum UnsealError {
     NoneFits(DeviceRefusal),
     /// It was sealed to another guest.
     #[error(
-        "{0}; if the image was updated on purpose, have the old one hand over with `blindferry enclave hand-over`, or use \
-         the recovery key with `blindferry recover`"
+        "{0}; if the image, the chip or the guest's policy was changed on purpose, use the recovery key with \
+         `blindferry recover`"
     )]
     OtherGuest(DeviceRefusal),
     /// The device process refused for another reason.

@@ -13,8 +13,10 @@ use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
 use blindferry_attest::reference::ReferenceError;
+use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
 use blindferry_device::client::DeviceError;
+use blindferry_proto::platform::NoPlatform;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
@@ -58,8 +60,12 @@ pub(crate) enum Failure {
     SpawnDevice { executable: PathBuf, source: io::Error },
     #[error("cannot {doing}")]
     Device { doing: &'static str, source: DeviceError },
+    #[error("cannot tell this machine's platform")]
+    NoPlatform(#[from] NoPlatform),
     #[error("the TPM's endorsement key cannot be read")]
     EndorsementKey { source: Malformed },
+    #[error("the guest's report cannot be read")]
+    Report { source: Box<SnpRefusal> },
 
     #[error("cannot reach the vault at {address}")]
     Dial { address: String, source: io::Error },
@@ -170,7 +176,9 @@ impl Failure {
             | Self::Approval { .. }
             | Self::SpawnDevice { .. }
             | Self::Device { .. }
+            | Self::NoPlatform(_)
             | Self::EndorsementKey { .. }
+            | Self::Report { .. }
             | Self::Secret { .. }
             | Self::Generate(_)
             | Self::Deposit(_)
@@ -187,7 +195,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Configuration(ConfigurationError::Read { .. }) => {
-                Some("write operator.toml with name, vault, vault_reference, tcti and pins, or name it with --config")
+                Some("write operator.toml with name, vault, vault_reference and the platform, or name it with --config")
             }
             Self::Configuration(_) => Some("mend the line that is named"),
             Self::NoNeighbour { .. } | Self::SpawnDevice { .. } | Self::Execute { .. } => {

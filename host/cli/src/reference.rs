@@ -1,6 +1,6 @@
 //! `reference`: which software and firmware peers may run.
 
-use crate::device::{TpmArguments, TpmPlace};
+use crate::device::{Hardware, PlatformArguments};
 use crate::document;
 use crate::failure::Failure;
 use crate::host::{PeerRole, role_name};
@@ -9,13 +9,17 @@ use crate::output::note;
 use crate::policy::{Applied, applied, show_document};
 use crate::session::with_session;
 use blindferry_attest::reference::{Firmware, ReferenceValues};
+use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report};
+use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::pcr::never_extended;
+use blindferry_device::protocol::Description;
 use blindferry_proto::operator::OperatorRequest;
 use blindferry_proto::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
 use rustix::system::uname;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Reference values: which software peers may run
 #[derive(Debug, Subcommand)]
@@ -45,7 +49,7 @@ pub(crate) struct Capture {
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     #[command(flatten)]
-    tpm: TpmArguments,
+    hardware: PlatformArguments,
 }
 
 /// Whose evidence reference values judge.
@@ -97,22 +101,66 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
     }
 }
 
-fn run_capture(invocation: &Invocation, Capture { role, name, tpm }: Capture) -> Result<(), Failure> {
-    let place = TpmPlace::of(invocation, &tpm)?;
-    let selection = place.pcrs.0;
+fn run_capture(invocation: &Invocation, Capture { role, name, hardware }: Capture) -> Result<(), Failure> {
+    let hardware = Hardware::of(invocation, &hardware)?;
+    let role = Role::from(role);
+    let name = name.unwrap_or_else(platform_name);
+    let (values, never) = match hardware.pcrs() {
+        Some(selection) => capture_tpm(invocation, &hardware, selection, role, &name)?,
+        None => (capture_guest(invocation, &hardware, role, &name)?, Vec::new()),
+    };
+    let text = values.to_toml();
+    let document = Captured { role: role_name(role), name: &name, never_extended: never, text: &text };
+    invocation.output.show(&document, || text.clone())
+}
+
+fn capture_tpm(
+    invocation: &Invocation,
+    hardware: &Hardware,
+    selection: &PcrSelection,
+    role: Role,
+    name: &str,
+) -> Result<(ReferenceValues, Vec<u8>), Failure> {
     let progress = invocation.progress("reading the PCRs");
-    let values = place.with("read the PCRs", async |device| device.pcrs(&selection).await)?;
+    let values = hardware.with("read the PCRs", async |device| device.pcrs(selection).await)?;
     drop(progress);
     let never = never_extended(&values);
     if !never.is_empty() {
         note(&format!("warning: PCRs {never:?} were never extended: whatever their values stand for was not measured"));
     }
-    let role = Role::from(role);
-    let name = name.unwrap_or_else(platform_name);
-    let captured = ReferenceValues::capture(role, &name, Firmware::Any, &values);
-    let text = captured.map_err(|source| Failure::Capture { source: Box::new(source) })?.to_toml();
-    let document = Captured { role: role_name(role), name: &name, never_extended: never, text: &text };
-    invocation.output.show(&document, || text.clone())
+    let captured = ReferenceValues::capture(role, name, Firmware::Any, &values);
+    Ok((captured.map_err(|source| Failure::Capture { source: Box::new(source) })?, never))
+}
+
+/// What this guest is, if AMD vouches for its report.
+fn capture_guest(
+    invocation: &Invocation,
+    hardware: &Hardware,
+    role: Role,
+    name: &str,
+) -> Result<ReferenceValues, Failure> {
+    let progress = invocation.progress("asking for a report");
+    let description = hardware.with("ask for a report", async |device| device.describe().await)?;
+    drop(progress);
+    let Description::Snp(guest) = description else {
+        return Err(Failure::Unexpected { doing: "ask for a report" });
+    };
+    let unread = |source| Failure::Report { source: Box::new(source) };
+    let report = Report::parse(&guest.report).map_err(unread)?;
+    let kind = if report.body().signing_key == 1 { KeyKind::Vlek } else { KeyKind::Vcek };
+    let certificates: Vec<&[u8]> = guest.certificates.iter().map(Vec::as_slice).collect();
+    let now = now();
+    let vek = EndorsedVek::endorse(kind, &certificates, &[], &Anchors::amd(), now).map_err(unread)?;
+    let authentic = vek.authenticate(report, now).map_err(unread)?;
+    note("warning: this accepts the image that runs now; a measurement computed from its files says which that is");
+    ReferenceValues::capture_guest(role, name, &authentic, None)
+        .map_err(|source| Failure::Capture { source: Box::new(source) })
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are judged by this machine's clock")]
+fn now() -> u64 {
+    // Before 1970 no certificate is valid.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What this machine is, as far as a name goes.
