@@ -14,14 +14,17 @@ pub mod account;
 pub mod attack;
 pub mod bus;
 pub mod fleet;
+pub mod guest_fleet;
 pub mod oauth;
 pub mod operator;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod silicon;
 pub mod sources;
 pub mod taken_front;
 pub mod tpm;
+pub mod tsm_tree;
 pub mod upstream;
 pub mod worker;
 

@@ -137,7 +137,7 @@ async fn start(
             let anew = outdated.seal_anew(link, device, kek, &authority, &random).await;
             let (kek, risen) = anew.map_err(ServeError::Unseal)?;
             let event = Event::SealedAnew { risen: Text::cut(&risen) };
-            auditor.record(event).await.map_err(ServeError::Audit)?;
+            let _recorded = auditor.record(event).await.map_err(ServeError::Audit)?;
             kek
         }
         None => kek,

@@ -41,7 +41,7 @@ impl Table {
             if content.first() != Some(&0x30) || content.len() > MAX_CONTENT {
                 continue;
             }
-            match *guid {
+            match canonical(*guid) {
                 VCEK => table.vcek = Some(content.to_vec()),
                 VLEK => table.vlek = Some(content.to_vec()),
                 ASK | ARK if table.authorities.len() < MAX_AUTHORITIES => table.authorities.push(content.to_vec()),
@@ -51,6 +51,14 @@ impl Table {
         }
         Ok(table)
     }
+}
+
+/// A GUID in the order of its text. Some hosts write the first three groups the other way round, as UEFI does.
+fn canonical(guid: [u8; 16]) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
+    let [i, j, k, l, m, n, o, p] = rest;
+    let turned = [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p];
+    if KNOWN.contains(&turned) { turned } else { guid }
 }
 
 fn span(bytes: &[u8], offset: [u8; 4], length: [u8; 4]) -> Option<&[u8]> {
@@ -75,6 +83,8 @@ pub const ASK: [u8; 16] = 0x4ab7_b379_bbac_4fe4_a02f_05ae_f327_c782_u128.to_be_b
 pub const ARK: [u8; 16] = 0xc0b4_06a4_a803_4952_9743_3fb6_014c_d0ae_u128.to_be_bytes();
 /// 92f81bc3-5811-4d3d-97ff-d19f88dc67ea.
 pub const CRL: [u8; 16] = 0x92f8_1bc3_5811_4d3d_97ff_d19f_88dc_67ea_u128.to_be_bytes();
+
+const KNOWN: [[u8; 16]; 5] = [VCEK, VLEK, ASK, ARK, CRL];
 
 #[cfg(test)]
 mod tests {
@@ -101,6 +111,13 @@ mod tests {
         assert_eq!(table.authorities, [b"\x30ark".to_vec(), b"\x30ask".to_vec()]);
         assert_eq!(table.crls, [b"\x30crl".to_vec()]);
         assert_eq!(table.vlek, None);
+    }
+
+    #[test]
+    fn both_orders_of_a_guid_name_the_same() {
+        let turned = *b"\x8d\x75\xda\x63\x64\xe6\x64\x45\xad\xc5\xf4\xb9\x3b\xe8\xac\xcd";
+        let table = Table::parse(&table(&[(turned, b"\x30vcek")])).unwrap();
+        assert_eq!(table.vcek.as_deref(), Some(&b"\x30vcek"[..]));
     }
 
     #[test]
