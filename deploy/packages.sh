@@ -8,10 +8,12 @@ missing_packages() {
     local program
     command -v cc >/dev/null || echo gcc
     command -v pkg-config >/dev/null || echo pkg-config
-    for program in swtpm:swtpm swtpm_setup:swtpm-tools tpm2_pcrextend:tpm2-tools openssl:openssl python3:python3 \
+    for program in swtpm:swtpm swtpm_setup:swtpm-tools tpm2_pcrextend:tpm2-tools openssl:openssl \
         setpriv:util-linux "$@"; do
         command -v "${program%%:*}" >/dev/null || echo "${program##*:}"
     done
+    # With its standard library, which a minimal one leaves out.
+    python3 -c 'import json, socket' 2>/dev/null || echo python3
     pkg-config --exists tss2-sys tss2-esys tss2-tctildr tss2-mu 2>/dev/null || echo libtss2-dev
     # Not a development file: libtss2 opens it by name when it is told of a software TPM.
     /sbin/ldconfig -p 2>/dev/null | grep -q libtss2-tcti-swtpm || echo libtss2-tcti-swtpm0

@@ -15,7 +15,8 @@ use blindferry_proto::session::{
 use blindferry_session::client::ConnectError;
 use blindferry_tests::account::BROKER;
 use blindferry_tests::fleet::{Fleet, HOST, Plan};
-use blindferry_tests::operator::{Operator, settings};
+use blindferry_tests::oauth::{OauthServer, Standing as Token};
+use blindferry_tests::operator::{Operator, oauth_client, settings};
 use blindferry_tests::peer::Peer;
 use blindferry_tests::process::eventually;
 use blindferry_tests::tpm::Tpm;
@@ -85,7 +86,9 @@ fn a_host_that_changes_loses_its_session_and_its_leases_at_the_next_look() {
     let plan = Plan { reattest_every: Some(2), ..Plan::default() };
     let Some(fleet) = Fleet::start_with(&plan) else { return };
     let operator = fleet.operator();
-    operator.put("api", settings(Kind::Release), b"for the image that was approved");
+    let secret = "a-client-secret-for-the-image-that-was-approved";
+    let server = OauthServer::start(secret);
+    operator.put("api", settings(oauth_client(server.address)), secret.as_bytes());
     let mut worker = ScriptedWorker::start(&fleet, ask_for(&fleet, "api").unwrap(), fleet.enclave.public);
     assert!(worker.says()["lease"].is_string());
     eventually("a second look", || {
@@ -105,6 +108,8 @@ fn a_host_that_changes_loses_its_session_and_its_leases_at_the_next_look() {
             .any(|event| matches!(event, Event::SessionEnded { why, .. } if why.as_str() == "evidence-refused"))
     );
     assert_eq!(operator.status().leases, 0);
+    eventually("revocation", || server.tokens().values().all(|token| *token == Token::Revoked).then_some(()));
+    assert_eq!(server.tokens().len(), 1);
     // And there is no way back in.
     eventually("the broker's refusal", || fleet.host.log().contains("does not accept this host").then_some(()));
     assert_eq!(ask_for(&fleet, "api").unwrap_err().code, RefusalCode::NotReady);

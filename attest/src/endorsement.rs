@@ -184,6 +184,17 @@ pub struct Enrolled {
     manufacturer: Option<String>,
 }
 
+/// Takes certificates in DER as roots of an [`EndorsementPolicy`], if they parse: one that does not would keep every host
+/// out. Says nothing about whether they are worth trusting.
+///
+/// # Errors
+///
+/// [`EndorsementError::Root`] for the first that is no certificate.
+pub fn roots(certificates: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, EndorsementError> {
+    certificate::readable(&certificates)?;
+    Ok(certificates)
+}
+
 /// Judges an EK and the form of an AK. `now_unix` is the time in seconds since 1970, for the certificates.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use crate::{
 #[non_exhaustive]
 pub enum AppraisalError {
     /// The reference values are for peers of another role.
-    #[error("the reference values are for role {found:?}, the peer must be {wanted:?}; load those of its role")]
+    #[error("the reference values are for role {found}, the peer must be {wanted}; load those of its role")]
     Role {
         /// The role of the reference values.
         found: Role,

@@ -159,6 +159,8 @@ pub enum Event {
     Fetched {
         /// Which credential.
         credential: CredentialName,
+        /// Which version of its record: the one that policy was asked about.
+        version: u64,
         /// What the vault saw.
         sight: Sight,
     },

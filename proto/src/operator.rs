@@ -98,6 +98,8 @@ pub enum OperatorRequest {
         /// The first number wanted.
         from: u64,
     },
+    /// The certificates of the TPM makers' CAs that are in force.
+    EndorsementRootsShow,
 }
 
 /// Which hardware may enrol under a name.

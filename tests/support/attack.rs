@@ -33,7 +33,7 @@ pub struct Surface {
 pub struct Found {
     /// Its line on the attacker's standard input, from 0.
     pub needle: usize,
-    /// In which form: `raw`, `hex` or `base64`.
+    /// In which form: `raw`, `hex`, `base64` or `base64url`.
     pub form: String,
     /// Where: a mapping, a descriptor, a file.
     pub at: String,
@@ -81,18 +81,27 @@ fn run(attacker: Account, options: &[&str], processes: &[u32], needles: &[&str])
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The forms in which somebody might have left a secret behind: as it is, in hexadecimal, in base64 at each alignment.
+/// What a line of the attacker's input stands for: `hex:` and digits for bytes that are no text, else itself.
+#[must_use]
+pub fn needle(line: &str) -> Vec<u8> {
+    line.strip_prefix("hex:").map_or_else(|| line.as_bytes().to_vec(), |digits| hex::decode(digits).unwrap())
+}
+
+/// The forms in which somebody might have left a secret behind: as it is, in hexadecimal, in base64 of both alphabets at
+/// each alignment.
 #[must_use]
 pub fn forms(needle: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     use base64::Engine;
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     let mut forms = vec![("raw", needle.to_vec()), ("hex", hex::encode(needle).into_bytes())];
     for skip in 0..3 {
         // Whole groups of three bytes: what is before and after the secret does not change them.
         let inner = needle.get(skip..).unwrap_or_default();
         let whole = inner.get(..inner.len() / 3 * 3).unwrap_or_default();
         if whole.len() >= SHORTEST {
-            forms.push(("base64", STANDARD_NO_PAD.encode(whole).into_bytes()));
+            let (plain, for_urls) = (STANDARD_NO_PAD.encode(whole), URL_SAFE_NO_PAD.encode(whole));
+            forms.extend((plain != for_urls).then(|| ("base64url", for_urls.into_bytes())));
+            forms.push(("base64", plain.into_bytes()));
         }
     }
     forms

@@ -33,6 +33,8 @@ use tempfile::TempDir;
 pub struct Plan<'a> {
     /// Seconds between two looks at a host's evidence; `None`: as the vault has it.
     pub reattest_every: Option<u32>,
+    /// Seconds after which a grant is over; `None`: as the vault has it.
+    pub grant_life: Option<u32>,
     /// Write down what goes over the TPM buses of enclave and host.
     pub recorded: bool,
     /// The policy that `init` puts in force.
@@ -48,7 +50,7 @@ pub const OPERATOR: &str = "desk";
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { reattest_every: None, recorded: false, policy: ALLOW_ALL }
+        Self { reattest_every: None, grant_life: None, recorded: false, policy: ALLOW_ALL }
     }
 }
 
@@ -221,6 +223,9 @@ impl Enclave {
         if let Some(seconds) = plan.reattest_every {
             text.push_str(&format!("reattest_every = {seconds}\n"));
         }
+        if let Some(seconds) = plan.grant_life {
+            text.push_str(&format!("grant_life = {seconds}\n"));
+        }
         fs::write(self.configuration(), text).unwrap();
     }
 
@@ -250,7 +255,7 @@ impl Enclave {
     pub fn start(&mut self) {
         let mut command = ENCLAVE.command(&ours("blindferry-enclave"));
         command.arg("serve").arg("--config").arg(self.configuration());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear().current_dir(&self.directory);
         self.running = Some(Running::start(command, &self.log_file()));
     }
 
@@ -324,14 +329,25 @@ impl Enclave {
     }
 
     fn errand(&self, errand: &str, options: &[&str], input: &[u8]) -> SetUp {
+        let mut running = self.begin(errand, options);
+        // Who refuses at once does not read: its answer says why.
+        let _refused = running.child().stdin.as_mut().unwrap().write_all(input);
+        Self::conclude(running)
+    }
+
+    /// Starts a set-up, which waits for its order on standard input.
+    #[must_use]
+    pub fn begin(&self, errand: &str, options: &[&str]) -> Running {
         let mut command = ENCLAVE.command(&ours("blindferry-enclave"));
         command.arg(errand).arg("--config").arg(self.configuration()).args(options);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).env_clear();
-        let mut running = Running::start(command, &self.log_file());
-        let mut stdin = running.child().stdin.take().unwrap();
-        // Who refuses at once does not read: its answer says why.
-        let _refused = stdin.write_all(input);
-        drop(stdin);
+        Running::start(command, &self.log_file())
+    }
+
+    /// Ends the input of a set-up, and takes what it says.
+    #[must_use]
+    pub fn conclude(mut running: Running) -> SetUp {
+        drop(running.child().stdin.take());
         let mut said = String::new();
         running.child().stdout.take().unwrap().read_to_string(&mut said).unwrap();
         let status = running.wait();
@@ -347,8 +363,9 @@ pub struct Host {
     pub tpm: Tpm,
     /// What its bus says, if it is recorded.
     pub bus: Option<Bus>,
+    /// Where it looks for the vault; written by [`Host::configure`].
+    pub vault: SocketAddr,
     directory: PathBuf,
-    vault: SocketAddr,
     running: Option<Running>,
 }
 
@@ -398,7 +415,7 @@ impl Host {
     pub fn start(&mut self) {
         let mut command = BROKER.command(&ours("blindferryd"));
         command.arg("--config").arg(self.configuration());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear().current_dir(&self.directory);
         self.running = Some(Running::start(command, &self.log_file()));
     }
 

@@ -6,6 +6,7 @@ use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::credential::{
     ClientAuthentication, CredentialSettings, JwtSigner, Kind, OauthClient, SigningAlgorithm,
 };
+use blindferry_proto::front::Figure;
 use blindferry_proto::identifier::{DepositKey, Digest};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::operator::{Approvee, DEPOSIT_INFO, HostEntry, OperatorReply, OperatorRequest, Status};
@@ -105,6 +106,26 @@ impl Operator {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.audit().into_iter().map(|body| body.event).collect()
+    }
+
+    /// The codes under which a host of this name was not accepted, in order.
+    #[must_use]
+    pub fn not_attested(&self, name: &str) -> Vec<String> {
+        let codes = self.events().into_iter().filter_map(|event| match event {
+            Event::NotAttested { host, code, .. } if host.as_str() == name => Some(code.as_str().to_owned()),
+            _ => None,
+        });
+        codes.collect()
+    }
+
+    /// How many handshakes the vault refused for this.
+    #[must_use]
+    pub fn refused_handshakes(&self, why: &str) -> u64 {
+        let is = |figure: &Figure| {
+            figure.name.as_str() == "handshakes_refused_total"
+                && figure.label.as_ref().is_some_and(|label| label.as_str() == why)
+        };
+        self.status().figures.iter().filter(|figure| is(figure)).map(|figure| figure.value).sum()
     }
 
     /// The audit's records, unverified, and the head that belongs to them.

@@ -32,19 +32,31 @@ impl Tpm {
     /// processes of `account`.
     #[must_use]
     pub fn boot(directory: &Path, account: Account, image: &str) -> Self {
-        let tpm = Self::power_on(directory, account);
-        tpm.measure(image);
-        let provisioned = tpm.provision(&[]);
+        Self::power_on(directory, account).booted(image)
+    }
+
+    /// The same TPM, after the boot of `image`, provisioned.
+    #[must_use]
+    pub fn booted(self, image: &str) -> Self {
+        self.measure(image);
+        let provisioned = self.provision(&[]);
         assert!(provisioned.status.success(), "{}", String::from_utf8_lossy(&provisioned.stderr));
-        tpm
+        self
     }
 
     /// A TPM as it is before anything was measured.
     #[must_use]
     pub fn power_on(directory: &Path, account: Account) -> Self {
+        Self::power_on_after(directory, account, |_| {})
+    }
+
+    /// The same, after something was done to its state, in the directory that is given.
+    #[must_use]
+    pub fn power_on_after(directory: &Path, account: Account, manufacture: impl FnOnce(&Path)) -> Self {
         account.make_directory(directory);
         let state = directory.join("tpm");
         fs::create_dir_all(&state).unwrap();
+        manufacture(&state);
         let (process, port) = start(directory, &state);
         Self { process, directory: directory.to_owned(), account, port }
     }
@@ -123,8 +135,18 @@ impl Tpm {
 
     /// Runs one of tpm2-tools on it.
     pub fn tool(&self, tool: &str, arguments: &[&str]) {
-        let output = Command::new(tool).args(arguments).env("TPM2TOOLS_TCTI", self.tcti()).output().unwrap();
+        let output = self.output(tool, arguments);
         assert!(output.status.success(), "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The same; whether it worked.
+    #[must_use]
+    pub fn try_tool(&self, tool: &str, arguments: &[&str]) -> bool {
+        self.output(tool, arguments).status.success()
+    }
+
+    fn output(&self, tool: &str, arguments: &[&str]) -> std::process::Output {
+        Command::new(tool).args(arguments).env("TPM2TOOLS_TCTI", self.tcti()).output().unwrap()
     }
 }
 

@@ -38,6 +38,8 @@ impl ScriptedWorker {
     /// Starts any command that gets a grant on [`GRANT_FD`] and speaks in lines.
     #[must_use]
     pub fn run(fleet: &Fleet, mut command: Command, grant: OwnedFd) -> Self {
+        // Where it may write its core.
+        command.current_dir(fleet.user_directory());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.fd_mappings(vec![FdMapping { parent_fd: grant, child_fd: GRANT_FD }]).unwrap();
         let mut running = Running::start(command, &log_file(fleet));

@@ -64,6 +64,14 @@ pub(super) fn certify(
     Ok(Certified { manufacturer })
 }
 
+/// Whether all of these can be read at all.
+pub(super) fn readable(roots: &[Vec<u8>]) -> Result<(), EndorsementError> {
+    for (index, der) in roots.iter().enumerate() {
+        let _certificate = parse(der).map_err(|what| EndorsementError::Root { index, what })?;
+    }
+    Ok(())
+}
+
 fn parse_chain(chain: &[Vec<u8>]) -> Result<Vec<X509Certificate<'_>>, EndorsementError> {
     if chain.len() > MAX_CHAIN {
         return Err(EndorsementError::ChainTooLong { found: chain.len() });

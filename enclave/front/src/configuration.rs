@@ -12,6 +12,7 @@
 //! vault = "/usr/lib/blindferry/blindferry-vault"     # default: beside this executable
 //! device = "/usr/lib/blindferry/blindferry-device"   # default: that of the platform, beside this executable
 //! reattest_every = 300                               # seconds between two looks at a host's evidence; default: the vault's
+//! grant_life = 120                                   # seconds between grant and redemption, at most this; default: the vault's
 //!
 //! [snp]                                              # these are the defaults
 //! tsm = "/sys/kernel/config/tsm/report"
@@ -62,6 +63,8 @@ pub struct Configuration {
     device: Option<PathBuf>,
     /// Seconds between two looks at a host's evidence, 1 to 86 400; the vault has a default.
     pub reattest_every: Option<ReattestEvery>,
+    /// Seconds between grant and redemption, 1 to 120; the vault has a default.
+    pub grant_life: Option<GrantLife>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
@@ -84,6 +87,26 @@ impl TryFrom<u32> for ReattestEvery {
     type Error = &'static str;
     fn try_from(seconds: u32) -> Result<Self, Self::Error> {
         if (1..=86_400).contains(&seconds) { Ok(Self(seconds)) } else { Err("expected 1 to 86400 seconds") }
+    }
+}
+
+/// Seconds, from 1 to two minutes: what the vault takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct GrantLife(u32);
+
+impl GrantLife {
+    /// The number of seconds.
+    #[must_use]
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for GrantLife {
+    type Error = &'static str;
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (1..=120).contains(&seconds) { Ok(Self(seconds)) } else { Err("expected 1 to 120 seconds") }
     }
 }
 
@@ -295,6 +318,16 @@ mod tests {
         for wrong in ["0", "86401"] {
             let reason = reason(&format!("reattest_every = {wrong}\n{WHOLE}"));
             assert!(reason.contains("line 1, column 18") && reason.contains("86400"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_grants_life_can_be_shortened_and_not_lengthened() {
+        let configuration = read(&format!("grant_life = 5\n{WHOLE}")).unwrap();
+        assert_eq!(configuration.grant_life.map(GrantLife::seconds), Some(5));
+        for wrong in ["0", "121"] {
+            let reason = reason(&format!("grant_life = {wrong}\n{WHOLE}"));
+            assert!(reason.contains("line 1, column 14") && reason.contains("120"), "{reason}");
         }
     }
 

@@ -113,7 +113,9 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             println!("{} is a configuration", file.config.display());
             return Ok(ExitCode::SUCCESS);
         }
-        What::Serve { .. } => Errand::Serve { reattest_every: configuration.reattest_every },
+        What::Serve { .. } => {
+            Errand::Serve { reattest_every: configuration.reattest_every, grant_life: configuration.grant_life }
+        }
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
     };

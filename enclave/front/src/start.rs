@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::configuration::ReattestEvery;
+use crate::configuration::{GrantLife, ReattestEvery};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
 use blindferry_proto::platform::DeviceProcess;
@@ -31,6 +31,8 @@ pub enum Errand {
     Serve {
         /// Seconds between two looks at a host's evidence; the vault has a default.
         reattest_every: Option<ReattestEvery>,
+        /// Seconds between grant and redemption; the vault has a default.
+        grant_life: Option<GrantLife>,
     },
     /// Make and seal a key-encryption key; the recovery key goes to the standard output, past the front.
     Init {
@@ -141,9 +143,14 @@ fn start_vault(path: &Path, errand: &Errand, descriptors: Vec<(RawFd, OwnedFd)>)
 
 fn arguments(errand: &Errand) -> Vec<OsString> {
     match errand {
-        Errand::Serve { reattest_every: None } => vec!["serve".into()],
-        Errand::Serve { reattest_every: Some(every) } => {
-            vec!["serve".into(), "--reattest-every".into(), every.seconds().to_string().into()]
+        Errand::Serve { reattest_every, grant_life } => {
+            let mut arguments = vec!["serve".into()];
+            let mut set = |option: &str, seconds: Option<u32>| {
+                arguments.extend(seconds.into_iter().flat_map(|seconds| [option.into(), seconds.to_string().into()]));
+            };
+            set("--reattest-every", reattest_every.map(ReattestEvery::seconds));
+            set("--grant-life", grant_life.map(GrantLife::seconds));
+            arguments
         }
         Errand::Init { force, options } => {
             let force = force.then(|| "--force".into());

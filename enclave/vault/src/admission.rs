@@ -7,6 +7,7 @@
 //! ```
 
 use crate::host::{Admission, HostRecord, Pin, admit};
+use crate::session::{HEAR_TIME, LATE};
 use crate::vault::{NewSession, Vault, chain};
 use blindferry_attest::attested::AppraisalError;
 use blindferry_attest::endorsement::{
@@ -26,6 +27,7 @@ use blindferry_session::channel::Stream;
 use blindferry_session::server::{Claimed, ServerError, Standing, hear};
 use ring::rand::SecureRandom;
 use std::collections::BTreeSet;
+use tokio::time::timeout;
 
 /// A session that stands, and who it is.
 pub(crate) struct Admitted<S> {
@@ -35,10 +37,14 @@ pub(crate) struct Admitted<S> {
 
 /// Takes a connection through the handshake; whoever is refused has been told so, and it is in the audit.
 pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Admitted<S>> {
-    let heard = match hear(stream, &vault.tls, &vault.identity).await {
-        Ok(heard) => heard,
-        Err(error) => {
+    let heard = match timeout(HEAR_TIME, hear(stream, &vault.tls, &vault.identity)).await {
+        Ok(Ok(heard)) => heard,
+        Ok(Err(error)) => {
             vault.figures.count("handshakes_refused_total", Some(error.code()));
+            return None;
+        }
+        Err(_) => {
+            vault.figures.count("handshakes_refused_total", Some(LATE));
             return None;
         }
     };
@@ -233,7 +239,7 @@ async fn record_guest(vault: &Vault, host: &HostName, role: Role, chip: ChipId) 
 async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> Result<Admitted<S>, Turned> {
     let (host, role) = (claimed.name().clone(), claimed.role());
     let Some(reference) = vault.reference(role) else {
-        let why = format!("there are no reference values for {role:?}: an operator has to apply some");
+        let why = format!("there are no reference values for {role}: an operator has to apply some");
         return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
     };
     let earlier = vault.clock_of(&host);

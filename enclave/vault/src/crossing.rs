@@ -3,13 +3,13 @@
 //! Policy is asked at the grant, again at redemption and at each renewal, each time about the host as it was last
 //! attested. The verdict goes by value into what it allows.
 
-use crate::grant::{GRANT_LIFE, GrantBody, GrantError, OpenedGrant};
+use crate::grant::{GrantBody, GrantError, OpenedGrant};
 use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
-use crate::policy::{Action, Allowed};
-use crate::vault::{Minted, Revocable, SessionEntry, Vault};
+use crate::policy::Action;
+use crate::vault::{Minted, Permit, Revocable, SessionEntry, Vault};
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
@@ -43,7 +43,7 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         executable: ask.worker.executable,
     };
     let wanted = Wanted { credential: &ask.credential, audience: ask.audience.as_ref(), worker, parent: ask.parent };
-    let _allowed = allow(vault, session, Action::Grant, &wanted).await?;
+    let _permit = allow(vault, session, Action::Grant, &wanted).await?;
     let now = vault.clock.now();
     let body = GrantBody {
         id: GrantId(vault.draw()?),
@@ -52,7 +52,7 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         audience: ask.audience,
         worker: ask.worker,
         parent: ask.parent,
-        expires: now + GRANT_LIFE,
+        expires: now + u64::from(vault.settings.grant_life),
     };
     let bytes = vault.seal_grant(&body, now)?;
     vault
@@ -84,19 +84,23 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
             vault.alarm(Alarm::GrantAstray { grant: id, host: session.host.clone() }).await;
             return Err(RefusalCode::GrantForeign.into());
         }
-        Err(GrantError::Expired { .. }) => return Err(RefusalCode::GrantExpired.into()),
+        Err(GrantError::Expired { id, credential }) => {
+            let refusal = Refusal::new(RefusalCode::GrantExpired, &format!("the time of grant {id} is over"));
+            vault.denied(&credential, &session.host, &refusal).await;
+            return Err(refusal);
+        }
         Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
         Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
     };
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
     let wanted = Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
-    let allowed = allow(vault, session, Action::Redeem, &wanted).await?;
+    let permit = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
     let (id, claim) = (body.id, Claim { worker_key, request });
     match vault.spend(opened, claim) {
         Ok(Turn::Again(parcelled)) => Ok(*parcelled),
-        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, worker, allowed).await,
+        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, worker, permit).await,
         Err(LedgerError::Contested { winner }) => {
             let host = session.host.clone();
             vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
@@ -134,19 +138,19 @@ async fn fulfil(
     session: &SessionEntry,
     ticket: Ticket,
     worker: ProcessFacts,
-    allowed: Allowed,
+    permit: Permit,
 ) -> Result<Parcelled, Refusal> {
     let body = ticket.grant().body().clone();
     let Claim { worker_key, request } = ticket.claim();
-    let epoch = allowed.version();
-    let Minted { token, lease_idle } =
-        match vault.mint(&body.credential, &order_of(vault, session, &body.audience, worker), allowed).await {
-            Ok(minted) => minted,
-            Err(failed) => {
-                vault.settle(ticket, failed.failure);
-                return Err(failed.refusal);
-            }
-        };
+    let epoch = permit.policy_version();
+    let Minted { token, lease_idle } = match vault.mint(&order_of(vault, session, &body.audience, worker), permit).await
+    {
+        Ok(minted) => minted,
+        Err(failed) => {
+            vault.settle(ticket, failed.failure);
+            return Err(failed.refusal);
+        }
+    };
     let lease = match vault.draw() {
         Ok(id) => LeaseId(id),
         Err(refusal) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
@@ -213,8 +217,8 @@ async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<
     let of = vault.lease_terms(id, &session.host)?;
     let wanted =
         Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
-    let allowed = match allow(vault, session, Action::Renew, &wanted).await {
-        Ok(allowed) => allowed,
+    let permit = match allow(vault, session, Action::Renew, &wanted).await {
+        Ok(permit) => permit,
         Err(refusal) => {
             vault.end_lease(id, &session.host, LeaseEnd::Denied).await;
             return Err(refusal);
@@ -226,7 +230,7 @@ async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<
         Err(LeaseError::Unknown) => return Err(RefusalCode::Unknown.into()),
         Err(LeaseError::UnderWay | LeaseError::Full) => return Err(RefusalCode::Busy.into()),
     }
-    let outcome = mint_renewal(vault, session, id, request, &of, allowed).await;
+    let outcome = mint_renewal(vault, session, id, request, &of, permit).await;
     if outcome.is_err() {
         vault.not_renewed(id);
     }
@@ -239,11 +243,11 @@ async fn mint_renewal(
     id: LeaseId,
     request: RequestId,
     of: &Terms,
-    allowed: Allowed,
+    permit: Permit,
 ) -> Result<Parcelled, Refusal> {
-    let policy_epoch = allowed.version();
+    let policy_epoch = permit.policy_version();
     let order = order_of(vault, session, &of.audience, of.worker);
-    let minted = vault.mint(&of.credential, &order, allowed).await.map_err(|failed| failed.refusal)?;
+    let minted = vault.mint(&order, permit).await.map_err(|failed| failed.refusal)?;
     let Minted { token, lease_idle } = minted;
     let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
     let wrapped = wrap(vault, &token, header, id, lease_idle);
@@ -306,9 +310,9 @@ pub(crate) struct Wanted<'a> {
     pub(crate) parent: ProcessFacts,
 }
 
-async fn allow(vault: &Vault, session: &SessionEntry, action: Action, wanted: &Wanted<'_>) -> Result<Allowed, Refusal> {
+async fn allow(vault: &Vault, session: &SessionEntry, action: Action, wanted: &Wanted<'_>) -> Result<Permit, Refusal> {
     match vault.decide(session, action, wanted).await {
-        Ok(allowed) => Ok(allowed),
+        Ok(permit) => Ok(permit),
         Err(refusal) => {
             vault.denied(wanted.credential, &session.host, &refusal).await;
             Err(refusal)

@@ -19,8 +19,8 @@ use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// A grant that nobody redeems is over after this many seconds.
-pub const GRANT_LIFE: u64 = 120;
+/// A grant that nobody redeems is over after this many seconds; a vault can be told to issue shorter ones.
+pub const GRANT_LIFE: u32 = 120;
 /// A grant key encrypts for this many seconds, then the next one does.
 pub const EPOCH_LIFE: u64 = 3600;
 /// Length of every opaque grant, in bytes.
@@ -141,7 +141,7 @@ impl GrantKeys {
             return Err(GrantError::Astray { id: body.id });
         }
         if now >= body.expires {
-            return Err(GrantError::Expired { id: body.id });
+            return Err(GrantError::Expired { id: body.id, credential: body.credential });
         }
         Ok(OpenedGrant { body })
     }
@@ -157,7 +157,7 @@ impl Epoch {
 }
 
 /// Why there is no grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// Not issued by this running vault, or not a grant.
     #[error("not a grant of this running vault")]
@@ -173,6 +173,8 @@ pub enum GrantError {
     Expired {
         /// Which grant.
         id: GrantId,
+        /// Of which credential.
+        credential: CredentialName,
     },
     /// Its names are too long together.
     #[error("the grant does not fit its length")]
@@ -257,7 +259,8 @@ mod tests {
         let mut keys = keys();
         let bytes = keys.seal(&body("h", 100), 0, &SystemRandom::new()).unwrap();
         let expired = keys.open(&bytes, &"h".parse().unwrap(), 100).unwrap_err();
-        assert_eq!(expired, GrantError::Expired { id: GrantId([7; 16]) });
+        let body = body("h", 100);
+        assert_eq!(expired, GrantError::Expired { id: body.id, credential: body.credential });
     }
 
     #[test]

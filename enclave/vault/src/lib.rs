@@ -20,6 +20,7 @@ pub mod audit;
 pub mod cache;
 pub mod clock;
 pub mod confine;
+pub mod connection;
 mod crossing;
 pub mod deposit;
 pub mod figures;

@@ -4,6 +4,7 @@
 //! upstream's certificate; what is stored has to decrypt. A front that answers wrongly, late or not at all costs us a
 //! refusal.
 
+use crate::connection::{NotAConnection, connection};
 use crate::store::{Backing, StoreError};
 use crate::upstream::{Dial, DialError};
 use crate::vault::chain;
@@ -13,7 +14,6 @@ use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_seqpacket::AsyncPackets;
 use std::collections::HashMap;
-use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,7 +164,7 @@ impl Dial for FrontLink {
         match self.connect(host, port).await {
             Ok(connection) => tokio::net::TcpStream::from_std(connection).map_err(DialError::Stream),
             Err(LinkError::NotDialled { why }) => Err(DialError::Refused { why: why.as_str().to_owned() }),
-            Err(LinkError::Connection { source }) => Err(DialError::Stream(source)),
+            Err(LinkError::Connection { source }) => Err(DialError::NotAConnection(source)),
             Err(_) => Err(DialError::Gone),
         }
     }
@@ -180,12 +180,6 @@ impl Waiting {
         self.last += 1;
         Ok(self.last)
     }
-}
-
-fn connection(descriptor: OwnedFd) -> io::Result<TcpStream> {
-    let connection = TcpStream::from(descriptor);
-    connection.set_nonblocking(true)?;
-    Ok(connection)
 }
 
 /// The front does not do what it is there for.
@@ -228,6 +222,6 @@ pub enum LinkError {
     #[error("the front passed something that is no connection")]
     Connection {
         /// Why not.
-        source: io::Error,
+        source: NotAConnection,
     },
 }

@@ -10,6 +10,7 @@ use blindferry_proto::setup::{MAX_ORDER, SetupReply};
 use blindferry_seqpacket::AsyncPackets;
 use blindferry_vault::clock::Clock;
 use blindferry_vault::confine::confine;
+use blindferry_vault::grant::GRANT_LIFE;
 use blindferry_vault::link::{FrontLink, Incoming};
 use blindferry_vault::sealed::RecoveryKey;
 use blindferry_vault::serve::{Settings, serve};
@@ -90,17 +91,30 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn errand(arguments: Vec<String>) -> Result<Errand, Box<dyn Error>> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["serve"] => Ok(Errand::Serve(Settings::default())),
-        ["serve", "--reattest-every", seconds] => {
-            let reattest_every = seconds.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
-            let reattest_every = reattest_every.ok_or("--reattest-every takes 1 to 86400 seconds")?;
-            Ok(Errand::Serve(Settings { reattest_every }))
-        }
+        ["serve", options @ ..] => settings(options).map(Errand::Serve),
         ["init"] => Ok(Errand::Init(Existing::Keep)),
         ["init", "--force"] => Ok(Errand::Init(Existing::Lose)),
         ["recover"] => Ok(Errand::Recover),
         _ => Err("usage: blindferry-vault serve | init [--force] | recover; started by blindferry-enclave".into()),
     }
+}
+
+/// What the front was told about this vault. Its owner can shorten times here, and lengthen none beyond their bounds.
+fn settings(options: &[&str]) -> Result<Settings, Box<dyn Error>> {
+    let mut settings = Settings::default();
+    for option in options.chunks(2) {
+        match option {
+            ["--reattest-every", seconds] => settings.reattest_every = up_to(86_400, seconds)?,
+            ["--grant-life", seconds] => settings.grant_life = up_to(GRANT_LIFE, seconds)?,
+            _ => return Err("serve takes --reattest-every SECONDS and --grant-life SECONDS".into()),
+        }
+    }
+    Ok(settings)
+}
+
+fn up_to(most: u32, seconds: &str) -> Result<u32, String> {
+    let number = seconds.parse().ok().filter(|seconds| (1..=most).contains(seconds));
+    number.ok_or_else(|| format!("expected 1 to {most} seconds, not {seconds:?}"))
 }
 
 async fn set_up(

@@ -9,6 +9,7 @@ use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, chain, lock};
+use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::{Bytes, Text};
@@ -37,6 +38,7 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Opera
         OperatorRequest::HostApprove { host, whom, role } => approve(vault, session, host, whom, role).await,
         OperatorRequest::HostRemove { host } => remove_host(vault, session, host).await,
         OperatorRequest::EndorsementRoots { text } => roots(vault, session, text).await,
+        OperatorRequest::EndorsementRootsShow => show(vault, Document::EndorsementRoots).await,
         OperatorRequest::Policy { text, apply } => policy(vault, session, text, apply).await,
         OperatorRequest::PolicyShow => show(vault, Document::Policy).await,
         OperatorRequest::Reference { text } => reference(vault, session, text).await,
@@ -185,6 +187,10 @@ async fn remove_host(vault: &Vault, session: &SessionEntry, host: HostName) -> R
 
 async fn roots(vault: &Vault, session: &SessionEntry, text: Text<MAX_DOCUMENT>) -> Result<OperatorReply, Refusal> {
     let roots = certificates(text.as_str())?;
+    if roots.is_empty() && !text.as_str().trim().is_empty() {
+        return Err(Refusal::new(RefusalCode::Malformed, "there is no certificate in PEM in it"));
+    }
+    let roots = endorsement::roots(roots).map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
     let version = store_document(vault, session, "roots apply", Document::EndorsementRoots, text).await?;
     lock(&vault.documents).endorsement_roots = roots;
     Ok(OperatorReply::Checked { problems: Vec::new(), applied: Some(version) })

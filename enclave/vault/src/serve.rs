@@ -6,7 +6,7 @@ use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
 use crate::figures::Figures;
-use crate::grant::{GrantError, GrantKeys};
+use crate::grant::{GRANT_LIFE, GrantError, GrantKeys};
 use crate::host::Knocks;
 use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
 use crate::lease::Leases;
@@ -80,11 +80,13 @@ pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings
 pub struct Settings {
     /// Seconds between two looks at a peer's evidence.
     pub reattest_every: u32,
+    /// Seconds after which a grant that nobody redeemed is over; at most [`GRANT_LIFE`].
+    pub grant_life: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { reattest_every: REATTEST_EVERY }
+        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE }
     }
 }
 
@@ -174,7 +176,7 @@ async fn start(
         leases: Mutex::new(Leases::default()),
         knocks: Mutex::new(Knocks::default()),
         sessions: Mutex::new(HashMap::new()),
-        reattest_every: settings.reattest_every,
+        settings,
         confined,
         random,
     };
@@ -264,7 +266,7 @@ pub enum ServeError {
     #[error("the stored policy does not parse")]
     Policy,
     /// Stored reference values do not parse.
-    #[error("the stored reference values for {role:?} do not parse")]
+    #[error("the stored reference values for {role} do not parse")]
     Reference {
         /// Whose.
         role: Role,

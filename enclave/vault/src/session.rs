@@ -19,12 +19,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
 
+/// From the first byte until the peer has said whom it wants to be: TLS and one message, for which nobody needs a TPM.
+/// Who is silent holds one of few places for no longer.
+pub const HEAR_TIME: Duration = Duration::from_secs(10);
 /// From the first byte until the session stands.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// A peer that is asked for fresh evidence has this long.
 pub const REATTEST_TIME: Duration = Duration::from_secs(60);
 /// Calls of one session under way at once; further ones wait in its connection.
 pub const CALLS: usize = 64;
+/// How a handshake that ran out of time is counted.
+pub(crate) const LATE: &str = "late";
 /// Nothing is sent for longer than this to a peer that does not read.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
@@ -39,7 +44,7 @@ pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
     match admitted {
         Ok(Some(admitted)) => run(vault, admitted).await,
         Ok(None) => {}
-        Err(_) => vault.figures.count("handshakes_refused_total", Some("late")),
+        Err(_) => vault.figures.count("handshakes_refused_total", Some(LATE)),
     }
 }
 

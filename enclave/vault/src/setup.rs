@@ -239,7 +239,7 @@ pub enum SetupError {
     #[error("this is not the recovery key of this vault")]
     WrongRecoveryKey,
     /// Reference values do not parse.
-    #[error("cannot use the reference values for {role:?}")]
+    #[error("cannot use the reference values for {role}")]
     Reference {
         /// Whose.
         role: Role,
@@ -247,7 +247,7 @@ pub enum SetupError {
         source: ReferenceError,
     },
     /// Reference values of another role.
-    #[error("these reference values are for {found:?}, want those for {wanted:?}")]
+    #[error("these reference values are for {found}, want those for {wanted}")]
     ReferenceRole {
         /// Whose they are.
         found: Role,

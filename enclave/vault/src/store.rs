@@ -38,7 +38,7 @@ use thiserror::Error;
 use crate::sealed::{KeyEncryptionKey, RecordKey, SealError};
 
 pub use self::blobs::{SealedName, erase, sealed_get, sealed_put};
-pub use self::typed::{Document, IfPresent, Master, Removed, StoredDocument};
+pub use self::typed::{Credential, Document, IfPresent, Master, Removed, StoredDocument};
 
 use self::manifest::{Change, Entry, Manifest, Place};
 

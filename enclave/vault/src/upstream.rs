@@ -14,6 +14,7 @@ mod trust;
 pub use address::{Address, BadAddress};
 pub use trust::{BadTrust, MAX_ROOTS, Trust};
 
+use crate::connection::NotAConnection;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -61,6 +62,9 @@ pub enum DialError {
     /// The connection that was handed over cannot be used.
     #[error("cannot use the connection that was handed over")]
     Stream(#[source] io::Error),
+    /// What was handed over is no connection.
+    #[error("what was handed over is no connection")]
+    NotAConnection(#[source] NotAConnection),
     /// Nobody dials any more.
     #[error("the dialler is gone")]
     Gone,
@@ -228,6 +232,7 @@ impl UpstreamError {
         match self {
             Self::Request { .. } => "upstream-request",
             Self::TlsSettings(_) => "upstream-tls-settings",
+            Self::Dial { source: DialError::NotAConnection(_), .. } => "upstream-not-a-connection",
             Self::Dial { .. } => "upstream-unreachable",
             Self::Untrusted { .. } => "upstream-untrusted",
             Self::Tls { .. } => "upstream-tls",

@@ -6,6 +6,8 @@ mod leases;
 mod sessions;
 mod tokens;
 
+pub(crate) use tokens::Permit;
+
 use crate::audit::Auditor;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
@@ -21,6 +23,7 @@ use crate::mint::{Revocation, Token};
 use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::sealed::PolicyAuthority;
+use crate::serve::Settings;
 use crate::session::Over;
 use crate::store::{Records, StoreError};
 use blindferry_attest::attested::{Attested, Claims, Pinned};
@@ -80,7 +83,7 @@ pub struct Vault {
     pub(crate) leases: Mutex<Leases<Revocable>>,
     pub(crate) knocks: Mutex<Knocks>,
     pub(crate) sessions: Mutex<HashMap<SessionId, Connected>>,
-    pub(crate) reattest_every: u32,
+    pub(crate) settings: Settings,
 }
 
 /// What operators decided: read at start, replaced when they change it.
@@ -267,7 +270,7 @@ impl Vault {
     }
 
     pub(crate) fn reattest_every(&self) -> u32 {
-        self.reattest_every
+        self.settings.reattest_every
     }
 }
 

@@ -321,11 +321,11 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_that_says_what_and_about_whom() {
-        let event = Event::Fetched { credential: "key".parse().unwrap(), sight: Sight::Opaque };
+        let event = Event::Fetched { credential: "key".parse().unwrap(), version: 3, sight: Sight::Opaque };
         let body = Body { number: 7, at: 0, before: Digest([0; 32]), event };
         assert_eq!(
             sentence(&body).unwrap(),
-            "       7  1970-01-01T00:00:00.000Z  fetched  credential=key sight=opaque"
+            "       7  1970-01-01T00:00:00.000Z  fetched  credential=key version=3 sight=opaque"
         );
     }
 

@@ -9,6 +9,7 @@ use crate::exit::Exit;
 use crate::generate::GenerateError;
 use crate::kind::KindError;
 use crate::output::printable;
+use crate::reference::FirmwareError;
 use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
@@ -47,10 +48,12 @@ pub(crate) enum Failure {
     VaultReference { path: PathBuf, source: Box<VaultReferenceError> },
     #[error("{path} is not reference values", path = path.display())]
     Reference { path: PathBuf, source: Box<ReferenceError> },
-    #[error("{path} has reference values for {found:?}, wanted are those for {wanted:?}", path = path.display())]
+    #[error("{path} has reference values for {found}, wanted are those for {wanted}", path = path.display())]
     ReferenceRole { path: PathBuf, found: Role, wanted: Role },
     #[error("cannot write what this machine runs as reference values")]
     Capture { source: Box<ReferenceError> },
+    #[error("cannot tell the firmware version of this machine's TPM")]
+    Firmware { source: FirmwareError },
     #[error("cannot approve these values{of}", of = path.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default())]
     Approval { path: Option<PathBuf>, source: ApprovalError },
     #[error("{path} has {count} problem(s)", path = path.display())]
@@ -173,6 +176,7 @@ impl Failure {
             | Self::Reference { .. }
             | Self::ReferenceRole { .. }
             | Self::Capture { .. }
+            | Self::Firmware { .. }
             | Self::Approval { .. }
             | Self::SpawnDevice { .. }
             | Self::Device { .. }

@@ -8,9 +8,12 @@ use crate::invocation::Invocation;
 use crate::output::note;
 use crate::policy::{Applied, applied, show_document};
 use crate::session::with_session;
+use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::{Firmware, ReferenceValues};
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report};
 use blindferry_attest::tpm::PcrSelection;
+use blindferry_attest::tpm::quote::{Quote, QuoteError};
+use blindferry_device::client::Device;
 use blindferry_device::pcr::never_extended;
 use blindferry_device::protocol::Description;
 use blindferry_proto::operator::OperatorRequest;
@@ -18,6 +21,7 @@ use blindferry_proto::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
 use rustix::system::uname;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,6 +52,9 @@ pub(crate) struct Capture {
     /// What the platform is called in audit and errors [default: host name and kernel release]
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Which firmware of the TPM they shall accept
+    #[arg(long, value_enum, default_value_t = CapturedFirmware::Exact)]
+    firmware: CapturedFirmware,
     #[command(flatten)]
     hardware: PlatformArguments,
 }
@@ -63,10 +70,21 @@ enum CapturedRole {
     Vault,
 }
 
+/// Which firmware reference values accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CapturedFirmware {
+    /// The version that the TPM has now, as its quotes name it
+    Exact,
+    /// Every version
+    Any,
+}
+
 #[derive(Serialize)]
 struct Captured<'a> {
     role: &'static str,
     name: &'a str,
+    /// As its quotes name it; nothing where any version is accepted.
+    firmware: Option<String>,
     never_extended: Vec<u8>,
     text: &'a str,
 }
@@ -101,35 +119,50 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
     }
 }
 
-fn run_capture(invocation: &Invocation, Capture { role, name, hardware }: Capture) -> Result<(), Failure> {
+fn run_capture(invocation: &Invocation, Capture { role, name, firmware, hardware }: Capture) -> Result<(), Failure> {
     let hardware = Hardware::of(invocation, &hardware)?;
     let role = Role::from(role);
     let name = name.unwrap_or_else(platform_name);
-    let (values, never) = match hardware.pcrs() {
-        Some(selection) => capture_tpm(invocation, &hardware, selection, role, &name)?,
-        None => (capture_guest(invocation, &hardware, role, &name)?, Vec::new()),
+    let (values, firmware, never_extended) = match hardware.pcrs() {
+        Some(selection) => capture_tpm(invocation, &hardware, *selection, firmware, role, &name)?,
+        None => (capture_guest(invocation, &hardware, role, &name)?, None, Vec::new()),
     };
     let text = values.to_toml();
-    let document = Captured { role: role_name(role), name: &name, never_extended: never, text: &text };
+    let document = Captured { role: role_name(role), name: &name, firmware, never_extended, text: &text };
     invocation.output.show(&document, || text.clone())
 }
 
+/// What this machine has in its PCRs; beside it the firmware version that is accepted alone, and the PCRs that bind to
+/// nothing.
 fn capture_tpm(
     invocation: &Invocation,
     hardware: &Hardware,
-    selection: &PcrSelection,
+    selection: PcrSelection,
+    firmware: CapturedFirmware,
     role: Role,
     name: &str,
-) -> Result<(ReferenceValues, Vec<u8>), Failure> {
+) -> Result<(ReferenceValues, Option<String>, Vec<u8>), Failure> {
     let progress = invocation.progress("reading the PCRs");
-    let values = hardware.with("read the PCRs", async |device| device.pcrs(selection).await)?;
+    let read = async |device: Device| {
+        let values = device.pcrs(&selection).await?;
+        let evidence = match firmware {
+            CapturedFirmware::Exact => Some(device.quote(NOBODYS_CHALLENGE, Some(&selection)).await?),
+            CapturedFirmware::Any => None,
+        };
+        Ok((values, evidence))
+    };
+    let (values, evidence) = hardware.with("read the PCRs", read)?;
     drop(progress);
+    let version = evidence.map(|evidence| quoted_firmware(&evidence)).transpose();
+    let version = version.map_err(|source| Failure::Firmware { source })?;
     let never = never_extended(&values);
     if !never.is_empty() {
         note(&format!("warning: PCRs {never:?} were never extended: whatever their values stand for was not measured"));
     }
-    let captured = ReferenceValues::capture(role, name, Firmware::Any, &values);
-    Ok((captured.map_err(|source| Failure::Capture { source: Box::new(source) })?, never))
+    let accepted = version.map_or(Firmware::Any, |version| Firmware::Only(BTreeSet::from([version])));
+    let captured = ReferenceValues::capture(role, name, accepted, &values);
+    let firmware = version.map(|version| format!("{version:016x}"));
+    Ok((captured.map_err(|source| Failure::Capture { source: Box::new(source) })?, firmware, never))
 }
 
 /// What this guest is, if AMD vouches for its report.
@@ -162,6 +195,29 @@ fn now() -> u64 {
     // Before 1970 no certificate is valid.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// The firmware version that this machine's evidence names: what a verifier will compare. The version among the TPM's
+/// properties is the same number on many TPMs, but no specification says that it is on all.
+fn quoted_firmware(evidence: &[u8]) -> Result<u64, FirmwareError> {
+    let Evidence::Tpm(evidence) = Evidence::decode(evidence).map_err(FirmwareError::Evidence)? else {
+        return Err(FirmwareError::NoQuote);
+    };
+    Ok(Quote::parse(evidence.attest()).map_err(FirmwareError::Quote)?.firmware())
+}
+
+/// The firmware version of this machine's own TPM is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FirmwareError {
+    #[error("the evidence of this machine is not a TPM's")]
+    NoQuote,
+    #[error("the evidence of this machine cannot be read")]
+    Evidence(#[source] EvidenceError),
+    #[error("the quote of this machine's TPM cannot be read")]
+    Quote(#[source] QuoteError),
+}
+
+/// No verifier asks for it, since theirs are hashes: this quote convinces nobody.
+const NOBODYS_CHALLENGE: [u8; 32] = [0; 32];
 
 /// What this machine is, as far as a name goes.
 fn platform_name() -> String {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's program ends where it cannot go on")]
 
-use blindferry_tests::attack::{Found, Look, Surface, forms, search};
+use blindferry_tests::attack::{Found, Look, Surface, forms, needle, search};
 use clap::Parser;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{RecvFlags, recv};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// Looks for needles in other processes: environment, command line, every readable mapping, open descriptors.
 ///
-/// The needles come on standard input, a line each, and are looked for as they are, in hexadecimal and in base64. For
+/// The needles come on standard input, a line each (`hex:` and digits for bytes), and are looked for as they are, in hexadecimal and in base64. For
 /// each process a line of JSON says what could be read at all and where which needle was found.
 #[derive(Debug, Parser)]
 #[command(name = "blindferry-attacker")]
@@ -38,7 +38,7 @@ type Needles = Vec<Vec<(&'static str, Vec<u8>)>>;
 fn main() {
     let arguments = Arguments::parse();
     let lines = io::stdin().lock().lines().map_while(Result::ok);
-    let needles: Needles = lines.filter(|line| !line.is_empty()).map(|line| forms(line.as_bytes())).collect();
+    let needles: Needles = lines.filter(|line| !line.is_empty()).map(|line| forms(&needle(&line))).collect();
     for pid in arguments.pids {
         let mut surfaces = vec![
             whole_file("environ", pid, &needles),

@@ -3,11 +3,13 @@
 //! ```text
 //!  holds     no key at rest; a sealed key for the length of one request, then a new address space
 //!  talks to  one client, over the socket that is its standard input; the TPM, over its command bus
-//!  may       connect to the TPM; read the pin file
-//!  is        single-threaded and blocking; non-dumpable from exec, without core files and new privileges
+//!  may       open the TPM; read the pin file, libraries and `/etc`; execute itself anew (see `confine.rs`)
+//!  is        single-threaded and blocking; non-dumpable from exec, without core files and new privileges; ends with
+//!            whoever started it
 //! ```
 
 mod attestation;
+mod confine;
 mod counter;
 mod endorsement;
 mod failure;
@@ -35,6 +37,7 @@ use blindferry_handle::packet::PacketSocket;
 use blindferry_handle::wiping::WipingAllocator;
 use clap::{Parser, Subcommand};
 
+use crate::confine::confine;
 use crate::endorsement::EkKind;
 use crate::tcti::Tcti;
 
@@ -96,7 +99,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
         Subcommands::Serve { tpm } => {
             let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-            serve::serve(&socket, &tpm.tcti, &tpm.pins)?;
+            let confined = confine(&tpm.tcti, &tpm.pins)?;
+            serve::serve(confined, &socket, &tpm.tcti, &tpm.pins)?;
         }
         Subcommands::Provision { tpm, ek, force } => {
             let pins = provision::provision(&tpm.tcti, &tpm.pins, ek, force)?;

@@ -11,13 +11,14 @@ use blindferry_device::serve::{self, Answer, ServeError, bad};
 use blindferry_handle::packet::PacketSocket;
 use blindferry_handle::secret::SecretBytes;
 
+use crate::confine::Confined;
 use crate::pins::Pins;
 use crate::tcti::Tcti;
 use crate::transaction::{SaltKey, Transaction};
 use crate::{attestation, counter, pcrs, sealing};
 
 /// Serves until the client is gone.
-pub(crate) fn serve(socket: &PacketSocket, tcti: &Tcti, pins: &Path) -> Result<(), ServeError> {
+pub(crate) fn serve(_confined: Confined, socket: &PacketSocket, tcti: &Tcti, pins: &Path) -> Result<(), ServeError> {
     serve::serve(socket, |request, key| answer(tcti, pins, request, key))
 }
 

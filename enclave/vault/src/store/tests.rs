@@ -360,3 +360,19 @@ proptest! {
         })?;
     }
 }
+
+/// What policy judged is what is minted: settings and master are of one reading, whatever is stored meanwhile.
+#[tokio::test]
+async fn a_credential_that_was_read_opens_as_it_was_read_whatever_takes_its_place() {
+    let (memory, records) = fresh().await;
+    records.put_master(&name("a"), settings(1), &secret("one"), IfPresent::Refuse).await.unwrap();
+    let judged = records.credential(&name("a")).await.unwrap().unwrap();
+    let version = judged.version();
+    assert_eq!(records.version_of(&name("a")), Some(version));
+    records.put_master(&name("a"), settings(2), &secret("two"), IfPresent::Replace).await.unwrap();
+    assert!(records.version_of(&name("a")) > Some(version));
+    memory.contents.lock().unwrap().clear(); // nor is the store asked again
+    let master = records.open_master(judged).unwrap();
+    assert_eq!((master.settings, master.version), (settings(1), version));
+    assert!(master.secret.ct_eq(b"one"));
+}

@@ -35,6 +35,35 @@ pub enum Removed {
     WasNotThere,
 }
 
+/// A credential's record as it was read once, its master still encrypted: what is judged by its settings is minted from
+/// its master, whatever is stored in its place meanwhile.
+#[derive(Debug)]
+pub struct Credential {
+    name: CredentialName,
+    version: u64,
+    record: StoredMaster,
+}
+
+impl Credential {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &CredentialName {
+        &self.name
+    }
+
+    /// How tokens come from it.
+    #[must_use]
+    pub fn settings(&self) -> &CredentialSettings {
+        &self.record.settings
+    }
+
+    /// The version of its record: another one means that it was replaced.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
+
 /// A master, opened, with its settings.
 #[derive(Debug)]
 pub struct Master {
@@ -70,7 +99,7 @@ pub struct StoredDocument {
 
 /// A master beside its settings. The settings are read by what lists credentials; the master is encrypted once more,
 /// under another key.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct StoredMaster {
     settings: CredentialSettings,
     sealed: Bytes<{ MAX_MASTER + OVERHEAD }>,
@@ -101,30 +130,42 @@ impl<B: Backing> Records<B> {
         .await
     }
 
-    /// A master, opened into secret pages.
+    /// A credential, its master not opened.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`].
+    pub async fn credential(&self, name: &CredentialName) -> Result<Option<Credential>, StoreError> {
+        let found = self.read_as::<StoredMaster>(&master_place(name)).await?;
+        Ok(found.map(|(version, record)| Credential { name: name.clone(), version, record }))
+    }
+
+    /// Opens the master of a record that was read, into secret pages. Asks the store for nothing.
     ///
     /// # Errors
     /// [`StoreError::Tampered`], [`StoreError::Seal`] when there is no room for a secret.
-    pub async fn master(&self, name: &CredentialName) -> Result<Option<Master>, StoreError> {
-        let place = master_place(name);
-        let Some((version, record)) = self.read_as::<StoredMaster>(&place).await? else {
-            return Ok(None);
-        };
+    pub fn open_master(&self, credential: Credential) -> Result<Master, StoreError> {
+        let Credential { name, version, record } = credential;
+        let place = master_place(&name);
         let sealed = record.sealed.as_slice();
         let (inner, secret) = self.masters.open_secret(place.table, &place.key, sealed).map_err(StoreError::Seal)?;
         if inner != version {
             return Err(place.tampered(Tampering::Changed));
         }
-        Ok(Some(Master { settings: record.settings, secret, version }))
+        Ok(Master { settings: record.settings, secret, version })
     }
 
-    /// The settings of a master, without opening it.
+    /// A master as it is now, opened into secret pages.
     ///
     /// # Errors
-    /// [`StoreError::Tampered`].
-    pub async fn settings(&self, name: &CredentialName) -> Result<Option<CredentialSettings>, StoreError> {
-        let found = self.read_as::<StoredMaster>(&master_place(name)).await?;
-        Ok(found.map(|(_, record)| record.settings))
+    /// As [`Self::credential`] and [`Self::open_master`].
+    pub async fn master(&self, name: &CredentialName) -> Result<Option<Master>, StoreError> {
+        self.credential(name).await?.map(|credential| self.open_master(credential)).transpose()
+    }
+
+    /// The version of a credential's record as it is now; `None` when there is none. Asks the store for nothing.
+    #[must_use]
+    pub fn version_of(&self, name: &CredentialName) -> Option<u64> {
+        self.manifest().entry(&master_place(name)).map(|entry| entry.version)
     }
 
     /// Names and settings in order, those after `after`, at most [`MAX_PAGE`].

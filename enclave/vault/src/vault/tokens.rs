@@ -5,23 +5,36 @@ use crate::crossing::Wanted;
 use crate::ledger::Failure;
 use crate::mint::{self, MintError, Order};
 use crate::policy::{Action, Allowed, Question};
+use crate::store::Credential;
 use crate::upstream::UpstreamError;
 use blindferry_proto::audit::{Event, Sight};
 use blindferry_proto::credential::Kind;
-use blindferry_proto::name::CredentialName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use std::sync::Arc;
 
+/// A permission and the very record that it was given for: what is minted is what was judged.
+pub(crate) struct Permit {
+    allowed: Allowed,
+    credential: Credential,
+}
+
+impl Permit {
+    /// The version of the policy that permitted it.
+    pub(crate) fn policy_version(&self) -> u64 {
+        self.allowed.version()
+    }
+}
+
 impl Vault {
-    /// Asks the policy about a session's host as it was last attested.
+    /// Asks the policy about a session's host as it was last attested. The credential's record is read here, once.
     pub(crate) async fn decide(
         &self,
         session: &SessionEntry,
         action: Action,
         wanted: &Wanted<'_>,
-    ) -> Result<Allowed, Refusal> {
-        let settings = match self.records.settings(wanted.credential).await {
-            Ok(Some(settings)) => settings,
+    ) -> Result<Permit, Refusal> {
+        let credential = match self.records.credential(wanted.credential).await {
+            Ok(Some(credential)) => credential,
             Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential")),
             Err(error) => return Err(self.store_failed(&error).await),
         };
@@ -35,28 +48,28 @@ impl Vault {
             worker: &wanted.worker,
             parent: &wanted.parent,
             credential: wanted.credential,
-            kind: kind_of(&settings.kind),
+            kind: kind_of(&credential.settings().kind),
             audience: wanted.audience,
             claims: &believed.claims,
             session_age: now.saturating_sub(session.since),
             attestation_age: now.saturating_sub(believed.at),
         };
-        policy.decide(&question).map_err(|denied| Refusal::new(RefusalCode::Denied, &denied.to_string()))
+        match policy.decide(&question) {
+            Ok(allowed) => Ok(Permit { allowed, credential }),
+            Err(denied) => Err(Refusal::new(RefusalCode::Denied, &denied.to_string())),
+        }
     }
 
-    /// Opens the master, trades it for one token, and wipes it. The verdict is spent here.
-    pub(crate) async fn mint(
-        &self,
-        credential: &CredentialName,
-        order: &Order<'_>,
-        allowed: Allowed,
-    ) -> Result<Minted, NotMinted> {
-        let master = match self.cache.master(credential, &self.records, self.clock.now()).await {
-            Ok(Some(master)) => master,
-            Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential").into()),
+    /// Opens the master that was judged, trades it for one token, and wipes it. The permit is spent here.
+    pub(crate) async fn mint(&self, order: &Order<'_>, permit: Permit) -> Result<Minted, NotMinted> {
+        let Permit { allowed, credential: record } = permit;
+        let credential = record.name().clone();
+        let master = match self.cache.master(record, &self.records, self.clock.now()) {
+            Ok(master) => master,
             Err(error) => return Err(self.store_failed(&error).await.into()),
         };
-        self.audit(Event::Fetched { credential: credential.clone(), sight: Sight::Plaintext }).await?;
+        let version = master.version;
+        self.audit(Event::Fetched { credential: credential.clone(), version, sight: Sight::Plaintext }).await?;
         drop(allowed);
         let minted = mint::mint(&master.secret, &master.settings, order, &self.link, &self.random).await;
         match minted {
@@ -73,7 +86,7 @@ impl Vault {
     pub(crate) async fn revoke(&self, revocable: Revocable) -> bool {
         let Revocable { credential, token } = revocable;
         let now = self.clock.now();
-        let master = match self.cache.master(&credential, &self.records, now).await {
+        let master = match self.cache.newest(&credential, &self.records, now).await {
             Ok(Some(master)) => master,
             Ok(None) | Err(_) => return false,
         };

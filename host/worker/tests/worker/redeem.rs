@@ -373,6 +373,7 @@ fn asked_first(broker: &FakeBroker) -> (RequestId, WorkerKey) {
     redemptions(broker)[0]
 }
 
+#[expect(clippy::disallowed_methods, reason = "compared with the token of the test")]
 fn is(token: &Token, expected: &[u8]) -> bool {
     token.expose(|bytes| bytes == expected)
 }

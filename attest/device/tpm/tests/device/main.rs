@@ -6,6 +6,7 @@
 
 mod attestation;
 mod bus;
+mod confined;
 mod counter;
 mod fresh;
 mod machine;
