@@ -101,7 +101,7 @@ impl GuestFleet {
     pub fn peer(&self, role: Role, name: &str, vault_reference: &str) -> Result<Peer, ConnectError> {
         let process = fake(&self.directory.path().join("operator").join(SILICON));
         let device = (ours("blindferry-fake-guest"), process);
-        Peer::over(device, Attester::guest, role, name, vault_reference, self.enclave.listen)
+        Peer::with(device, Attester::guest, role, name, vault_reference, self.enclave.listen)
     }
 
     /// The file with the chip of the worker host.

@@ -43,17 +43,16 @@ impl Peer {
         vault_reference: &str,
         address: SocketAddr,
     ) -> Result<Self, ConnectError> {
-        let process = DeviceProcess::Tpm { tcti: tpm.tcti(), pins: tpm.pins() };
-        let device = (ours("blindferry-device"), process);
+        let device = (ours("blindferry-device"), tpm.device_process());
         let attester = |device| Attester::new(device, PcrSelection::new(PCRS).unwrap());
-        Self::over(device, attester, role, name, vault_reference, address)
+        Self::with(device, attester, role, name, vault_reference, address)
     }
 
     /// Opens a session under `name` with any device process, its executable first.
     ///
     /// # Errors
     /// Which side refused the other.
-    pub fn over(
+    pub fn with(
         (executable, process): (PathBuf, DeviceProcess),
         attester: impl FnOnce(Device) -> Attester,
         role: Role,

@@ -110,11 +110,11 @@ impl Hardware {
     ///
     /// # Errors
     /// [`Failure::SpawnDevice`].
-    pub(crate) fn start(&self) -> Result<(DeviceProcess, PacketSocket), Failure> {
+    pub(crate) fn start(&self) -> Result<(Served, PacketSocket), Failure> {
         let spawned = blindferry_device::spawn::spawn(&self.executable, self.process.clone());
         let (child, socket) =
             spawned.map_err(|source| Failure::SpawnDevice { executable: self.executable.clone(), source })?;
-        Ok((DeviceProcess(child), socket))
+        Ok((Served(child), socket))
     }
 
     /// Starts the device process and does `work` with it.
@@ -135,9 +135,9 @@ impl Hardware {
 
 /// The device process; it ends when its socket is closed, and is waited for here.
 #[derive(Debug)]
-pub(crate) struct DeviceProcess(Child);
+pub(crate) struct Served(Child);
 
-impl Drop for DeviceProcess {
+impl Drop for Served {
     fn drop(&mut self) {
         let deadline = Instant::now() + ENDING;
         // One that is still with its TPM then is adopted by init.

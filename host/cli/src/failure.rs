@@ -135,7 +135,7 @@ impl Failure {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } => Exit::Evidence,
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Exit::Evidence,
                 ConnectError::Refused { refusal } => of_refusal(refusal),
                 ConnectError::OwnEvidence { .. }
                 | ConnectError::Identity { .. }
@@ -210,7 +210,7 @@ impl Failure {
             Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
             Self::Connect { source } => match source.as_ref() {
                 ConnectError::Refused { refusal } => of_code(refusal.code),
-                ConnectError::VaultRefused { .. } => Some(
+                ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Some(
                     "do not go on before you know why: either the vault's software changed, then get its new reference \
                      from whoever runs it, or this is not your vault",
                 ),

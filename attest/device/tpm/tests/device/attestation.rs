@@ -72,7 +72,7 @@ async fn a_selection_of_nothing_or_of_what_is_not_there_is_refused() {
     use blindferry_device::spawn::spawn;
     let Some(machine) = Machine::start() else { return };
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_blindferry-device"));
-    let (mut process, socket) = spawn(executable, &machine.tpm.tcti(), &crate::machine::pins(&machine.tpm)).unwrap();
+    let (mut process, socket) = spawn(executable, crate::machine::process(&machine.tpm)).unwrap();
     for pcrs in [vec![], vec![24], vec![1, 1]] {
         let request = Numbered { number: 5, message: Request::Quote { binder: [0; 32], pcrs } };
         socket.send(&request.encode(REQUEST_LIMIT).unwrap(), &[]).unwrap();

@@ -111,7 +111,7 @@ async fn what_is_no_request_ends_the_process() {
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_blindferry-device"));
     for bytes in [&[0_u8; 4][..], &[1, 0, 200], &[1; 9000]] {
         let (mut process, socket) =
-            blindferry_device::spawn::spawn(executable, &machine.tpm.tcti(), &pins(&machine.tpm)).unwrap();
+            blindferry_device::spawn::spawn(executable, crate::machine::process(&machine.tpm)).unwrap();
         socket.send(bytes, &[socket.as_fd()][..0]).unwrap();
         assert!(!process.wait().unwrap().success());
     }
