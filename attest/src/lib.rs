@@ -13,6 +13,7 @@ pub mod binder;
 pub mod checks;
 pub mod endorsement;
 pub mod evidence;
+pub mod kind;
 mod reader;
 pub mod reference;
 pub mod refusal;

@@ -24,6 +24,7 @@ pub mod question;
 pub mod refusal;
 pub mod report;
 pub(crate) mod rules;
+pub mod table;
 pub mod tcb;
 pub mod vek;
 

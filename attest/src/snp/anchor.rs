@@ -128,9 +128,24 @@ impl DangerousRoot {
     }
 }
 
-/// The certificates that stand between AMD's roots and the keys of chips, in DER, for evidence that comes without.
-pub(super) fn published_intermediates() -> impl Iterator<Item = &'static [u8]> {
-    PUBLISHED.iter().flat_map(|published| [&published.ask, &published.asvk]).map(Vec::as_slice)
+/// A certificate of AMD's that is part of this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedCertificate {
+    /// Its common name, such as `ARK-Genoa` or `SEV-VLEK-Turin`.
+    pub name: String,
+    /// The certificate in DER.
+    pub der: &'static [u8],
+}
+
+/// AMD's roots and the certificates under them that sign VCEKs (`SEV-…`) and VLEKs (`SEV-VLEK-…`).
+pub fn published() -> impl Iterator<Item = PublishedCertificate> {
+    PUBLISHED.iter().flat_map(|Published { product, ark, ask, asvk }| {
+        [
+            PublishedCertificate { name: format!("ARK-{product}"), der: ark },
+            PublishedCertificate { name: format!("SEV-{product}"), der: ask },
+            PublishedCertificate { name: format!("SEV-VLEK-{product}"), der: asvk },
+        ]
+    })
 }
 
 struct Published {
@@ -178,4 +193,26 @@ fn der_of(pem: &str) -> Result<Vec<u8>, String> {
         return Err("something behind the certificate".to_owned());
     }
     Ok(pem.contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Anchors, Certificate, published};
+
+    #[test]
+    fn every_root_signed_itself_and_both_authorities_of_its_product() {
+        let certificates: Vec<_> = published().map(|one| (one.name, Certificate::parse(one.der).unwrap())).collect();
+        assert_eq!(certificates.len(), 9);
+        for line in certificates.chunks(3) {
+            let ark = &line[0].1;
+            for (name, certificate) in line {
+                assert_eq!(certificate.name(), name);
+                certificate.may_sign_certificates().unwrap();
+                assert!(certificate.is_signed_by(ark), "{name}");
+            }
+        }
+        // No root vouches for another's.
+        assert!(!certificates[1].1.is_signed_by(&certificates[3].1));
+        assert_eq!(Anchors::amd().iter().count(), 3);
+    }
 }

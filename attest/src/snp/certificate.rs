@@ -49,6 +49,11 @@ impl<'a> Certificate<'a> {
         self.x509.subject().iter_common_name().last().and_then(|name| name.as_str().ok()).unwrap_or("without a name")
     }
 
+    /// The same of its issuer.
+    pub(super) fn issuer_name(&self) -> Option<&str> {
+        self.x509.issuer().iter_common_name().last()?.as_str().ok()
+    }
+
     pub(super) fn subject(&self) -> &[u8] {
         self.x509.subject().as_raw()
     }

@@ -1,7 +1,7 @@
 //! From AMD's root to the key that signs reports: the chain, and the value that proves that it held.
 
 use super::{
-    anchor::{Anchor, Anchors, Root, published_intermediates},
+    anchor::{self, Anchor, Anchors, Root},
     certificate::Certificate,
     crl::{Revocation, look_up},
     evidence::{MAX_CERTIFICATES, MAX_CRLS, SnpEvidence},
@@ -65,9 +65,9 @@ impl EndorsedVek {
             let found = if names.is_empty() { "no certificate".to_owned() } else { names.join(", ") };
             SnpRefusal::new(Question::CertificateMissing, found, format!("a {}", kind.name()))
         })?;
-        let published = published_intermediates().map(Certificate::parse).collect::<Result<Vec<_>, _>>()?;
+        let published = published_for(vek)?;
         let arks = pinned(&given, anchors)?;
-        let (ask, anchor, ark) = path(vek, &given, &published, &arks)?;
+        let Authority { certificate: ask, anchor, ark } = path(vek, &given, &published, &arks)?;
         if ask.name() != kind.issuer_name(anchor.product) {
             let wanted = kind.issuer_name(anchor.product);
             return Err(SnpRefusal::new(Question::ChainSignature, format!("signed by {}", ask.name()), wanted));
@@ -232,37 +232,58 @@ fn pinned<'a>(
     usable.map(|anchor| Ok((anchor, Certificate::parse(anchor.der)?))).collect()
 }
 
-/// The one path on which both signatures hold.
+/// AMD's published certificates with the name of the issuer of a key.
+fn published_for(vek: &Certificate<'_>) -> Result<Vec<Certificate<'static>>, SnpRefusal> {
+    let named = anchor::published().filter(|one| vek.issuer_name() == Some(one.name.as_str()));
+    named.map(|one| Certificate::parse(one.der)).collect()
+}
+
+/// A certificate between a root and the keys of chips, and the pinned root that signed it.
+struct Authority<'c, 'a> {
+    certificate: &'c Certificate<'a>,
+    anchor: Anchor<'a>,
+    ark: &'c Certificate<'a>,
+}
+
+/// The path from the key to a pinned root on which every signature holds. Each authority that the evidence brings has to
+/// be signed by a pinned root, used or not; where it brings none that fits, AMD's published ones are tried.
 fn path<'c, 'a>(
     vek: &Certificate<'_>,
     given: &'c [Certificate<'a>],
     published: &'c [Certificate<'a>],
     arks: &'c [(Anchor<'a>, Certificate<'a>)],
-) -> Result<(&'c Certificate<'a>, Anchor<'a>, &'c Certificate<'a>), SnpRefusal> {
-    let mut missing = true;
-    let mut unrooted = None;
-    for ask in given.iter().chain(published).filter(|ask| ask.subject() == vek.issuer()) {
-        missing = false;
-        if !vek.is_signed_by(ask) {
-            continue;
-        }
-        match arks.iter().find(|(_, ark)| ask.is_signed_by(ark)) {
-            Some((anchor, ark)) => return Ok((ask, *anchor, ark)),
-            None => unrooted = Some(ask),
-        }
-    }
-    Err(match unrooted {
-        _ if missing => {
-            let found = format!("nothing between {} and a root", vek.name());
-            SnpRefusal::new(Question::CertificateMissing, found, "the ASK or ASVK that signed it")
-        }
-        Some(ask) => {
-            let found = format!("{} that no pinned root signed", ask.name());
+) -> Result<Authority<'c, 'a>, SnpRefusal> {
+    let rooted = |certificate: &'c Certificate<'a>| {
+        let (anchor, ark) = arks.iter().find(|(_, ark)| certificate.is_signed_by(ark))?;
+        Some(Authority { certificate, anchor: *anchor, ark })
+    };
+    let is_key = |certificate: &Certificate<'_>| {
+        [KeyKind::Vcek, KeyKind::Vlek].iter().any(|kind| certificate.name() == kind.common_name())
+    };
+    let mut candidates = Vec::new();
+    for certificate in given.iter().filter(|certificate| !certificate.is_self_issued() && !is_key(certificate)) {
+        let authority = rooted(certificate).ok_or_else(|| {
+            let found = format!("{} that no pinned root signed", certificate.name());
             SnpRefusal::new(Question::Root, found, "a certificate signed by a pinned root")
-        }
-        None => {
-            let found = format!("{} whose signature does not hold", vek.name());
-            SnpRefusal::new(Question::ChainSignature, found, "signed by the certificate above it")
-        }
+        })?;
+        candidates.push(authority);
+    }
+    let issued = |authority: &Authority<'_, '_>| authority.certificate.subject() == vek.issuer();
+    candidates.retain(issued);
+    if candidates.is_empty() {
+        candidates.extend(published.iter().filter(|one| one.subject() == vek.issuer()).filter_map(rooted));
+    }
+    // A root that signs keys itself is no authority, and told by its name.
+    if candidates.is_empty() && arks.iter().any(|(_, ark)| ark.subject() == vek.issuer()) {
+        let found = format!("{} issued by a root", vek.name());
+        return Err(SnpRefusal::new(Question::ChainSignature, found, "issued by an ASK or ASVK"));
+    }
+    if candidates.is_empty() {
+        let found = format!("nothing between {} and a pinned root", vek.name());
+        return Err(SnpRefusal::new(Question::CertificateMissing, found, "the ASK or ASVK that signed it"));
+    }
+    candidates.into_iter().find(|authority| vek.is_signed_by(authority.certificate)).ok_or_else(|| {
+        let found = format!("{} whose signature does not hold", vek.name());
+        SnpRefusal::new(Question::ChainSignature, found, "signed by the certificate above it")
     })
 }

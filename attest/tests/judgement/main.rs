@@ -9,7 +9,15 @@ mod certificates;
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
+mod guest_parsers;
+#[cfg(test)]
+mod guest_reference;
+#[cfg(test)]
 mod parsers;
+#[cfg(test)]
+mod questions;
 #[cfg(test)]
 mod real_evidence;
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn unknown_and_missing_keys_are_refused() {
 
 #[test]
 fn a_newer_version_is_called_that() {
-    assert_eq!(code("version = 2\nwhatever = true\n"), "reference-version");
+    assert_eq!(code("version = 3\nwhatever = true\n"), "reference-version");
 }
 
 #[test]

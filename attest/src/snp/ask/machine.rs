@@ -1,5 +1,7 @@
 //! Questions about the key and the machine: which chip, which firmware, which product.
 
+use std::collections::BTreeMap;
+
 use super::{Answer, Case, Row, one_of, rule};
 use crate::{
     attested::PinnedMachine,
@@ -212,28 +214,26 @@ pub(super) const FLOORS: [Row; 3] = [
     Row {
         question: Question::TcbFloor,
         answer: |case| {
-            Answer::to(case.rules.floor.as_ref().map(|floors| {
-                let floor = floors.get(&case.authentic.vek().product());
-                case.tcb(|body| body.reported_tcb).zip(floor).is_some_and(|(tcb, floor)| tcb.reaches(floor))
-            }))
+            Answer::to(
+                floor_of(case, case.rules.floor.as_ref())
+                    .map(|floor| case.tcb(|body| body.reported_tcb).is_some_and(|tcb| tcb.reaches(floor))),
+            )
         },
         found: |case| format!("reported {}", told(case.tcb(|body| body.reported_tcb))),
-        wanted: |case| {
-            rule(case.rules.floor.as_ref(), "floor", |floors| at_least(floors.get(&case.authentic.vek().product())))
-        },
+        wanted: |case| rule(floor_of(case, case.rules.floor.as_ref()), "floor", |floor| format!("at least {floor}")),
     },
     Row {
         question: Question::LaunchTcbFloor,
         answer: |case| {
-            Answer::to(case.rules.launch_floor.as_ref().map(|floors| {
-                let floor = floors.get(&case.authentic.vek().product());
-                case.tcb(|body| body.launch_tcb).zip(floor).is_some_and(|(tcb, floor)| tcb.reaches(floor))
-            }))
+            Answer::to(
+                floor_of(case, case.rules.launch_floor.as_ref())
+                    .map(|floor| case.tcb(|body| body.launch_tcb).is_some_and(|tcb| tcb.reaches(floor))),
+            )
         },
         found: |case| format!("at launch {}", told(case.tcb(|body| body.launch_tcb))),
         wanted: |case| {
-            let floors = case.rules.launch_floor.as_ref();
-            rule(floors, "launch_floor", |floors| at_least(floors.get(&case.authentic.vek().product())))
+            let floor = floor_of(case, case.rules.launch_floor.as_ref());
+            rule(floor, "launch_floor", |floor| format!("at least {floor}"))
         },
     },
 ];
@@ -274,12 +274,13 @@ fn tcbs(case: &Case<'_>) -> [(&'static str, RawTcb, Option<Tcb>); 4] {
     .map(|(name, raw)| (name, raw, raw.of(product)))
 }
 
-fn told(tcb: Option<Tcb>) -> String {
-    tcb.map_or_else(|| "unreadable".to_owned(), |tcb| tcb.to_string())
+/// Every accepted product has a floor; for another, the question of the product refuses, which tells more.
+fn floor_of<'a>(case: &Case<'_>, floors: Option<&'a BTreeMap<Product, Tcb>>) -> Option<&'a Tcb> {
+    floors?.get(&case.authentic.vek().product())
 }
 
-fn at_least(floor: Option<&Tcb>) -> String {
-    floor.map_or_else(|| "a floor for this product, which there is not".to_owned(), |floor| format!("at least {floor}"))
+fn told(tcb: Option<Tcb>) -> String {
+    tcb.map_or_else(|| "unreadable".to_owned(), |tcb| tcb.to_string())
 }
 
 fn holder(holder: &Holder) -> String {

@@ -8,6 +8,17 @@ use ring::{
 
 use crate::der::{amd_oid, bits, extension, name, pss_sha384, seq, time, tlv, unsigned};
 
+/// The certificates of a product: root, authority of VCEKs, authority of VLEKs.
+macro_rules! certificates {
+    ($product:literal) => {
+        [
+            from_pem(include_str!(concat!("../keys/ARK-", $product, ".pem"))),
+            from_pem(include_str!(concat!("../keys/SEV-", $product, ".pem"))),
+            from_pem(include_str!(concat!("../keys/SEV-VLEK-", $product, ".pem"))),
+        ]
+    };
+}
+
 /// Root and authorities of one product line.
 #[derive(Debug)]
 pub struct Amd {
@@ -85,9 +96,23 @@ pub const VALIDITY: (i64, i64) = (1_577_836_800, 2_366_841_600);
 pub const HWID: [u8; 64] = [0xc4; 64];
 
 impl Amd {
-    /// The root and authorities of `Milan`, `Genoa` or `Turin`. The keys are the same for all.
+    /// The root and authorities of `Milan`, `Genoa` or `Turin`. Keys are the same for all; certificates are those in
+    /// `keys/`, the same in each process, since a root is pinned byte for byte.
     #[must_use]
     pub fn of(product: &'static str) -> Self {
+        let [ark_der, ask_der, asvk_der] = match product {
+            "Milan" => certificates!("Milan"),
+            "Genoa" => certificates!("Genoa"),
+            "Turin" => certificates!("Turin"),
+            other => unimplemented!("no certificates of {other}"),
+        };
+        let (ark, ask, asvk) = (key(ARK), key(ASK), key(ASVK));
+        Self { product, ark, ask, asvk, ark_der, ask_der, asvk_der }
+    }
+
+    /// A root and authorities like those in `keys/`, signed afresh.
+    #[must_use]
+    pub fn anew(product: &'static str) -> Self {
         let ca = |serial| CaSpec { serial, ca: true, key_usage: 0x04, validity: VALIDITY, further: vec![] };
         Self::with(product, &CaSpec { key_usage: 0x06, ..ca(0x70000) }, &ca(0x70001), &ca(0x70101))
     }
@@ -95,9 +120,7 @@ impl Amd {
     /// The same with certificates that say something else.
     #[must_use]
     pub fn with(product: &'static str, ark_spec: &CaSpec, ask_spec: &CaSpec, asvk_spec: &CaSpec) -> Self {
-        let ark = key(include_str!("../keys/ark.pem"));
-        let ask = key(include_str!("../keys/ask.pem"));
-        let asvk = key(include_str!("../keys/asvk.pem"));
+        let (ark, ask, asvk) = (key(ARK), key(ASK), key(ASVK));
         let root = format!("ARK-{product}");
         let ark_der = ark_spec.issue(&root, &ark, &root, &ark);
         let ask_der = ask_spec.issue(&format!("SEV-{product}"), &ask, &root, &ark);
@@ -286,9 +309,17 @@ fn signed(tbs: &[u8], algorithm: &[u8], signer: &RsaKeyPair) -> Vec<u8> {
 }
 
 fn key(pem: &str) -> RsaKeyPair {
-    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    RsaKeyPair::from_pkcs8(&BASE64.decode(text).expect("base64")).expect("an RSA key")
+    RsaKeyPair::from_pkcs8(&from_pem(pem)).expect("an RSA key")
 }
+
+fn from_pem(pem: &str) -> Vec<u8> {
+    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    BASE64.decode(text).expect("base64")
+}
+
+const ARK: &str = include_str!("../keys/ark.pem");
+const ASK: &str = include_str!("../keys/ask.pem");
+const ASVK: &str = include_str!("../keys/asvk.pem");
 
 /// A certificate in PEM.
 #[must_use]
