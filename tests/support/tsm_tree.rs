@@ -7,7 +7,6 @@ use crate::silicon::Silicon;
 use blindferry_handle::sev_guest::ExtendedReport;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::io::{Errno, read, write};
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +38,7 @@ impl TsmTree {
         }
         let (ends, meddling) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let inputs = INPUTS.map(|attribute| opened(&entry.join(attribute), OFlags::RDONLY).unwrap());
-        let mut kernel = Kernel { entry, silicon, provider, inputs, served: BTreeSet::new(), state: State::default() };
+        let mut kernel = Kernel { entry, silicon, provider, inputs, served: None, state: State::default() };
         let (until, meddled) = (Arc::clone(&ends), Arc::clone(&meddling));
         let kernel = spawn(move || {
             while !until.load(Ordering::Relaxed) {
@@ -74,8 +73,8 @@ struct Kernel {
     silicon: PathBuf,
     provider: &'static str,
     inputs: [OwnedFd; 2],
-    /// Attributes that somebody may still be reading.
-    served: BTreeSet<&'static str>,
+    /// The attribute that was answered last, and may still be open.
+    served: Option<&'static str>,
     state: State,
 }
 
@@ -92,10 +91,11 @@ impl Kernel {
         for attribute in OUTPUTS {
             let reader = opened(&self.entry.join(attribute), OFlags::WRONLY);
             match reader {
-                None => {
-                    self.served.remove(attribute);
-                }
-                Some(reader) if self.served.insert(attribute) => {
+                None if self.served == Some(attribute) => self.served = None,
+                None => {}
+                Some(reader) if self.served != Some(attribute) => {
+                    // Who opens an attribute has closed the one before.
+                    self.served = Some(attribute);
                     self.take();
                     if attribute == "outblob" {
                         self.state.generation += meddling.swap(0, Ordering::Relaxed);
