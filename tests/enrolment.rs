@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use blindferry_proto::identifier::Machine;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
@@ -29,13 +30,13 @@ fn a_tpm_whose_ek_certificate_leads_to_an_applied_root_comes_in_and_the_name_is_
 
     let session = fleet.peer(&first, Role::Broker, "worker-2").unwrap();
     assert_eq!(standing(&desk, "worker-2"), ("connected".to_owned(), Some(first.ek().to_string())));
-    let enrolled = |event: &Event| matches!(event, Event::Enrolled { host, ek } if host.as_str() == "worker-2" && *ek == first.ek());
+    let enrolled = |event: &Event| matches!(event, Event::Enrolled { host, machine } if host.as_str() == "worker-2" && *machine == Machine::Ek(first.ek()));
     assert!(operator.events().iter().any(enrolled));
     drop(session);
 
     // The first one: from now on the name is pinned, and as good a certificate does not help.
     assert_eq!(refused(fleet.peer(&second, Role::Broker, "worker-2")), RefusalCode::NotAttested);
-    let alarm = |event: &Event| matches!(event, Event::Alarm(Alarm::IdentityChanged { claimed: Some(ek), .. }) if *ek == second.ek());
+    let alarm = |event: &Event| matches!(event, Event::Alarm(Alarm::IdentityChanged { claimed: Some(claimed), .. }) if *claimed == Machine::Ek(second.ek()));
     assert!(operator.events().iter().any(alarm));
     // And the root is of no more use to who is in: it may go.
     desk.says(&["roots", "apply", &desk.file("none.pem", "\n")]);

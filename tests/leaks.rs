@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_handle::secret::{Protection, protection};
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::SigningAlgorithm;
 use blindferry_proto::operator::Approvee;
@@ -273,7 +274,13 @@ fn recover(fleet: &mut Fleet, table: &mut Table, needles: &[String]) {
     let places =
         [("front", ENCLAVE, running.id()), ("vault", ENCLAVE, vault), ("device of the enclave", ENCLAVE, device)];
     table.look("recovery: vault has key", &places, needles);
-    let order = RecoverOrder { version: VERSION, pcrs: PCRS.to_vec(), insist_unextended: false };
+    let order = RecoverOrder {
+        version: VERSION,
+        pcrs: PCRS.to_vec(),
+        insist_unextended: false,
+        mix: KeyMix::default(),
+        vault_reference: None,
+    };
     running.child().stdin.as_mut().unwrap().write_all(&serde_json::to_vec(&order).unwrap()).unwrap();
     let recovered = Enclave::conclude(running);
     let Some(SetupReply::Done { vault_reference }) = recovered.reply else { panic!("{recovered:?}") };

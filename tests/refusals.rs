@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use blindferry_proto::identifier::Machine;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::credential::Kind;
@@ -29,7 +30,7 @@ fn an_unknown_machine_waits_until_an_operator_approves_it() {
     let newcomer = host(&fleet, "newcomer", "host image");
     assert_eq!(refused(fleet.peer(&newcomer, Role::Broker, "worker-2")).code, RefusalCode::HostPending);
     let waiting: Vec<_> = operator.hosts().into_iter().filter(|host| host.standing == Standing::Waiting).collect();
-    assert_eq!((waiting.len(), waiting.first().and_then(|host| host.ek)), (1, Some(newcomer.ek())));
+    assert_eq!((waiting.len(), waiting.first().and_then(|host| host.machine)), (1, Some(Machine::Ek(newcomer.ek()))));
 
     // As an operator it is unknown as well, however well it is known as a broker.
     operator.approve("worker-2", Approvee::Waiting);
@@ -39,7 +40,8 @@ fn an_unknown_machine_waits_until_an_operator_approves_it() {
         matches!(session.ask_as_broker(BrokerRequest::Ask(ask())), Err(refusal) if refusal.code == RefusalCode::Unknown)
     );
     let enrolled = operator.events().into_iter().any(
-        |event| matches!(event, Event::Enrolled { host, ek } if host.as_str() == "worker-2" && ek == newcomer.ek()),
+        |event| matches!(event, Event::Enrolled { host, machine }
+                if host.as_str() == "worker-2" && machine == Machine::Ek(newcomer.ek())),
     );
     assert!(enrolled);
 }
@@ -53,8 +55,8 @@ fn another_tpm_under_a_known_name_is_an_alarm_and_gets_nothing() {
     let refusal = refused(fleet.peer(&impostor, Role::Broker, HOST));
     assert_eq!(refusal, Refusal::from(RefusalCode::NotAttested), "the peer learns no more");
     let alarm = operator.events().into_iter().any(|event| {
-        matches!(event, Event::Alarm(Alarm::IdentityChanged { host, claimed: Some(ek) })
-            if host.as_str() == HOST && ek == impostor.ek())
+        matches!(event, Event::Alarm(Alarm::IdentityChanged { host, claimed: Some(claimed) })
+            if host.as_str() == HOST && claimed == Machine::Ek(impostor.ek()))
     });
     assert!(alarm, "{:?}", operator.events().last());
     // The right one still comes in.

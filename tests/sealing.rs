@@ -9,6 +9,7 @@ use blindferry_front::store::redb::{Redb, Transaction};
 use blindferry_proto::credential::Kind;
 use blindferry_proto::front::{Key, Operation, StoreReply, Table, Value};
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::operator::{Approvee, OperatorReply, OperatorRequest};
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
@@ -332,7 +333,13 @@ fn knowing(reference: &str, values: &PcrValues) -> String {
 }
 
 fn recover_order() -> RecoverOrder {
-    RecoverOrder { version: VERSION, pcrs: PCRS.to_vec(), insist_unextended: false }
+    RecoverOrder {
+        version: VERSION,
+        pcrs: PCRS.to_vec(),
+        insist_unextended: false,
+        mix: KeyMix::default(),
+        vault_reference: None,
+    }
 }
 
 fn code(set_up: &SetUp) -> RefusalCode {

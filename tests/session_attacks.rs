@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use blindferry_attest::attested::{Expected, appraise};
+use blindferry_attest::attested::{Expected, Pinned, appraise};
 use blindferry_attest::binder::Binder;
 use blindferry_attest::evidence::{Evidence, TpmEvidence};
 use blindferry_attest::reference::ReferenceValues;
@@ -225,12 +225,13 @@ fn weak_verifier(ak: AkName, reference: ReferenceValues) -> (SocketAddr, thread:
             let _open: Open = channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap();
             let context = Context([9; 32]);
             let evidence = Bytes::new(b"who looks at it".to_vec()).unwrap();
-            let proof = OpenReply::Proof(VaultProof { evidence, context });
+            let proof = OpenReply::Proof(VaultProof { evidence, context, vouched: Bytes::new(Vec::new()).unwrap() });
             channel.writer.send(&proof, MAX_FRAME_UNATTESTED).await.unwrap();
             let shown: PeerProof = channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap();
             let goodbye = ProofReply::Refused(RefusalCode::Busy.into());
             channel.writer.send(&goodbye, MAX_FRAME_UNATTESTED).await.unwrap();
-            let expected = Expected { binder: unbound(&context), role: Role::Broker, pinned_ak: &ak, earlier: None };
+            let pinned = Pinned::Ak { name: &ak, earlier: None };
+            let expected = Expected { binder: unbound(&context), role: Role::Broker, pinned };
             let evidence = Evidence::decode(shown.evidence.as_slice()).unwrap();
             appraise(evidence, expected, &reference).map(drop).map_err(|refused| refused.code())
         })
@@ -242,7 +243,8 @@ fn weak_verifier(ak: AkName, reference: ReferenceValues) -> (SocketAddr, thread:
 fn appraised(fleet: &Fleet, host: &Hand, evidence: &[u8]) -> Result<(), &'static str> {
     let reference = ReferenceValues::parse(&fleet.host.tpm.reference(Role::Broker, "production")).unwrap();
     let binder = unbound(&Context([8; 32]));
-    let expected = Expected { binder, role: Role::Broker, pinned_ak: &host.ak(), earlier: None };
+    let ak = host.ak();
+    let expected = Expected { binder, role: Role::Broker, pinned: Pinned::Ak { name: &ak, earlier: None } };
     appraise(Evidence::decode(evidence).unwrap(), expected, &reference).map(drop).map_err(|refused| refused.code())
 }
 

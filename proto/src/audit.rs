@@ -3,8 +3,8 @@
 //! A record's hash is SHA-256 over its encoded body; the body names the hash of the record before. The signature is
 //! Ed25519 (RFC 8032) over [`SIGNED`] ‖ hash. So a record that is removed, changed or reordered breaks the chain.
 
-use crate::bounded::{Bytes, CodecError, Text, decode, encode};
-use crate::identifier::{Digest, EkDigest, GrantId, LeaseId, RequestId, SessionId, WorkerKey};
+use crate::bounded::{Bytes, CodecError, Text, at_most, decode, encode};
+use crate::identifier::{Digest, GrantId, LeaseId, Machine, RequestId, SessionId, WorkerKey};
 use crate::name::{CredentialName, HostName};
 use crate::refusal::RefusalCode;
 use crate::role::Role;
@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 pub const SIGNED: &[u8] = b"blindferry audit record v1";
 /// Bytes of an encoded body.
 pub const MAX_BODY: usize = 2048;
+
+/// Dangers that a body names; what more there are is left out.
+pub const MAX_DANGERS: usize = 4;
+/// Bytes of a danger's line.
+pub const MAX_DANGER: usize = 64;
 
 /// A record as it is kept and handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub struct Body {
     pub at: u64,
     /// The hash of the record before; zeros in the first.
     pub before: Digest,
+    /// What trust was extended in a `dangerously_` word when it happened, a line each.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_DANGERS>")]
+    pub dangers: Vec<Text<MAX_DANGER>>,
     /// What happened.
     pub event: Event,
 }
@@ -76,6 +84,11 @@ pub enum Event {
     Started {
         /// What the operator should know about it, such as a fall-back of memory protection.
         notes: Text<512>,
+    },
+    /// The vault sealed its key anew, to what its SEV-SNP guest has become.
+    SealedAnew {
+        /// What had risen since.
+        risen: Text<256>,
     },
     /// A peer was attested and has a session.
     SessionOpened {
@@ -117,8 +130,8 @@ pub enum Event {
     Enrolled {
         /// The host.
         host: HostName,
-        /// Its endorsement key.
-        ek: EkDigest,
+        /// Its hardware.
+        machine: Machine,
     },
     /// A grant was issued. The parent saw an opaque blob.
     Granted {
@@ -248,12 +261,12 @@ pub enum Alarm {
         /// The host that brought it.
         host: HostName,
     },
-    /// Another TPM claims the name of an enrolled host.
+    /// Other hardware claims the name of an enrolled host.
     IdentityChanged {
         /// The name.
         host: HostName,
-        /// The endorsement key that claims it.
-        claimed: Option<EkDigest>,
+        /// The hardware that claims it.
+        claimed: Option<Machine>,
     },
     /// What is stored does not verify.
     StoreTampered {

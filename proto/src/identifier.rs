@@ -100,6 +100,45 @@ identifier!(
     /// The hash of an endorsement key: SHA-256 over its SubjectPublicKeyInfo in DER.
     EkDigest, 32);
 
+identifier!(
+    /// A processor of AMD, as SEV-SNP reports name it. On Turin the first 8 bytes count and the others are zero.
+    ChipId, 64);
+
+/// The hardware that a host is pinned to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Machine {
+    /// A TPM, by its endorsement key.
+    Ek(EkDigest),
+    /// A processor under an SEV-SNP guest.
+    Chip(ChipId),
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ek(ek) => ek.fmt(f),
+            Self::Chip(chip) => chip.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Machine {
+    type Err = BadMachine;
+    /// The two differ in length.
+    fn from_str(text: &str) -> Result<Self, BadMachine> {
+        match text.len() {
+            128 => text.parse().map(Self::Chip).map_err(|_| BadMachine),
+            _ => text.parse().map(Self::Ek).map_err(|_| BadMachine),
+        }
+    }
+}
+
+/// A text names no hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither an EK's hash, 64 hexadecimal digits in lower case, nor a chip id, 128 of them")]
+pub struct BadMachine;
+
 /// A text is not the hexadecimal form of an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected} hexadecimal digits in lower case")]

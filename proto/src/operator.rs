@@ -1,10 +1,10 @@
 //! What an operator asks of the vault, over an attested session whose role is operator.
 
-use crate::audit::Record;
+use crate::audit::{MAX_DANGER, Record};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
 use crate::front::Figure;
-use crate::identifier::{AuditKey, Digest, EkDigest, ReplicaId};
+use crate::identifier::{AuditKey, ChipId, Digest, EkDigest, Machine, ReplicaId};
 use crate::limits::{MAX_DOCUMENT, MAX_MASTER};
 use crate::name::{CredentialName, HostName};
 use crate::role::Role;
@@ -102,14 +102,16 @@ pub enum OperatorRequest {
     EndorsementRootsShow,
 }
 
-/// Which TPM may enrol under a name.
+/// Which hardware may enrol under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Approvee {
-    /// The one whose endorsement key has this hash.
+    /// The TPM whose endorsement key has this hash.
     Ek(EkDigest),
     /// The one that waits under that name.
     Waiting,
-    /// The first one whose EK certificate leads to one of the endorsement roots.
+    /// An SEV-SNP guest on this processor.
+    Chip(ChipId),
+    /// The first TPM whose EK certificate leads to one of the endorsement roots.
     Certified,
 }
 
@@ -154,8 +156,8 @@ pub enum OperatorReply {
 pub struct HostEntry {
     /// Its name.
     pub name: HostName,
-    /// Its endorsement key; `None` while any certified one may enrol.
-    pub ek: Option<EkDigest>,
+    /// Its hardware; `None` while any TPM with a certificate may enrol.
+    pub machine: Option<Machine>,
     /// What it may be, or wants to be.
     pub role: Role,
     /// How far it got.
@@ -172,7 +174,7 @@ pub enum Standing {
     Waiting,
     /// It may enrol.
     Allowed,
-    /// Enrolled: its TPM is pinned.
+    /// Enrolled: its hardware is pinned.
     Enrolled,
     /// Enrolled, with a session now.
     Connected,
@@ -193,8 +195,12 @@ pub struct Status {
     pub policy_version: u64,
     /// The reference values' version.
     pub reference_version: u64,
+    /// What seals the vault's key, in words.
+    pub platform: Text<64>,
     /// Whether the platform is a software TPM.
     pub software_tpm: bool,
+    /// What trust is extended in a `dangerously_` word, a line each.
+    pub dangers: Vec<Text<MAX_DANGER>>,
     /// Sessions now.
     pub sessions: u32,
     /// Leases now.

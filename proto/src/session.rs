@@ -45,7 +45,13 @@ pub struct VaultProof {
     pub evidence: Bytes<MAX_EVIDENCE>,
     /// The exporter's context for the peer's evidence.
     pub context: Context,
+    /// Ed25519 signature by the vault's audit key over [`VOUCHED`] ‖ the binder of its evidence: this is the vault with
+    /// that store, and no other of the same software on the same hardware.
+    pub vouched: Bytes<64>,
 }
+
+/// What is signed before the binder: names the one use of the key.
+pub const VOUCHED: &[u8] = b"blindferry vault speaks v1";
 
 /// What the vault answers to [`Open`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +67,8 @@ pub enum OpenReply {
 pub struct PeerProof {
     /// Its evidence over the vault's context, encoded.
     pub evidence: Bytes<MAX_EVIDENCE>,
-    /// Who vouches for its TPM; looked at when the host is not enrolled yet.
-    pub endorsement: Endorsement,
+    /// Who vouches for its TPM; looked at when the host is not enrolled yet. SEV-SNP evidence brings its own.
+    pub endorsement: Option<Endorsement>,
 }
 
 /// A TPM's endorsement key, the certificates that came with it, and the attestation key that it shall vouch for.

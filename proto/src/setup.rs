@@ -9,7 +9,8 @@
 //! The recovery key is never part of a type here: whoever reads or writes it does so in memory that is wiped.
 
 use crate::bounded::Text;
-use crate::identifier::EkDigest;
+use crate::identifier::Machine;
+use crate::key_mix::KeyMix;
 use crate::limits::MAX_DOCUMENT;
 use crate::name::HostName;
 use crate::refusal::Refusal;
@@ -26,11 +27,18 @@ pub const VERSION: u32 = 1;
 pub struct InitOrder {
     /// [`VERSION`].
     pub version: u32,
-    /// The PCRs (SHA-256 bank) whose present values are approved.
+    /// On a TPM: the PCRs (SHA-256 bank) whose present values are approved.
     pub pcrs: Vec<u8>,
     /// Go on although some of them were never extended.
     #[serde(default)]
     pub insist_unextended: bool,
+    /// On an SEV-SNP guest: what the sealing key is derived from, beside its measurement and policy.
+    #[serde(default)]
+    pub mix: KeyMix,
+    /// On an SEV-SNP guest: reference values for the vault itself, computed before it ran. Without them, those that
+    /// accept it as it is.
+    #[serde(default)]
+    pub vault_reference: Option<Text<MAX_DOCUMENT>>,
     /// The first operator.
     pub operator: FirstOperator,
     /// Reference values for operators' machines.
@@ -49,8 +57,8 @@ pub struct InitOrder {
 pub struct FirstOperator {
     /// What the operator's machine is called.
     pub name: HostName,
-    /// The hash of its endorsement key.
-    pub ek: EkDigest,
+    /// Its hardware.
+    pub machine: Machine,
 }
 
 /// Seal to this machine what the recovery key opens.
@@ -59,11 +67,18 @@ pub struct FirstOperator {
 pub struct RecoverOrder {
     /// [`VERSION`].
     pub version: u32,
-    /// The PCRs (SHA-256 bank) whose present values are approved.
+    /// On a TPM: the PCRs (SHA-256 bank) whose present values are approved.
     pub pcrs: Vec<u8>,
     /// Go on although some of them were never extended.
     #[serde(default)]
     pub insist_unextended: bool,
+    /// On an SEV-SNP guest: what the sealing key is derived from, beside its measurement and policy.
+    #[serde(default)]
+    pub mix: KeyMix,
+    /// On an SEV-SNP guest: reference values for the vault itself, computed before it ran. Without them, those that
+    /// accept it as it is.
+    #[serde(default)]
+    pub vault_reference: Option<Text<MAX_DOCUMENT>>,
 }
 
 /// How it went. A success holds only if the process also ends with 0.

@@ -14,6 +14,8 @@ use crate::process::{Running, child, eventually};
 use crate::program::{TPM_TOOLS, missing, ours};
 use crate::tpm::{PCRS, Tpm, adjacent_ports};
 use blindferry_proto::bounded::Text;
+use blindferry_proto::identifier::Machine;
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::operator::Approvee;
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::{FirstOperator, InitOrder, RecoverOrder, SetupReply, VERSION};
@@ -117,7 +119,12 @@ impl Fleet {
             version: VERSION,
             pcrs: PCRS.to_vec(),
             insist_unextended: false,
-            operator: FirstOperator { name: OPERATOR.parse().unwrap(), ek: self.operator_tpm.ek() },
+            mix: KeyMix::default(),
+            vault_reference: None,
+            operator: FirstOperator {
+                name: OPERATOR.parse().unwrap(),
+                machine: Machine::Ek(self.operator_tpm.ek()),
+            },
             operator_reference: Text::new(self.operator_tpm.reference(Role::Operator, "desk")).unwrap(),
             broker_reference: Some(Text::new(self.host.tpm.reference(Role::Broker, "production")).unwrap()),
             policy: Some(Text::new(plan.policy).unwrap()),

@@ -4,6 +4,7 @@ use crate::program::ours;
 use crate::tpm::{PCRS, Tpm};
 use blindferry_attest::tpm::{AkName, PcrSelection};
 use blindferry_device::client::Device;
+use blindferry_device::protocol::Description;
 use blindferry_device::spawn::spawn;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::Digest;
@@ -42,7 +43,7 @@ impl Hand {
     #[must_use]
     pub fn on(tpm: &Tpm) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (process, socket) = spawn(&ours("blindferry-device"), &tpm.tcti(), &tpm.pins()).unwrap();
+        let (process, socket) = spawn(&ours("blindferry-device"), tpm.device_process()).unwrap();
         let device = runtime.block_on(async { Device::new(socket).unwrap() });
         Self { device, process, runtime }
     }
@@ -75,25 +76,28 @@ impl Hand {
     /// A quote over any challenge of the right length, as evidence.
     #[must_use]
     pub fn quote(&self, challenge: [u8; 32]) -> Vec<u8> {
-        self.runtime.block_on(self.device.quote(challenge, &PcrSelection::new(PCRS).unwrap())).unwrap()
+        self.runtime.block_on(self.device.quote(challenge, Some(&PcrSelection::new(PCRS).unwrap()))).unwrap()
     }
 
     /// Who vouches for this machine's attestation key.
     #[must_use]
     pub fn endorsement(&self) -> Endorsement {
-        self.runtime.block_on(self.attester().endorsement()).unwrap()
+        self.runtime.block_on(self.attester().endorsement()).unwrap().unwrap()
     }
 
     /// The Name of this machine's attestation key.
     #[must_use]
     pub fn ak(&self) -> AkName {
-        AkName::from_bytes(&self.runtime.block_on(self.device.describe()).unwrap().ak_name).unwrap()
+        match self.runtime.block_on(self.device.describe()).unwrap() {
+            Description::Tpm(tpm) => AkName::from_bytes(&tpm.ak_name).unwrap(),
+            Description::Snp(_) => panic!("a guest"),
+        }
     }
 
     /// Shows this evidence, activates a credential where that is asked for, and gives the last word.
     #[must_use]
     pub fn show(&self, mut begun: Begun, evidence: Vec<u8>) -> ProofReply {
-        let proof = PeerProof { evidence: Bytes::new(evidence).unwrap(), endorsement: self.endorsement() };
+        let proof = PeerProof { evidence: Bytes::new(evidence).unwrap(), endorsement: Some(self.endorsement()) };
         self.runtime.block_on(async {
             begun.channel.writer.send(&proof, MAX_FRAME_UNATTESTED).await.unwrap();
             let reply = begun.channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap();

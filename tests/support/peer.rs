@@ -6,12 +6,14 @@ use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::Device;
 use blindferry_device::spawn::spawn;
 use blindferry_proto::identifier::LeaseId;
+use blindferry_proto::platform::DeviceProcess;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, BrokerRequest, LeaseEnd, Request, Welcome};
 use blindferry_session::client::{CallError, Caller, ConnectError, Established, connect};
 use blindferry_session::{Attester, ClientSettings, VaultReference};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
@@ -41,15 +43,32 @@ impl Peer {
         vault_reference: &str,
         address: SocketAddr,
     ) -> Result<Self, ConnectError> {
+        let device = (ours("blindferry-device"), tpm.device_process());
+        let attester = |device| Attester::new(device, PcrSelection::new(PCRS).unwrap());
+        Self::with(device, attester, role, name, vault_reference, address)
+    }
+
+    /// Opens a session under `name` with any device process, its executable first.
+    ///
+    /// # Errors
+    /// Which side refused the other.
+    pub fn with(
+        (executable, process): (PathBuf, DeviceProcess),
+        attester: impl FnOnce(Device) -> Attester,
+        role: Role,
+        name: &str,
+        vault_reference: &str,
+        address: SocketAddr,
+    ) -> Result<Self, ConnectError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let settings = ClientSettings {
             name: name.parse().unwrap(),
             role,
             vault: VaultReference::parse(vault_reference).unwrap(),
         };
-        let (mut device, socket) = spawn(&ours("blindferry-device"), &tpm.tcti(), &tpm.pins()).unwrap();
+        let (mut device, socket) = spawn(&executable, process).unwrap();
         let connected = runtime.block_on(async {
-            let attester = Attester::new(Device::new(socket).unwrap(), PcrSelection::new(PCRS).unwrap());
+            let attester = attester(Device::new(socket).unwrap());
             connect(TcpStream::connect(address).await.unwrap(), &settings, attester).await
         });
         let Established { welcome, caller, mut pushes, driver } = match connected {

@@ -6,6 +6,7 @@ use crate::program::ours;
 use blindferry_attest::reference::{Firmware, ReferenceValues};
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::platform::DeviceProcess;
 use blindferry_proto::role::Role;
 use std::fs;
 use std::io::{Read, Write};
@@ -98,6 +99,12 @@ impl Tpm {
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.directory.join("pins.toml")
+    }
+
+    /// The device process that serves it.
+    #[must_use]
+    pub fn device_process(&self) -> DeviceProcess {
+        DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins() }
     }
 
     /// Pins the Names of its keys.

@@ -15,6 +15,7 @@ use blindferry_attest::evidence::MAX_EVIDENCE;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_seqpacket::AsyncPackets;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
@@ -22,7 +23,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::approval::{Approval, PolicyRef};
 use crate::authority::Authority;
 use crate::protocol::{
-    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
+    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
     REQUEST_LIMIT, Reply, Request,
 };
 
@@ -57,7 +58,7 @@ impl Device {
         Ok(Self { inner: Arc::new(Inner { places: Semaphore::new(WAITING_LIMIT + 1), channel: Mutex::new(channel) }) })
     }
 
-    /// Who the TPM is: its keys, certificates, maker and firmware. Claims, not facts.
+    /// Who the platform is: a TPM's keys, certificates, maker and firmware, or a guest's report. Claims, not facts.
     ///
     /// # Errors
     /// [`DeviceError`].
@@ -68,13 +69,14 @@ impl Device {
         }
     }
 
-    /// A quote of these PCRs with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
+    /// A TPM's quote of these PCRs, or a guest's report, which has none, with `binder` as its challenge: [`Evidence`](blindferry_attest::evidence::Evidence),
     /// encoded, at most [`MAX_EVIDENCE`] bytes.
     ///
     /// # Errors
     /// [`DeviceError`].
-    pub async fn quote(&self, binder: [u8; 32], selection: &PcrSelection) -> Result<Vec<u8>, DeviceError> {
-        let request = Request::Quote { binder, pcrs: selection.indices().collect() };
+    pub async fn quote(&self, binder: [u8; 32], selection: Option<&PcrSelection>) -> Result<Vec<u8>, DeviceError> {
+        let pcrs = selection.map(|selection| selection.indices().collect()).unwrap_or_default();
+        let request = Request::Quote { binder, pcrs };
         match self.ask(request, None).await?.without_secret()? {
             Reply::Evidence(evidence) if evidence.len() <= MAX_EVIDENCE => Ok(evidence),
             reply => Err(unexpected("quote", &reply)),
@@ -139,6 +141,32 @@ impl Device {
         self.ask(request, None).await?.secret("unseal")
     }
 
+    /// Seals a key of [`KEY_LEN`] bytes to this SEV-SNP guest as it is, and spends the copy that is handed over. The blob
+    /// is not secret and needs no protection but against loss.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::OtherPlatform`] from a TPM.
+    pub async fn seal_to_guest(&self, key: SharedSecret, mix: KeyMix) -> Result<Vec<u8>, DeviceError> {
+        // Dropped after the answer, as in `seal`.
+        match self.ask(Request::SealToGuest { mix }, Some(key.as_fd())).await?.without_secret()? {
+            Reply::Sealed(blob) if blob.len() <= BLOB_LIMIT => Ok(blob),
+            reply => Err(unexpected("seal", &reply)),
+        }
+    }
+
+    /// Unseals a key of [`KEY_LEN`] bytes that was sealed to this SEV-SNP guest, into secret memory of this process.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::GuestDiffers`] says in which fields.
+    pub async fn unseal_as_guest(&self, blob: &[u8]) -> Result<GuestKey, DeviceError> {
+        let answer = self.ask(Request::UnsealAsGuest { blob: blob.to_vec() }, None).await?;
+        let Answer { reply: Reply::GuestSecret { mix, risen }, descriptors } = answer else {
+            return Err(unexpected("unseal", &answer.without_secret()?));
+        };
+        let secret = Answer { reply: Reply::Secret, descriptors }.secret("unseal")?;
+        Ok(GuestKey { secret, mix, risen })
+    }
+
     /// Makes the counter against old approvals, and gives its value. One that exists stays as it is.
     ///
     /// # Errors
@@ -176,6 +204,17 @@ impl Device {
         let exchange = async { self.inner.channel.lock().await.exchange(request, descriptor).await };
         tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| DeviceError::Stalled { after: DEADLINE })?
     }
+}
+
+/// A key that was sealed to an SEV-SNP guest.
+#[derive(Debug)]
+pub struct GuestKey {
+    /// The key.
+    pub secret: SecretBytes,
+    /// What it was sealed with.
+    pub mix: KeyMix,
+    /// What has risen since: with anything here, the key should be sealed anew.
+    pub risen: Vec<DifferingField>,
 }
 
 /// Why there is no answer.

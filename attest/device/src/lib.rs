@@ -19,4 +19,5 @@ pub mod client;
 pub mod pcr;
 pub mod protocol;
 mod refusal;
+pub mod serve;
 pub mod spawn;

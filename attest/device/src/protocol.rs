@@ -4,6 +4,7 @@
 //! A request carries a number that its reply repeats, so a client that gave up on a request knows the late reply for
 //! what it is. The first byte of each packet is [`VERSION`].
 
+use blindferry_proto::key_mix::KeyMix;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -30,13 +31,13 @@ pub const BLOB_LIMIT: usize = 1024;
 /// What a client can ask.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Who is this TPM? Answered by [`Reply::Description`].
+    /// Who is this platform? Answered by [`Reply::Description`].
     Describe,
-    /// Sign this binder and these PCRs with the attestation key. Answered by [`Reply::Evidence`].
+    /// Evidence over this binder. Answered by [`Reply::Evidence`].
     Quote {
-        /// Goes into `extraData` as it is.
+        /// A TPM: goes into `extraData` as it is. A guest: into `REPORT_DATA`, zeros after it.
         binder: [u8; 32],
-        /// PCRs of the SHA-256 bank.
+        /// PCRs of the SHA-256 bank. A guest has none: its report covers what it covers.
         pcrs: Vec<u8>,
     },
     /// Read these PCRs of the SHA-256 bank. Answered by [`Reply::Pcrs`].
@@ -70,6 +71,17 @@ pub enum Request {
     },
     /// The counter against old approvals. Answered by [`Reply::Counter`].
     Counter(CounterRequest),
+    /// Seal the key whose secret-memory descriptor, of [`KEY_LEN`] bytes, comes with the request, to this guest as it is.
+    /// Answered by [`Reply::Sealed`].
+    SealToGuest {
+        /// What opens it, beside this measurement under this guest policy.
+        mix: KeyMix,
+    },
+    /// Unseal what was sealed to this guest. Answered by [`Reply::GuestSecret`].
+    UnsealAsGuest {
+        /// What [`Reply::Sealed`] gave.
+        blob: Vec<u8>,
+    },
 }
 
 /// What can be done with the counter. It never falls, and starts where the highest counter that this TPM ever had
@@ -100,13 +112,53 @@ pub enum Reply {
     Secret,
     /// To [`Request::Counter`]: its value now.
     Counter(u64),
+    /// To [`Request::UnsealAsGuest`]: [`KEY_LEN`] bytes in the secret-memory descriptor that comes with the reply.
+    GuestSecret {
+        /// What it was sealed with.
+        mix: KeyMix,
+        /// What has risen since it was sealed: sealed anew, the key is out of reach for what was before.
+        risen: Vec<DifferingField>,
+    },
     /// The answer to any request can be no.
     Refused(DeviceRefusal),
 }
 
-/// What a TPM says of itself. Nothing here is verified by the device process; that is for whoever appraises it.
+/// What a platform says of itself. Nothing here is verified by the device process; that is for whoever appraises it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Description {
+pub enum Description {
+    /// A TPM 2.0.
+    Tpm(TpmDescription),
+    /// An SEV-SNP guest.
+    Snp(SnpDescription),
+}
+
+/// What an SEV-SNP guest says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnpDescription {
+    /// Where reports come from: `configfs-tsm` or `sev-guest`.
+    pub interface: String,
+    /// A report over a fixed value that is no binder, 1184 bytes.
+    pub report: Vec<u8>,
+    /// The certificate of the key that signed it, and those of AMD's CAs, DER; empty where nobody has one.
+    pub certificates: Vec<Vec<u8>>,
+    /// Where AMD keeps the certificate, for whoever can fetch it; `None` where no address can be told from the report.
+    pub certificate_address: Option<String>,
+}
+
+/// A field of the guest that is not as it was when a key was sealed, both values as people read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferingField {
+    /// Its name, such as `measurement`.
+    pub name: String,
+    /// What it was.
+    pub sealed: String,
+    /// What it is.
+    pub found: String,
+}
+
+/// What a TPM says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TpmDescription {
     /// TPM_PT_MANUFACTURER as text, such as `IBM` or `NTC`.
     pub manufacturer: String,
     /// TPM_PT_VENDOR_STRING_1 to 4, joined.

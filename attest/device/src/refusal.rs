@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::pcr::DifferingPcr;
+use crate::protocol::DifferingField;
 
 /// Why the device process says no. The texts are for the operator, [`DeviceRefusal::code`] for programs.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +135,61 @@ pub enum DeviceRefusal {
         /// In which way.
         what: String,
     },
+    /// This platform cannot do what was asked.
+    #[error("the platform is {platform}, the request is for {wanted}")]
+    OtherPlatform {
+        /// What it is.
+        platform: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// There is no way to the firmware of SEV-SNP.
+    #[error("this machine gives no SEV-SNP reports: {reason}")]
+    NoGuest {
+        /// What was looked for, and what was found.
+        reason: String,
+    },
+    /// The firmware, the hypervisor or the kernel between refused.
+    #[error("the platform refused to {operation}: {reason}")]
+    Guest {
+        /// What was being done.
+        operation: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A report that is not of our request: somebody else uses the same place of the report interface.
+    #[error("the report is not the answer to our request: {reason}")]
+    ForeignReport {
+        /// How that shows.
+        reason: String,
+    },
+    /// Nobody has the certificate of the key that signs reports.
+    #[error(
+        "the host gives no certificate for this chip and TCB version, and the cache has none{}",
+        address.as_ref().map_or_else(String::new, |address| format!("; fetch {address} and import it"))
+    )]
+    NoCertificate {
+        /// Where AMD keeps it.
+        address: Option<String>,
+    },
+    /// What the host gives, or the cache holds, is no certificate for this report.
+    #[error("the certificates for this chip cannot be used: {reason}")]
+    CertificatesUnusable {
+        /// Why not.
+        reason: String,
+    },
+    /// The guest is not the one that the key was sealed to.
+    #[error("{}", guest_differs(differing))]
+    GuestDiffers {
+        /// In which fields.
+        differing: Vec<DifferingField>,
+    },
+    /// Everything that the blob says of its guest is true of this one, and yet its key is another.
+    #[error(
+        "the blob says that it is sealed to this guest and does not open: it was changed, or sealed on another chip, by \
+         another cloud's key, or at another VMPL"
+    )]
+    GuestForeign,
     /// The kernel refused the device process something.
     #[error("the device process cannot {operation}: {reason}")]
     Process {
@@ -171,6 +227,14 @@ impl DeviceRefusal {
             Self::NoCounter => "no-counter",
             Self::CounterTaken { .. } => "counter-taken",
             Self::BadRequest { .. } => "bad-request",
+            Self::OtherPlatform { .. } => "other-platform",
+            Self::NoGuest { .. } => "no-guest",
+            Self::Guest { .. } => "guest-refused",
+            Self::ForeignReport { .. } => "foreign-report",
+            Self::NoCertificate { .. } => "no-certificate",
+            Self::CertificatesUnusable { .. } => "certificates-unusable",
+            Self::GuestDiffers { .. } => "guest-differs",
+            Self::GuestForeign => "guest-foreign",
             Self::Process { .. } => "process",
         }
     }
@@ -184,4 +248,12 @@ fn wrong_pcrs(differing: &[DifferingPcr]) -> String {
         })
         .collect();
     format!("the PCRs are not as approved: {}", each.join("; "))
+}
+
+fn guest_differs(differing: &[DifferingField]) -> String {
+    let each: Vec<String> = differing
+        .iter()
+        .map(|DifferingField { name, sealed, found }| format!("{name} is {found}, sealed was under {sealed}"))
+        .collect();
+    format!("the guest is not the one that the key was sealed to: {}", each.join("; "))
 }

@@ -6,9 +6,10 @@ use std::path::{self, Path};
 use std::process::{Child, Command, Stdio};
 
 use blindferry_handle::packet::PacketSocket;
+use blindferry_proto::platform::DeviceProcess;
 
-/// Starts `executable` (the installed `blindferry-device`) for the TPM at `tcti`, with the Names pinned in `pins`, and
-/// gives the client's end of its socket.
+/// Starts `executable` (the installed one of that name) as the device process that is wanted, and gives the client's end
+/// of its socket.
 ///
 /// The process gets one descriptor, its end of the socket as standard input, beside the caller's standard error; its
 /// standard output leads nowhere, its environment is empty but for `TSS2_LOG`. It ends when the client's end is closed;
@@ -17,12 +18,12 @@ use blindferry_handle::packet::PacketSocket;
 ///
 /// # Errors
 /// When the socket cannot be made or the executable cannot be run.
-pub fn spawn(executable: &Path, tcti: &str, pins: &Path) -> io::Result<(Child, PacketSocket)> {
+pub fn spawn(executable: &Path, process: DeviceProcess) -> io::Result<(Child, PacketSocket)> {
+    let process = process.with_paths(path::absolute)?;
     let (ours, theirs) = PacketSocket::pair().map_err(io::Error::other)?;
     let theirs: OwnedFd = theirs.into_fd();
     let child = Command::new(executable)
-        .args(["serve", "--tcti", tcti, "--pins"])
-        .arg(path::absolute(pins)?)
+        .args(process.arguments())
         .env_clear()
         .env(LOG_VARIABLE, LOG_NOTHING)
         .current_dir("/")

@@ -4,7 +4,8 @@ use crate::channel::{Channel, ChannelError, Stream, fresh_context};
 use crate::identity::{Identity, IdentityError};
 use crate::platform::{Platform, PlatformError};
 use crate::tls;
-use blindferry_attest::attested::{AppraisalError, Expected, Pinned, appraise};
+use crate::vouched::Vouched;
+use blindferry_attest::attested::{AppraisalError, Expected, appraise};
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::Digest;
@@ -26,7 +27,7 @@ mod reference;
 
 pub use call::{CallError, Caller};
 pub use driver::{Driver, Pushes, SessionOver};
-pub use reference::{VaultReference, VaultReferenceError};
+pub use reference::{VaultIdentity, VaultReference, VaultReferenceError};
 
 /// From the first byte to the welcome; a hardware TPM takes seconds for its part.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
@@ -112,13 +113,14 @@ impl<S: Stream> Greeted<S> {
         };
         let evidence =
             Evidence::decode(proof.evidence.as_slice()).map_err(|source| ConnectError::Evidence { source })?;
-        let expected = Expected {
-            binder: self.channel.exporter.peer_binder(Role::Vault, &self.context)?,
-            role: Role::Vault,
-            pinned: Pinned::Ak { name: &settings.vault.ak, earlier: None },
-        };
+        let binder = self.channel.exporter.peer_binder(Role::Vault, &self.context)?;
+        let vouched = settings.vault.audit_key.map(|key| Vouched::by(&key, &binder, proof.vouched.as_slice()));
+        let expected = Expected { binder, role: Role::Vault, pinned: settings.vault.identity.pinned() };
         let _attested = appraise(evidence, expected, &settings.vault.reference)
             .map_err(|source| ConnectError::VaultRefused { source: Box::new(source) })?;
+        if matches!(vouched, Some(None)) {
+            return Err(ConnectError::AnotherVault);
+        }
         Ok(Judged { channel: self.channel, context: proof.context })
     }
 }
@@ -201,6 +203,9 @@ pub enum ConnectError {
         /// Why.
         source: Box<AppraisalError>,
     },
+    /// The right software on the right hardware, over another store.
+    #[error("this is not the vault of the reference: it lacks the key of its audit; nothing was said to it")]
+    AnotherVault,
     /// Our own platform made no evidence.
     #[error("this host cannot prove itself")]
     OwnEvidence {

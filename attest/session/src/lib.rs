@@ -22,7 +22,8 @@ pub mod identity;
 pub mod platform;
 pub mod server;
 pub mod tls;
+mod vouched;
 
-pub use client::{ClientSettings, VaultReference};
+pub use client::{ClientSettings, VaultIdentity, VaultReference};
 pub use identity::Identity;
 pub use platform::{Attester, Platform, PlatformError};

@@ -3,6 +3,7 @@
 use blindferry_attest::binder::Binder;
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::{Device, DeviceError};
+use blindferry_device::protocol::Description;
 use blindferry_proto::bounded::{Bytes, TooLong};
 use blindferry_proto::session::{Activate, Endorsement};
 use std::future::Future;
@@ -11,38 +12,48 @@ use std::future::Future;
 pub trait Platform: Clone + Send + Sync + 'static {
     /// Evidence over `binder`, encoded.
     fn evidence(&self, binder: &Binder) -> impl Future<Output = Result<Vec<u8>, PlatformError>> + Send;
-    /// Who vouches for the platform's attestation key.
-    fn endorsement(&self) -> impl Future<Output = Result<Endorsement, PlatformError>> + Send;
+    /// Who vouches for the platform's attestation key; nothing where the evidence brings that itself.
+    fn endorsement(&self) -> impl Future<Output = Result<Option<Endorsement>, PlatformError>> + Send;
     /// What is inside a credential that was made for this platform.
     fn activate(&self, credential: &Activate) -> impl Future<Output = Result<[u8; 32], PlatformError>> + Send;
 }
 
-/// A TPM 2.0 behind its device process.
+/// A TPM 2.0, or an SEV-SNP guest, behind its device process.
 #[derive(Clone, Debug)]
 pub struct Attester {
     device: Device,
-    selection: PcrSelection,
+    /// What a TPM quotes; a guest's report covers what it covers.
+    selection: Option<PcrSelection>,
 }
 
 impl Attester {
     /// Evidence from `device`, over the PCRs of `selection`.
     #[must_use]
     pub fn new(device: Device, selection: PcrSelection) -> Self {
-        Self { device, selection }
+        Self { device, selection: Some(selection) }
+    }
+
+    /// Evidence from the SEV-SNP guest of `device`.
+    #[must_use]
+    pub fn guest(device: Device) -> Self {
+        Self { device, selection: None }
     }
 }
 
 impl Platform for Attester {
     async fn evidence(&self, binder: &Binder) -> Result<Vec<u8>, PlatformError> {
-        let quote = self.device.quote(*binder.as_bytes(), &self.selection).await;
+        let quote = self.device.quote(*binder.as_bytes(), self.selection.as_ref()).await;
         quote.map_err(|source| PlatformError::Device { doing: "quote", source })
     }
 
-    async fn endorsement(&self) -> Result<Endorsement, PlatformError> {
+    async fn endorsement(&self) -> Result<Option<Endorsement>, PlatformError> {
         let described = self.device.describe().await;
-        let tpm = described.map_err(|source| PlatformError::Device { doing: "describe the TPM", source })?;
+        let tpm = match described.map_err(|source| PlatformError::Device { doing: "describe the platform", source })? {
+            Description::Tpm(tpm) => tpm,
+            Description::Snp(_) => return Ok(None),
+        };
         let too_long = |source| PlatformError::TooLong { what: "endorsement", source };
-        Ok(Endorsement {
+        Ok(Some(Endorsement {
             ek_public: Bytes::new(tpm.ek_public).map_err(too_long)?,
             certificates: tpm
                 .ek_certificates
@@ -52,7 +63,7 @@ impl Platform for Attester {
                 .collect::<Result<_, _>>()
                 .map_err(too_long)?,
             ak_public: Bytes::new(tpm.ak_public).map_err(too_long)?,
-        })
+        }))
     }
 
     async fn activate(&self, credential: &Activate) -> Result<[u8; 32], PlatformError> {

@@ -6,11 +6,11 @@
 use crate::channel::{Channel, ChannelError, Exporter, Reader, Stream, Writer, fresh_context};
 use crate::identity::Identity;
 use crate::platform::{Platform, PlatformError};
+use crate::vouched::vouched;
 use blindferry_attest::attested::{AppraisalError, Attested, Expected, Pinned, appraise};
 use blindferry_attest::binder::Binder;
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::ReferenceValues;
-use blindferry_attest::tpm::{AkName, QuoteClock};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
 use blindferry_proto::name::HostName;
@@ -49,7 +49,7 @@ pub struct Claimed<S> {
     open: Open,
     evidence: Evidence,
     binder: Binder,
-    endorsement: Endorsement,
+    endorsement: Option<Endorsement>,
 }
 
 /// The peer's evidence was accepted, over this channel. Only [`Claimed::judge`] makes one:
@@ -66,11 +66,11 @@ pub struct Claimed<S> {
 /// and a peer is judged once:
 ///
 /// ```compile_fail,E0382
-/// # use blindferry_attest::{reference::ReferenceValues, tpm::AkName};
+/// # use blindferry_attest::{attested::Pinned, reference::ReferenceValues};
 /// # use blindferry_session::{channel::Stream, server::Claimed};
-/// async fn twice<S: Stream>(claimed: Claimed<S>, ak: &AkName, reference: &ReferenceValues) {
-///     let first = claimed.judge(ak, None, reference).await;
-///     let second = claimed.judge(ak, None, reference).await;
+/// async fn twice<S: Stream>(claimed: Claimed<S>, pinned: Pinned<'_>, reference: &ReferenceValues) {
+///     let first = claimed.judge(pinned, reference).await;
+///     let second = claimed.judge(pinned, reference).await;
 /// }
 /// ```
 #[expect(missing_debug_implementations, reason = "a verdict is not for printing")]
@@ -127,16 +127,23 @@ impl<S: Stream> Heard<S> {
         self.open.role
     }
 
-    /// Proves the vault over the peer's context, and gives the peer one of its own.
+    /// Proves the vault over the peer's context, and gives the peer one of its own. `vouch` signs as the holder of the
+    /// audit key.
     ///
     /// # Errors
-    /// [`ServerError`] when the platform makes no evidence or the connection fails.
+    /// [`ServerError`] when the platform makes no evidence, nobody signs or the connection fails.
     pub async fn prove<P: Platform>(
         mut self,
         platform: &P,
+        vouch: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
         random: &(dyn SecureRandom + Sync),
     ) -> Result<Challenged<S>, ServerError> {
         let binder = self.channel.exporter.own_binder(Role::Vault, &self.open.context)?;
+        let vouched = vouch(&vouched(&binder)).and_then(|signature| Bytes::new(signature).ok());
+        let Some(vouched) = vouched else {
+            self.refuse(RefusalCode::Internal.into()).await;
+            return Err(ServerError::NotVouched);
+        };
         let evidence = match platform.evidence(&binder).await {
             Ok(evidence) => evidence,
             Err(source) => {
@@ -148,7 +155,7 @@ impl<S: Stream> Heard<S> {
             source: PlatformError::TooLong { what: "evidence", source },
         })?;
         let context = fresh_context(random)?;
-        let reply = OpenReply::Proof(VaultProof { evidence, context });
+        let reply = OpenReply::Proof(VaultProof { evidence, context, vouched });
         self.channel.writer.send(&reply, MAX_FRAME_UNATTESTED).await?;
         Ok(Challenged { channel: self.channel, open: self.open, context })
     }
@@ -193,10 +200,16 @@ impl<S: Stream> Claimed<S> {
         self.open.role
     }
 
-    /// Who, it says, vouches for its key.
+    /// What it says about itself.
     #[must_use]
-    pub fn endorsement(&self) -> &Endorsement {
-        &self.endorsement
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Who, it says, vouches for the key of its TPM.
+    #[must_use]
+    pub fn endorsement(&self) -> Option<&Endorsement> {
+        self.endorsement.as_ref()
     }
 
     /// Sends a credential and receives what the peer's TPM made of it.
@@ -215,11 +228,9 @@ impl<S: Stream> Claimed<S> {
     /// [`ServerError::Appraisal`]; the peer is told that it was refused, and the connection is closed.
     pub async fn judge(
         mut self,
-        pinned_ak: &AkName,
-        earlier: Option<&QuoteClock>,
+        pinned: Pinned<'_>,
         reference: &ReferenceValues,
     ) -> Result<Proven<S>, ServerError> {
-        let pinned = Pinned::Ak { name: pinned_ak, earlier };
         let expected = Expected { binder: self.binder, role: self.open.role, pinned };
         match appraise(self.evidence, expected, reference) {
             Ok(attested) => Ok(Proven { channel: self.channel, attested }),
@@ -275,11 +286,11 @@ impl<S: Stream> Proven<S> {
 /// Nor does one challenge take two answers:
 ///
 /// ```compile_fail,E0382
-/// # use blindferry_attest::{reference::ReferenceValues, tpm::AkName};
+/// # use blindferry_attest::{attested::Pinned, reference::ReferenceValues};
 /// # use blindferry_session::server::Rechallenge;
-/// fn twice(challenge: Rechallenge, evidence: &[u8], ak: &AkName, reference: &ReferenceValues) {
-///     let first = challenge.judge(evidence, ak, None, reference);
-///     let second = challenge.judge(evidence, ak, None, reference);
+/// fn twice(challenge: Rechallenge, evidence: &[u8], pinned: Pinned<'_>, reference: &ReferenceValues) {
+///     let first = challenge.judge(evidence, pinned, reference);
+///     let second = challenge.judge(evidence, pinned, reference);
 /// }
 /// ```
 #[derive(Debug)]
@@ -310,12 +321,10 @@ impl Rechallenge {
     pub fn judge(
         self,
         evidence: &[u8],
-        pinned_ak: &AkName,
-        earlier: Option<&QuoteClock>,
+        pinned: Pinned<'_>,
         reference: &ReferenceValues,
     ) -> Result<Attested, ServerError> {
         let evidence = Evidence::decode(evidence).map_err(|source| ServerError::Evidence { source })?;
-        let pinned = Pinned::Ak { name: pinned_ak, earlier };
         let expected = Expected { binder: self.binder, role: self.role, pinned };
         appraise(evidence, expected, reference).map_err(|source| ServerError::Appraisal { source: Box::new(source) })
     }
@@ -352,6 +361,9 @@ pub enum ServerError {
         /// Why not.
         source: PlatformError,
     },
+    /// The vault's audit key signs nothing.
+    #[error("the vault cannot vouch for itself with its audit key")]
+    NotVouched,
     /// The peer's evidence does not parse.
     #[error("the peer's evidence cannot be read")]
     Evidence {
@@ -376,6 +388,7 @@ impl ServerError {
             Self::Version { .. } => "version",
             Self::RoleOfVault => "role-of-vault",
             Self::OwnEvidence { .. } => "own-evidence",
+            Self::NotVouched => "not-vouched",
             Self::Evidence { source } => source.code(),
             Self::Appraisal { source } => source.code(),
         }

@@ -6,12 +6,18 @@
 //! listen = "127.0.0.1:7443"                          # attested sessions of brokers and operators
 //! public = "127.0.0.1:7480"                          # plain HTTP: health, metrics, JWKS, discovery
 //! store = "/var/lib/blindferry/store.redb"           # its directory must be there
+//! platform = "auto"                                  # or "tpm", "snp"; auto: the TPM below, else this SEV-SNP guest
 //! tcti = "swtpm:host=127.0.0.1,port=2321"            # how the device process reaches the TPM
 //! pins = "/var/lib/blindferry/device-pins.toml"      # what the device process remembers of the TPM
 //! vault = "/usr/lib/blindferry/blindferry-vault"     # default: beside this executable
-//! device = "/usr/lib/blindferry/blindferry-device"   # default: beside this executable
+//! device = "/usr/lib/blindferry/blindferry-device"   # default: that of the platform, beside this executable
 //! reattest_every = 300                               # seconds between two looks at a host's evidence; default: the vault's
 //! grant_life = 120                                   # seconds between grant and redemption, at most this; default: the vault's
+//!
+//! [snp]                                              # these are the defaults
+//! tsm = "/sys/kernel/config/tsm/report"
+//! device = "/dev/sev-guest"
+//! vmpl = 0                                           # and certificates = "DIRECTORY" for those that the host lacks
 //!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
@@ -27,6 +33,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -40,10 +47,16 @@ pub struct Configuration {
     pub public: SocketAddr,
     /// The store's file.
     pub store: PathBuf,
+    /// Which hardware seals and attests; see [`Configuration::device_process`].
+    #[serde(default)]
+    pub platform: Choice,
     /// How the device process reaches the TPM, in libtss2's words.
-    pub tcti: String,
+    tcti: Option<String>,
     /// The device process's file of pinned names.
-    pub pins: PathBuf,
+    pins: Option<PathBuf>,
+    /// Where the firmware of an SEV-SNP guest is.
+    #[serde(default)]
+    snp: GuestPaths,
     /// The vault's executable; see [`Configuration::vault`].
     vault: Option<PathBuf>,
     /// The device process's executable; see [`Configuration::device`].
@@ -136,6 +149,9 @@ pub enum ConfigurationError {
         /// Line, column and reason.
         source: Box<toml::de::Error>,
     },
+    /// There is no hardware to seal by.
+    #[error("cannot tell the platform")]
+    Platform(#[source] NoPlatform),
     /// Where this executable lies, and so what is beside it, is not known.
     #[error("cannot tell where {name} is; give its path in the configuration")]
     Beside {
@@ -168,12 +184,21 @@ impl Configuration {
         configured_or_beside(self.vault.as_deref(), own, "blindferry-vault")
     }
 
-    /// The device process's executable: as configured, or `blindferry-device` beside this one, which lies at `own`.
+    /// Which device process to start; `is_there` says whether a path exists.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Platform`].
+    pub fn device_process(&self, is_there: impl Fn(&Path) -> bool) -> Result<DeviceProcess, ConfigurationError> {
+        let tpm = (self.tcti.as_deref(), self.pins.as_deref());
+        DeviceProcess::choose(self.platform, tpm, &self.snp, is_there).map_err(ConfigurationError::Platform)
+    }
+
+    /// The device process's executable: as configured, or that of `platform` beside this one, which lies at `own`.
     ///
     /// # Errors
     /// [`ConfigurationError::Beside`].
-    pub fn device(&self, own: Option<&Path>) -> Result<PathBuf, ConfigurationError> {
-        configured_or_beside(self.device.as_deref(), own, "blindferry-device")
+    pub fn device(&self, platform: &DeviceProcess, own: Option<&Path>) -> Result<PathBuf, ConfigurationError> {
+        configured_or_beside(self.device.as_deref(), own, platform.executable())
     }
 }
 
@@ -243,8 +268,21 @@ mod tests {
         assert_eq!(configuration.limits.dial_timeout(), Duration::from_secs(10));
         let own = Some(Path::new("/opt/bin/blindferry-enclave"));
         assert_eq!(configuration.vault(own).unwrap(), Path::new("/opt/bin/blindferry-vault"));
-        assert_eq!(configuration.device(own).unwrap(), Path::new("/opt/bin/blindferry-device"));
+        let platform = configuration.device_process(|_| false).unwrap();
+        assert_eq!(configuration.device(&platform, own).unwrap(), Path::new("/opt/bin/blindferry-device"));
         assert!(matches!(configuration.vault(None), Err(ConfigurationError::Beside { .. })));
+    }
+
+    #[test]
+    fn a_guest_needs_no_tpm_and_has_an_executable_of_its_own() {
+        let without = WHOLE.lines().take(3).collect::<Vec<_>>().join("\n");
+        let configuration = read(&format!("platform = \"snp\"\n{without}\n[snp]\nvmpl = 1\n")).unwrap();
+        let platform = configuration.device_process(|_| false).unwrap();
+        assert!(matches!(&platform, DeviceProcess::Snp(guest) if guest.vmpl == 1));
+        let own = Some(Path::new("/opt/bin/blindferry-enclave"));
+        assert_eq!(configuration.device(&platform, own).unwrap(), Path::new("/opt/bin/blindferry-device-snp"));
+        assert!(matches!(read(&without).unwrap().device_process(|_| false), Err(ConfigurationError::Platform(_))));
+        assert!(reason(&format!("{without}\nplatform = \"sgx\"\n")).contains("sgx"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use blindferry_handle::entry::{Entered, Entry, enter};
 use blindferry_handle::inherit::close_all_but;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::front::Condition;
+use blindferry_proto::platform::Choice;
 use blindferry_seqpacket::AsyncPackets;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +77,9 @@ struct File {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Which hardware seals and attests: auto, tpm or snp [default: as configured]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Choice>,
 }
 
 type Failure = Box<dyn Error>;
@@ -100,7 +104,10 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     let command = Arguments::parse().command;
     let (What::Serve { file } | What::CheckConfig { file } | What::Init { file, .. } | What::Recover { file, .. }) =
         &command;
-    let configuration = Configuration::read(&file.config)?;
+    let mut configuration = Configuration::read(&file.config)?;
+    if let Some(platform) = file.platform {
+        configuration.platform = platform;
+    }
     let errand = match command {
         What::CheckConfig { file } => {
             println!("{} is a configuration", file.config.display());
@@ -125,11 +132,11 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Res
     // While paths still lead there.
     let table = KernelTable::open()?;
     // While programs may still be executed.
+    let platform = configuration.device_process(Path::exists)?;
     let programs = Programs {
         vault: &configuration.vault(entered.executable())?,
-        device: &configuration.device(entered.executable())?,
-        tcti: &configuration.tcti,
-        pins: &configuration.pins,
+        device: &configuration.device(&platform, entered.executable())?,
+        platform: &platform,
     };
     let (processes, socket) = start::start(&programs, errand)?;
     // Before any thread is started, and before a byte is read from outside.

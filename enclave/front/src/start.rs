@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             ── socketpair ── 3          4 ── socketpair ── 0
-//!      front ────────────────────── vault ────────────────────── device ── TPM
+//!      front ────────────────────── vault ────────────────────── device ── TPM, or the firmware of SEV-SNP
 //! ```
 //!
 //! The front makes both socketpairs but keeps one end of one: with the vault's end of the other it could ask the device
@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::configuration::{GrantLife, ReattestEvery};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
+use blindferry_proto::platform::DeviceProcess;
 use command_fds::{CommandFdExt, FdMapping, FdMappingCollision};
 use thiserror::Error;
 
@@ -62,10 +63,8 @@ pub struct Programs<'a> {
     pub vault: &'a Path,
     /// The device process's executable.
     pub device: &'a Path,
-    /// How it reaches the TPM.
-    pub tcti: &'a str,
-    /// Its file of pinned names.
-    pub pins: &'a Path,
+    /// Which hardware it serves.
+    pub platform: &'a DeviceProcess,
 }
 
 /// The processes that were started. Both end by themselves when the other ends of their sockets are closed.
@@ -126,7 +125,7 @@ pub fn start(programs: &Programs<'_>, errand: &Errand) -> Result<(Processes, Pac
 
 fn start_device(programs: &Programs<'_>, socket: OwnedFd) -> Result<Child, StartError> {
     let mut command = Command::new(programs.device);
-    command.args(["serve", "--tcti", programs.tcti, "--pins"]).arg(programs.pins);
+    command.args(programs.platform.arguments());
     spawn(command, Stdio::from(socket), programs.device, Vec::new())
 }
 

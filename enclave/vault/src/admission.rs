@@ -6,17 +6,19 @@
 //!                                                                └─ unknown, or a conflict: refused
 //! ```
 
-use crate::host::{Admission, HostRecord, admit};
+use crate::host::{Admission, HostRecord, Pin, admit};
 use crate::session::{HEAR_TIME, LATE};
 use crate::vault::{NewSession, Vault, chain};
 use blindferry_attest::attested::AppraisalError;
 use blindferry_attest::endorsement::{
     ActivationSecret, EkClaim, EkHash, EndorsementPolicy, Enrolled, Manufacturers, RandomError, endorse,
 };
+use blindferry_attest::evidence::Evidence;
+use blindferry_attest::snp::Report;
 use blindferry_attest::tpm::AkName;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
@@ -48,9 +50,9 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard.prove(&vault.platform, &vault.random).await?.claim().await?;
-        let (claimed, ak) = pin(vault, claimed).await?;
-        judge(vault, claimed, ak).await
+        let claimed = heard.prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random).await?.claim().await?;
+        let (claimed, known) = pin(vault, claimed).await?;
+        judge(vault, claimed, known).await
     };
     match admitted.await {
         Ok(admitted) => Some(admitted),
@@ -91,12 +93,12 @@ impl From<ServerError> for Turned {
     }
 }
 
-/// Finds the Name of the key that the peer must have signed with: from its enrolment, now or earlier.
-async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S>, AkName), Turned> {
+/// Finds by what the peer is to be judged: from its enrolment, now or earlier.
+async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S>, Known), Turned> {
     let (host, role) = (claimed.name().clone(), claimed.role());
-    let ek = match EkHash::of_public(claimed.endorsement().ek_public.as_slice()) {
-        Ok(ek) => EkDigest(*ek.as_bytes()),
-        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+    let machine = match machine(&claimed) {
+        Ok(machine) => machine,
+        Err((code, why)) => return Err(turn_away(claimed, code, Some(why)).await),
     };
     let record = match vault.records.host(&host).await {
         Ok(record) => record,
@@ -106,10 +108,12 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
             return Err(Turned::Away { code: "store", why: None });
         }
     };
-    match admit(record.as_ref(), role, ek) {
-        Admission::Pinned(ak) => Ok((claimed, ak)),
-        Admission::Enrol => enrol(vault, claimed, allowing(ek), role).await,
-        Admission::EnrolByCertificate => {
+    match (admit(record.as_ref(), role, machine), machine) {
+        (Admission::Pinned(pin), _) => Ok((claimed, Known::Enrolled(pin))),
+        (Admission::Enrol, Machine::Ek(ek)) => enrol(vault, claimed, allowing(ek), role).await,
+        // A report is by the chip's own key: the judgement itself shows what an activation shows of a TPM.
+        (Admission::Enrol, Machine::Chip(chip)) => Ok((claimed, Known::Allowed(chip))),
+        (Admission::EnrolByCertificate, _) => {
             let policy = EndorsementPolicy {
                 allowed: BTreeSet::new(),
                 denied: BTreeSet::new(),
@@ -118,14 +122,44 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
             };
             enrol(vault, claimed, policy, role).await
         }
-        Admission::Wait => {
-            vault.knocked(host, ek, role);
+        (Admission::Wait, machine) => {
+            vault.knocked(host, machine, role);
             claimed.refuse(Refusal::new(RefusalCode::HostPending, "an operator has to approve this host")).await;
             Err(Turned::Away { code: "host-pending", why: None })
         }
-        Admission::Conflict => {
-            vault.alarm(Alarm::IdentityChanged { host, claimed: Some(ek) }).await;
+        (Admission::Conflict, machine) => {
+            vault.alarm(Alarm::IdentityChanged { host, claimed: Some(machine) }).await;
             Err(turn_away(claimed, "identity-changed", None).await)
+        }
+    }
+}
+
+/// A peer that may be judged.
+enum Known {
+    /// It was enrolled.
+    Enrolled(Pin),
+    /// It is enrolled if it turns out to be a guest on this processor.
+    Allowed(ChipId),
+}
+
+/// The hardware that the peer claims.
+fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, String)> {
+    match claimed.evidence() {
+        Evidence::Tpm(_) => {
+            let endorsement = claimed.endorsement();
+            let endorsement =
+                endorsement.ok_or_else(|| ("no-endorsement", "evidence of a TPM without its EK".to_owned()))?;
+            let ek = EkHash::of_public(endorsement.ek_public.as_slice());
+            ek.map(|ek| Machine::Ek(EkDigest(*ek.as_bytes()))).map_err(|error| (error.code(), chain(&error)))
+        }
+        Evidence::Snp(evidence) => {
+            let report = Report::parse(evidence.report()).map_err(|error| (error.code(), chain(&error)))?;
+            let chip = report.body().chip_id;
+            if chip.is_zero() {
+                let why = "the report hides its chip: such guests cannot be told from one another".to_owned();
+                return Err(("snp-chip-hidden", why));
+            }
+            Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
     }
 }
@@ -145,9 +179,12 @@ async fn enrol<S: Stream>(
     claimed: Claimed<S>,
     policy: EndorsementPolicy,
     role: Role,
-) -> Result<(Claimed<S>, AkName), Turned> {
+) -> Result<(Claimed<S>, Known), Turned> {
     let host = claimed.name().clone();
-    let endorsed = match endorse(claim(claimed.endorsement()), &policy, vault.clock.now()) {
+    let Some(endorsement) = claimed.endorsement() else {
+        return Err(turn_away(claimed, "no-endorsement", None).await);
+    };
+    let endorsed = match endorse(claim(endorsement), &policy, vault.clock.now()) {
         Ok(endorsed) => endorsed,
         Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
     };
@@ -169,7 +206,7 @@ async fn enrol<S: Stream>(
         Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
     };
     match record(vault, &host, role, enrolled).await {
-        Ok(ak) => Ok((claimed, ak)),
+        Ok(ak) => Ok((claimed, Known::Enrolled(Pin::Ak(ak)))),
         Err(refusal) => {
             claimed.refuse(refusal).await;
             Err(Turned::Away { code: "store", why: None })
@@ -185,20 +222,40 @@ async fn record(vault: &Vault, host: &HostName, role: Role, enrolled: Enrolled) 
         vault.store_failed(&error).await;
         return Err(RefusalCode::NotReady.into());
     }
-    vault.audit(Event::Enrolled { host: host.clone(), ek }).await?;
+    vault.audit(Event::Enrolled { host: host.clone(), machine: Machine::Ek(ek) }).await?;
     Ok(ak)
 }
 
-async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, ak: AkName) -> Result<Admitted<S>, Turned> {
+/// Pins a processor whose guest was judged under the host's name.
+async fn record_guest(vault: &Vault, host: &HostName, role: Role, chip: ChipId) -> Result<(), Refusal> {
+    let record = HostRecord::enrolled_guest(role, chip, vault.clock.now());
+    if let Err(error) = vault.records.put_host(host, &record).await {
+        vault.store_failed(&error).await;
+        return Err(RefusalCode::NotReady.into());
+    }
+    vault.audit(Event::Enrolled { host: host.clone(), machine: Machine::Chip(chip) }).await
+}
+
+async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> Result<Admitted<S>, Turned> {
     let (host, role) = (claimed.name().clone(), claimed.role());
     let Some(reference) = vault.reference(role) else {
         let why = format!("there are no reference values for {role}: an operator has to apply some");
         return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
     };
     let earlier = vault.clock_of(&host);
-    let proven = claimed.judge(&ak, earlier.as_ref(), &reference).await?;
+    let (pin, first) = match known {
+        Known::Enrolled(pin) => (pin, None),
+        Known::Allowed(chip) => (Pin::chip(&chip), Some(chip)),
+    };
+    let proven = claimed.judge(pin.pinned(earlier.as_ref(), None, vault.clock.now()), &reference).await?;
     vault.keep_clock(&host, proven.attested());
-    let new = match vault.new_session(host.clone(), role, ak) {
+    if let Some(chip) = first
+        && let Err(refusal) = record_guest(vault, &host, role, chip).await
+    {
+        proven.refuse(refusal).await;
+        return Err(Turned::Away { code: "store", why: None });
+    }
+    let new = match vault.new_session(host.clone(), role, pin) {
         Ok(new) => new,
         Err(refusal) => {
             proven.refuse(refusal).await;

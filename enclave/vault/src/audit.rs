@@ -16,10 +16,10 @@ mod tests;
 pub mod verify;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blindferry_proto::audit::{Event, Record};
-use blindferry_proto::bounded::CodecError;
+use blindferry_proto::audit::{Event, MAX_DANGER, MAX_DANGERS, Record};
+use blindferry_proto::bounded::{CodecError, Text};
 use blindferry_proto::identifier::AuditKey;
 use blindferry_proto::limits::MAX_PAGE;
 use thiserror::Error;
@@ -34,6 +34,9 @@ use crate::store::{Backing, Records, StoreError, Tampering};
 
 /// Events that may wait for the writer. More than so many means that the store has stalled; whoever comes then waits.
 const MAX_WAITING: usize = 256;
+
+/// What trust is extended in a `dangerously_` word, a line each.
+pub type Dangers = Vec<Text<MAX_DANGER>>;
 
 /// Proof that an event is in the audit, durably.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ pub enum AuditError {
 #[derive(Debug)]
 pub struct Auditor<B> {
     records: Arc<Records<B>>,
-    key: AuditKey,
+    signer: Arc<Signer>,
+    dangers: Arc<Mutex<Dangers>>,
     writer: mpsc::Sender<Waiting>,
 }
 
@@ -79,7 +83,7 @@ pub struct Auditor<B> {
 #[derive(Debug)]
 pub struct AuditWriter<B> {
     records: Arc<Records<B>>,
-    signer: Signer,
+    signer: Arc<Signer>,
     clock: Clock,
     events: mpsc::Receiver<Waiting>,
 }
@@ -87,6 +91,7 @@ pub struct AuditWriter<B> {
 #[derive(Debug)]
 struct Waiting {
     event: Event,
+    dangers: Dangers,
     done: oneshot::Sender<Result<Recorded, AuditError>>,
 }
 
@@ -103,7 +108,8 @@ impl<B: Backing> Auditor<B> {
     ) -> Result<(Self, AuditWriter<B>), AuditError> {
         check_end(&records, &signer.key()).await.map_err(|error| AuditError::Store(Arc::new(error)))?;
         let (writer, events) = mpsc::channel(MAX_WAITING);
-        let auditor = Self { records: records.clone(), key: signer.key(), writer };
+        let signer = Arc::new(signer);
+        let auditor = Self { records: records.clone(), signer: Arc::clone(&signer), dangers: Arc::default(), writer };
         Ok((auditor, AuditWriter { records, signer, clock, events }))
     }
 
@@ -113,7 +119,8 @@ impl<B: Backing> Auditor<B> {
     /// [`AuditError`]; whoever gets one must not do what was to be recorded.
     pub async fn record(&self, event: Event) -> Result<Recorded, AuditError> {
         let (done, answer) = oneshot::channel();
-        self.writer.send(Waiting { event, done }).await.map_err(|_| AuditError::Ended)?;
+        let dangers = lock(&self.dangers).clone();
+        self.writer.send(Waiting { event, dangers, done }).await.map_err(|_| AuditError::Ended)?;
         answer.await.map_err(|_| AuditError::Ended)?
     }
 
@@ -151,13 +158,35 @@ impl<B: Backing> Auditor<B> {
     /// The key that verifies.
     #[must_use]
     pub fn key(&self) -> AuditKey {
-        self.key
+        self.signer.key()
+    }
+
+    /// Its holder.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// What every record names from now on; the first [`MAX_DANGERS`] of it.
+    pub fn set_dangers(&self, dangers: &[String]) {
+        *lock(&self.dangers) = dangers.iter().take(MAX_DANGERS).map(|danger| Text::cut(danger)).collect();
+    }
+
+    /// What every record names.
+    #[must_use]
+    pub fn dangers(&self) -> Dangers {
+        lock(&self.dangers).clone()
     }
 }
 
 impl<B> Clone for Auditor<B> {
     fn clone(&self) -> Self {
-        Self { records: self.records.clone(), key: self.key, writer: self.writer.clone() }
+        Self {
+            records: self.records.clone(),
+            signer: Arc::clone(&self.signer),
+            dangers: Arc::clone(&self.dangers),
+            writer: self.writer.clone(),
+        }
     }
 }
 
@@ -183,8 +212,8 @@ impl<B: Backing> AuditWriter<B> {
                         return (Vec::new(), None, ());
                     }
                 };
-                for Waiting { event, done } in batch {
-                    match chain.append(event, self.clock.millis()) {
+                for Waiting { event, dangers, done } in batch {
+                    match chain.append(event, dangers, self.clock.millis()) {
                         Ok((number, record)) => {
                             rows.push((number, record));
                             waiting.push((number, done));
@@ -200,6 +229,10 @@ impl<B: Backing> AuditWriter<B> {
             answer(done, failed.clone().map_or(Ok(Recorded { number }), |error| Err(AuditError::Store(error))));
         }
     }
+}
+
+fn lock(dangers: &Mutex<Dangers>) -> MutexGuard<'_, Dangers> {
+    dangers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Nobody may be waiting any more; what was written stays written.

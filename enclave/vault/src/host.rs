@@ -1,13 +1,14 @@
 //! Hosts: who may enrol, who is enrolled, and who knocked without being known.
 //!
-//! A host is enrolled once. From then on its name, its endorsement key and its attestation key belong together for
-//! good: another TPM that claims the name is an alarm, and the only way to another TPM is that an operator removes the
-//! host first.
+//! A host is enrolled once. From then on its name and its hardware belong together for good, which is a TPM's endorsement
+//! key and attestation key, or the processor under an SEV-SNP guest: other hardware that claims the name is an alarm, and
+//! the only way to other hardware is that an operator removes the host first.
 
-use blindferry_attest::attested::Attested;
+use blindferry_attest::attested::{Attested, Pinned, PinnedGuest, PinnedMachine};
 use blindferry_attest::endorsement::Enrolled;
+use blindferry_attest::snp::{self, ReportId};
 use blindferry_attest::tpm::{AkName, QuoteClock};
-use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::operator::{HostEntry, Standing};
 use blindferry_proto::role::Role;
@@ -31,17 +32,54 @@ pub struct HostRecord {
 /// How far a host got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// This TPM may enrol.
-    Allowed(EkDigest),
+    /// This hardware may enrol.
+    Allowed(Machine),
     /// The first TPM with an acceptable certificate may enrol.
     AllowedByCertificate,
-    /// Enrolled: these keys and no others.
+    /// Enrolled with a TPM: these keys and no others.
     Enrolled {
         /// Its endorsement key.
         ek: EkDigest,
         /// The Name of its attestation key.
         ak: Vec<u8>,
     },
+    /// Enrolled as an SEV-SNP guest: on this processor and no other.
+    EnrolledGuest(ChipId),
+}
+
+/// By what a peer is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// The Name of its TPM's attestation key.
+    Ak(AkName),
+    /// The processor under its guest.
+    Chip(snp::ChipId),
+}
+
+impl Pin {
+    /// The processor of this id.
+    #[must_use]
+    pub fn chip(chip: &ChipId) -> Self {
+        Self::Chip(snp::ChipId::new(chip.0))
+    }
+
+    /// What evidence must show: of a TPM, that its clock did not go back; of a guest, that it is the one of the session's
+    /// first report, by certificates that are valid `now`.
+    #[must_use]
+    pub fn pinned<'a>(
+        &'a self,
+        earlier: Option<&'a QuoteClock>,
+        report_id: Option<&'a ReportId>,
+        now: u64,
+    ) -> Pinned<'a> {
+        match self {
+            Self::Ak(name) => Pinned::Ak { name, earlier },
+            Self::Chip(chip) => {
+                let machine = PinnedMachine::Chip(chip);
+                Pinned::Guest(PinnedGuest { machine, report_id, now, crls: &[], endorsed: None })
+            }
+        }
+    }
 }
 
 impl HostRecord {
@@ -53,57 +91,75 @@ impl HostRecord {
         Self { role, place: Place::Enrolled { ek, ak }, since: now }
     }
 
-    /// Its endorsement key, where it is fixed.
+    /// The record of a host whose report was judged and found to be of this processor.
     #[must_use]
-    pub fn ek(&self) -> Option<EkDigest> {
+    pub fn enrolled_guest(role: Role, chip: ChipId, now: u64) -> Self {
+        Self { role, place: Place::EnrolledGuest(chip), since: now }
+    }
+
+    /// Its hardware, where it is fixed.
+    #[must_use]
+    pub fn machine(&self) -> Option<Machine> {
         match &self.place {
-            Place::Allowed(ek) | Place::Enrolled { ek, .. } => Some(*ek),
+            Place::Allowed(machine) => Some(*machine),
+            Place::Enrolled { ek, .. } => Some(Machine::Ek(*ek)),
+            Place::EnrolledGuest(chip) => Some(Machine::Chip(*chip)),
             Place::AllowedByCertificate => None,
         }
+    }
+
+    /// Whether its hardware has shown itself.
+    #[must_use]
+    pub fn is_enrolled(&self) -> bool {
+        matches!(self.place, Place::Enrolled { .. } | Place::EnrolledGuest(_))
     }
 
     /// The host as an operator sees it.
     #[must_use]
     pub fn entry(&self, name: HostName, connected: bool) -> HostEntry {
         let standing = match &self.place {
-            Place::Enrolled { .. } if connected => Standing::Connected,
-            Place::Enrolled { .. } => Standing::Enrolled,
+            Place::Enrolled { .. } | Place::EnrolledGuest(_) if connected => Standing::Connected,
+            Place::Enrolled { .. } | Place::EnrolledGuest(_) => Standing::Enrolled,
             Place::Allowed(_) | Place::AllowedByCertificate => Standing::Allowed,
         };
-        HostEntry { name, ek: self.ek(), role: self.role, standing, since: self.since }
+        HostEntry { name, machine: self.machine(), role: self.role, standing, since: self.since }
     }
 }
 
-/// What to do with a peer that claims a name, a role and an endorsement key.
+/// What to do with a peer that claims a name, a role and its hardware.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is enrolled: judge it by this Name.
-    Pinned(AkName),
-    /// It may enrol with the key that it claims.
+    /// It is enrolled: judge it by this.
+    Pinned(Pin),
+    /// It may enrol with the hardware that it claims.
     Enrol,
     /// It may enrol if its certificate is acceptable.
     EnrolByCertificate,
     /// It has to wait for an operator.
     Wait,
-    /// The name belongs to another TPM, or to another role: an alarm.
+    /// The name belongs to other hardware, or to another role: an alarm.
     Conflict,
 }
 
 /// Decides what to do with a peer, from what is stored about the name that it claims.
 #[must_use]
-pub fn admit(record: Option<&HostRecord>, role: Role, ek: EkDigest) -> Admission {
+pub fn admit(record: Option<&HostRecord>, role: Role, machine: Machine) -> Admission {
     let Some(record) = record else { return Admission::Wait };
     if record.role != role {
         return Admission::Conflict;
     }
-    match &record.place {
-        Place::Allowed(allowed) if *allowed == ek => Admission::Enrol,
-        Place::AllowedByCertificate => Admission::EnrolByCertificate,
-        Place::Enrolled { ek: pinned, ak } if *pinned == ek => match AkName::from_bytes(ak) {
-            Ok(ak) => Admission::Pinned(ak),
+    match (&record.place, machine) {
+        (Place::Allowed(allowed), machine) if *allowed == machine => Admission::Enrol,
+        (Place::AllowedByCertificate, Machine::Ek(_)) => Admission::EnrolByCertificate,
+        (Place::Enrolled { ek: pinned, ak }, Machine::Ek(ek)) if *pinned == ek => match AkName::from_bytes(ak) {
+            Ok(ak) => Admission::Pinned(Pin::Ak(ak)),
             Err(_) => Admission::Conflict,
         },
-        Place::Allowed(_) | Place::Enrolled { .. } => Admission::Conflict,
+        (Place::EnrolledGuest(pinned), Machine::Chip(chip)) if *pinned == chip => Admission::Pinned(Pin::chip(&chip)),
+        (
+            Place::Allowed(_) | Place::AllowedByCertificate | Place::Enrolled { .. } | Place::EnrolledGuest(_),
+            Machine::Ek(_) | Machine::Chip(_),
+        ) => Admission::Conflict,
     }
 }
 
@@ -116,12 +172,12 @@ pub struct Knocks {
 
 impl Knocks {
     /// Remembers that an unknown host knocked.
-    pub fn remember(&mut self, name: HostName, ek: EkDigest, role: Role, now: u64) {
-        self.waiting.retain(|entry| entry.name != name || entry.ek != Some(ek) || entry.role != role);
+    pub fn remember(&mut self, name: HostName, machine: Machine, role: Role, now: u64) {
+        self.waiting.retain(|entry| entry.name != name || entry.machine != Some(machine) || entry.role != role);
         if self.waiting.len() >= WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(HostEntry { name, ek: Some(ek), role, standing: Standing::Waiting, since: now });
+        self.waiting.push_back(HostEntry { name, machine: Some(machine), role, standing: Standing::Waiting, since: now });
     }
 
     /// Those that wait.
@@ -131,10 +187,10 @@ impl Knocks {
 
     /// The one TPM that waits under this name for this role; `None` when there is none, or more than one.
     #[must_use]
-    pub fn only(&self, name: &HostName, role: Role) -> Option<EkDigest> {
+    pub fn only(&self, name: &HostName, role: Role) -> Option<Machine> {
         let mut of_name = self.waiting.iter().filter(|entry| entry.name == *name && entry.role == role);
         match (of_name.next(), of_name.next()) {
-            (Some(entry), None) => entry.ek,
+            (Some(entry), None) => entry.machine,
             _ => None,
         }
     }
@@ -163,8 +219,10 @@ impl Knocks {
 mod tests {
     use super::*;
 
-    const EK: EkDigest = EkDigest([1; 32]);
-    const OTHER: EkDigest = EkDigest([2; 32]);
+    const EK: Machine = Machine::Ek(EkDigest([1; 32]));
+    const OTHER: Machine = Machine::Ek(EkDigest([2; 32]));
+    const CHIP: Machine = Machine::Chip(ChipId([3; 64]));
+    const OTHER_CHIP: Machine = Machine::Chip(ChipId([4; 64]));
 
     fn record(place: Place) -> HostRecord {
         HostRecord { role: Role::Broker, place, since: 0 }
@@ -176,11 +234,13 @@ mod tests {
 
     #[test]
     fn each_place_admits_as_it_must() {
-        let enrolled = record(Place::Enrolled { ek: EK, ak: ak() });
+        let enrolled = record(Place::Enrolled { ek: EkDigest([1; 32]), ak: ak() });
         let allowed = record(Place::Allowed(EK));
         let certified = record(Place::AllowedByCertificate);
-        let pinned = Admission::Pinned(AkName::from_bytes(&ak()).unwrap());
-        for (record, role, ek, admission) in [
+        let pinned = Admission::Pinned(Pin::Ak(AkName::from_bytes(&ak()).unwrap()));
+        let allowed_guest = record(Place::Allowed(CHIP));
+        let guest = record(Place::EnrolledGuest(ChipId([3; 64])));
+        for (record, role, machine, admission) in [
             (None, Role::Broker, EK, Admission::Wait),
             (Some(&allowed), Role::Broker, EK, Admission::Enrol),
             (Some(&allowed), Role::Broker, OTHER, Admission::Conflict),
@@ -190,8 +250,17 @@ mod tests {
             (Some(&enrolled), Role::Broker, EK, pinned),
             (Some(&enrolled), Role::Broker, OTHER, Admission::Conflict),
             (Some(&enrolled), Role::Operator, EK, Admission::Conflict),
+            (Some(&enrolled), Role::Broker, CHIP, Admission::Conflict),
+            (Some(&certified), Role::Broker, CHIP, Admission::Conflict),
+            (None, Role::Broker, CHIP, Admission::Wait),
+            (Some(&allowed_guest), Role::Broker, CHIP, Admission::Enrol),
+            (Some(&allowed_guest), Role::Broker, OTHER_CHIP, Admission::Conflict),
+            (Some(&guest), Role::Broker, CHIP, Admission::Pinned(Pin::chip(&ChipId([3; 64])))),
+            (Some(&guest), Role::Broker, OTHER_CHIP, Admission::Conflict),
+            (Some(&guest), Role::Broker, EK, Admission::Conflict),
+            (Some(&guest), Role::Operator, CHIP, Admission::Conflict),
         ] {
-            assert_eq!(admit(record, role, ek), admission, "{record:?} {role:?} {ek:?}");
+            assert_eq!(admit(record, role, machine), admission, "{record:?} {role:?} {machine:?}");
         }
     }
 
@@ -207,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tpms_under_one_name_are_not_approved_by_name() {
+    fn two_machines_under_one_name_are_not_approved_by_name() {
         let mut knocks = Knocks::default();
         let name: HostName = "h".parse().unwrap();
         knocks.remember(name.clone(), EK, Role::Broker, 0);

@@ -33,6 +33,7 @@ pub mod link;
 pub mod mint;
 mod operator;
 pub mod parcel;
+pub mod platform;
 pub mod policy;
 pub mod publish;
 pub mod sealed;

@@ -166,7 +166,8 @@ async fn set_up_with(
             let (key, order) = end.and_then(|end| input.split_at_checked(end)).ok_or("no line with a recovery key")?;
             let recovery = RecoveryKey::parse(key)?;
             let order = serde_json::from_slice(order)?;
-            recover(link, device, &recovery, &order, &random, output).await.map_err(Into::into)
+            let now = Clock::start()?.now();
+            recover(link, device, &recovery, &order, &random, output, now).await.map_err(Into::into)
         }
         Errand::Serve(_) => Err("serving is not setting up".into()),
     }

@@ -4,6 +4,7 @@ use crate::approvals;
 use crate::deposit;
 use crate::host::{HostRecord, Place};
 use crate::mint;
+use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
@@ -13,7 +14,7 @@ use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::credential::CredentialSettings;
-use blindferry_proto::identifier::Digest;
+use blindferry_proto::identifier::{Digest, Machine};
 use blindferry_proto::limits::{MAX_DOCUMENT, MAX_MASTER};
 use blindferry_proto::name::{CredentialName, HostName};
 use blindferry_proto::operator::{Approvee, HostEntry, OperatorReply, OperatorRequest, Status};
@@ -136,23 +137,24 @@ async fn approve(
         return Err(Refusal::new(RefusalCode::Malformed, "a host is a broker or an operator"));
     }
     let place = match whom {
-        Approvee::Ek(ek) => Place::Allowed(ek),
+        Approvee::Ek(ek) => Place::Allowed(Machine::Ek(ek)),
+        Approvee::Chip(chip) => Place::Allowed(Machine::Chip(chip)),
         Approvee::Certified if role == Role::Broker => Place::AllowedByCertificate,
         Approvee::Certified => {
-            return Err(Refusal::new(RefusalCode::Denied, "an operator's machine is approved by its EK alone"));
+            return Err(Refusal::new(RefusalCode::Denied, "an operator's machine is approved by its EK or its chip alone"));
         }
         Approvee::Waiting => match lock(&vault.knocks).only(&host, role) {
-            Some(ek) => Place::Allowed(ek),
+            Some(machine) => Place::Allowed(machine),
             None => {
-                return Err(Refusal::new(RefusalCode::Unknown, "not exactly one TPM waits under that name and role"));
+                return Err(Refusal::new(RefusalCode::Unknown, "not exactly one machine waits under that name and role"));
             }
         },
     };
     match vault.records.host(&host).await {
-        Ok(Some(HostRecord { place: Place::Enrolled { .. }, .. })) => {
+        Ok(Some(record)) if record.is_enrolled() => {
             return Err(Refusal::new(
                 RefusalCode::Exists,
-                "the host is enrolled; remove it first to enrol another TPM",
+                "the host is enrolled; remove it first to enrol other hardware",
             ));
         }
         Ok(_) => {}
@@ -228,6 +230,7 @@ async fn reference(vault: &Vault, session: &SessionEntry, text: Text<MAX_DOCUMEN
     let role = values.role();
     let version = store_document(vault, session, "reference apply", reference_of(role)?, text).await?;
     lock(&vault.documents).references.insert(role, (version, Arc::new(values)));
+    vault.note_dangers();
     vault.suspect(role);
     Ok(OperatorReply::Checked { problems: Vec::new(), applied: Some(version) })
 }
@@ -270,13 +273,27 @@ async fn approve_enclave(
     session: &SessionEntry,
     pcrs: &[(u8, Digest)],
 ) -> Result<OperatorReply, Refusal> {
+    require_approvals(vault)?;
     let values = approvals::values_of(pcrs)?;
     note(vault, session, "enclave approve", &approvals::describe(&values)).await?;
     approvals::add(vault, values).await?;
     Ok(OperatorReply::Done)
 }
 
+/// Approvals are a TPM's: what is sealed to a guest opens on that guest, whatever anybody approves.
+fn require_approvals(vault: &Vault) -> Result<(), Refusal> {
+    match vault.sealed_by {
+        SealedBy::Tpm | SealedBy::SoftwareTpm => Ok(()),
+        SealedBy::Guest => Err(Refusal::new(
+            RefusalCode::Malformed,
+            "the vault's key is sealed to its SEV-SNP guest: there are no PCR values to approve; another image opens the \
+             store with the recovery key",
+        )),
+    }
+}
+
 async fn revoke_old_approvals(vault: &Vault, session: &SessionEntry) -> Result<OperatorReply, Refusal> {
+    require_approvals(vault)?;
     note(vault, session, "enclave revoke-old", "").await?;
     approvals::keep_newest(vault).await?;
     Ok(OperatorReply::Done)
@@ -289,7 +306,8 @@ fn status(vault: &Vault) -> OperatorReply {
     let broker_reference_missing = !documents.references.contains_key(&Role::Broker);
     drop(documents);
     let mut warnings: Vec<Text<256>> = vault.confined.notes().iter().map(|note| Text::cut(note)).collect();
-    if vault.software_tpm {
+    warnings.extend(vault.auditor.dangers().iter().map(|danger| Text::cut(danger.as_str())));
+    if vault.sealed_by == SealedBy::SoftwareTpm {
         warnings.push(Text::cut("the platform is a software TPM: its keys are worth what guards its files"));
     }
     if policy_version == 0 {
@@ -305,7 +323,9 @@ fn status(vault: &Vault) -> OperatorReply {
         memory: Text::cut(&vault.confined.memory().to_string()),
         policy_version,
         reference_version,
-        software_tpm: vault.software_tpm,
+        platform: Text::cut(vault.sealed_by.words()),
+        software_tpm: vault.sealed_by == SealedBy::SoftwareTpm,
+        dangers: vault.auditor.dangers(),
         sessions: count(lock(&vault.sessions).len()),
         leases: count(lock(&vault.leases).len()),
         figures: vault.figures.all(),

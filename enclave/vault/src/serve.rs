@@ -13,16 +13,17 @@ use crate::lease::Leases;
 use crate::ledger::Ledger;
 use crate::link::{FrontLink, Incoming, LinkError};
 use crate::operator::certificates;
+use crate::platform::{Platform, PlatformError, SealedBy};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
-use crate::unseal::{UnsealError, unseal};
+use crate::unseal::{UnsealError, Unsealed, unseal};
 use crate::vault::{Documents, HANDSHAKES, REATTEST_EVERY, Vault, chain, lock};
 use blindferry_attest::reference::{ReferenceError, ReferenceValues};
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::approval::Approval;
-use blindferry_device::client::{Device, DeviceError};
+use blindferry_device::client::Device;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::front::{Condition, FromVault};
@@ -125,24 +126,37 @@ async fn start(
 ) -> Result<Arc<Vault>, ServeError> {
     let random = SystemRandom::new();
     let clock = Clock::start().map_err(|_| ServeError::Clock)?;
-    let kek = unseal(link, device).await.map_err(ServeError::Unseal)?;
+    let platform = Platform::find(device).await.map_err(ServeError::Platform)?;
+    let Unsealed { key: kek, outdated } = unseal(link, device, &platform).await.map_err(ServeError::Unseal)?;
     let records = Records::open(link.clone(), &kek).await.map_err(ServeError::Store)?;
     let records = Arc::new(records);
     let signer = Signer::new(kek.audit_signing_seed().map_err(ServeError::Keys)?).map_err(ServeError::Audit)?;
     let (auditor, writer) = Auditor::open(Arc::clone(&records), signer, clock).await.map_err(ServeError::Audit)?;
     drop(tokio::spawn(writer.run()));
     let authority = authority(link, &kek, &random).await?;
+    let kek = match outdated {
+        Some(outdated) => {
+            let anew = outdated.seal_anew(link, device, kek, &authority, &random).await;
+            let (kek, risen) = anew.map_err(ServeError::Unseal)?;
+            let event = Event::SealedAnew { risen: Text::cut(&risen) };
+            let _recorded = auditor.record(event).await.map_err(ServeError::Audit)?;
+            kek
+        }
+        None => kek,
+    };
     drop(kek);
     let documents = documents(&records).await?;
-    let description = device.describe().await.map_err(ServeError::Device)?;
-    let selection = selection(link).await?;
+    let attester = match platform.sealed_by() {
+        SealedBy::Tpm | SealedBy::SoftwareTpm => Attester::new(device.clone(), selection(link).await?),
+        SealedBy::Guest => Attester::guest(device.clone()),
+    };
     let identity = Identity::generate().map_err(ServeError::Identity)?;
     let mut replica = ReplicaId([0; ReplicaId::LEN]);
     random.fill(&mut replica.0).map_err(|_| ServeError::Random)?;
     let vault = Vault {
         link: link.clone(),
         device: device.clone(),
-        platform: Attester::new(device.clone(), selection),
+        platform: attester,
         tls: tls::server(&identity).map_err(ServeError::Tls)?,
         identity,
         clock,
@@ -152,7 +166,7 @@ async fn start(
         records,
         auditor,
         authority,
-        software_tpm: description.software,
+        sealed_by: platform.sealed_by(),
         documents: Mutex::new(documents),
         figures: Figures::default(),
         handshakes: Semaphore::new(HANDSHAKES),
@@ -166,6 +180,7 @@ async fn start(
         confined,
         random,
     };
+    vault.note_dangers();
     let notes = vault.confined.notes().join("; ");
     vault.audit(Event::Started { notes: Text::cut(&notes) }).await.map_err(ServeError::Refused)?;
     vault.publish().await.map_err(ServeError::Refused)?;
@@ -260,7 +275,7 @@ pub enum ServeError {
     },
     /// The platform does not answer.
     #[error("the platform does not answer")]
-    Device(#[source] DeviceError),
+    Platform(#[source] PlatformError),
     /// No TLS key.
     #[error("cannot make a TLS key")]
     Identity(#[source] IdentityError),

@@ -196,7 +196,7 @@ async fn reattested(vault: &Vault, entry: &SessionEntry, challenge: &Challenge, 
     let refused = || Over::with_leases("evidence-refused", LeaseEnd::HostRefused);
     let Some(reference) = vault.reference(entry.role) else { return Err(refused()) };
     let earlier = vault.clock_of(&entry.host);
-    match open.judge(evidence, &entry.ak, earlier.as_ref(), &reference) {
+    match open.judge(evidence, entry.pinned(earlier.as_ref()), &reference) {
         Ok(attested) => {
             vault.keep_clock(&entry.host, &attested);
             entry.believe(attested);

@@ -4,27 +4,25 @@
 //! process that is killed before that leaves a store that counts as not initialised, and a recovery key that opens
 //! nothing. The recovery key leaves this process through the descriptor that it was given, and no other.
 
-use crate::approvals::{Approvals, ApprovalsError, approve, policy_ref};
 use crate::audit::{AuditError, Signer};
 use crate::host::{HostRecord, Place};
+use crate::platform::{Platform, PlatformError, SealedKey, Sealing};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, RecoveryKey, SealError};
 use crate::store::{Backing, Document, Records, SealedName, StoreError, erase, sealed_get, sealed_put};
 use crate::vault::chain;
 use blindferry_attest::reference::{Firmware, ReferenceError, ReferenceValues};
-use blindferry_attest::tpm::pcr::PcrError;
-use blindferry_attest::tpm::{AkName, PcrSelection, PcrValues};
-use blindferry_device::authority::{Authority, AuthorityError};
-use blindferry_device::client::{Device, DeviceError};
-use blindferry_device::pcr::never_extended;
-use blindferry_handle::secret::{InitError, SecretBytes, SecretError, SharedSecret};
+use blindferry_attest::snp::vek::Holder;
+use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report, SnpRefusal};
+use blindferry_attest::tpm::AkName;
+use blindferry_device::client::Device;
+use blindferry_device::protocol::SnpDescription;
 use blindferry_proto::bounded::{Text, TooLong};
-use blindferry_proto::identifier::AuditKey;
+use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::{InitOrder, RecoverOrder, SetupReply, VERSION};
 use ring::rand::SecureRandom;
-use std::convert::Infallible;
 use std::io::{self, Write};
 
 /// Whether a vault that exists may be lost.
@@ -54,7 +52,9 @@ pub async fn init<B: Backing + Clone>(
         return Err(SetupError::Initialised);
     }
     let documents = documents_of(order)?;
-    let values = approvable(device, &order.pcrs, order.insist_unextended).await?;
+    let platform = Platform::find(device).await.map_err(SetupError::Platform)?;
+    let sealing = platform.sealing(device, &order.pcrs, order.insist_unextended, order.mix).await;
+    let sealing = sealing.map_err(SetupError::Platform)?;
 
     let kek = KeyEncryptionKey::generate(random).map_err(SetupError::Seal)?;
     let authority = PolicyAuthority::generate(random).map_err(SetupError::Seal)?;
@@ -62,21 +62,21 @@ pub async fn init<B: Backing + Clone>(
     let wrapped = recovery.wrap(&kek, random).map_err(SetupError::Seal)?;
     let record_key = kek.record_key().map_err(SetupError::Seal)?;
     let stored_authority = authority.seal(random, &record_key).map_err(SetupError::Seal)?;
-    let reference = reference_text(device, &kek, &values).await?;
+    let reference = reference_text(&platform, &kek, &sealing, order.vault_reference.as_ref(), now)?;
 
     // From here on the store changes.
     erase(backing).await.map_err(SetupError::Store)?;
     let records = Records::create(backing.clone(), &kek, Vec::new()).await.map_err(SetupError::Store)?;
-    let operator = HostRecord { role: Role::Operator, place: Place::Allowed(order.operator.ek), since: now };
+    let operator = HostRecord { role: Role::Operator, place: Place::Allowed(order.operator.machine), since: now };
     records.put_host(&order.operator.name, &operator).await.map_err(SetupError::Store)?;
     for (document, text) in documents {
         records.put_document(document, text).await.map_err(SetupError::Store)?;
     }
-    let (kek, sealed) = seal(device, kek, &authority, values, random).await?;
-    drop(kek);
+    let sealed = sealing.seal(device, kek, &authority, random).await.map_err(SetupError::Platform)?;
+    let SealedKey { key, mut blobs } = sealed;
+    drop(key);
     answer(out, &SetupReply::Done { vault_reference: reference }).map_err(SetupError::Out)?;
     recovery.write_to(out).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).map_err(SetupError::Out)?;
-    let mut blobs = sealed;
     blobs.push((SealedName::Recovery, wrapped));
     blobs.push((SealedName::PolicyAuthority, stored_authority));
     sealed_put(backing, blobs).await.map_err(SetupError::Store)
@@ -93,6 +93,7 @@ pub async fn recover<B: Backing>(
     order: &RecoverOrder,
     random: &dyn SecureRandom,
     out: &mut impl Write,
+    now: u64,
 ) -> Result<(), SetupError> {
     check_version(order.version)?;
     let wrapped = sealed_get(backing, SealedName::Recovery).await.map_err(SetupError::Store)?;
@@ -102,11 +103,13 @@ pub async fn recover<B: Backing>(
     let stored = stored.ok_or(SetupError::NotInitialised)?;
     let record_key = kek.record_key().map_err(SetupError::Seal)?;
     let authority = PolicyAuthority::open(&record_key, &stored, random).map_err(SetupError::Seal)?;
-    let values = approvable(device, &order.pcrs, order.insist_unextended).await?;
-    let reference = reference_text(device, &kek, &values).await?;
-    let (_kek, sealed) = seal(device, kek, &authority, values, random).await?;
+    let platform = Platform::find(device).await.map_err(SetupError::Platform)?;
+    let sealing = platform.sealing(device, &order.pcrs, order.insist_unextended, order.mix).await;
+    let sealing = sealing.map_err(SetupError::Platform)?;
+    let reference = reference_text(&platform, &kek, &sealing, order.vault_reference.as_ref(), now)?;
+    let sealed = sealing.seal(device, kek, &authority, random).await.map_err(SetupError::Platform)?;
     answer(out, &SetupReply::Done { vault_reference: reference }).map_err(SetupError::Out)?;
-    sealed_put(backing, sealed).await.map_err(SetupError::Store)
+    sealed_put(backing, sealed.blobs).await.map_err(SetupError::Store)
 }
 
 /// Tells whoever started us how it went.
@@ -124,7 +127,7 @@ async fn is_initialised<B: Backing>(backing: &B) -> Result<bool, SetupError> {
     Ok(sealed.is_some())
 }
 
-type Documents = Vec<(Document, Text<{ blindferry_proto::limits::MAX_DOCUMENT }>)>;
+type Documents = Vec<(Document, Text<MAX_DOCUMENT>)>;
 
 fn documents_of(order: &InitOrder) -> Result<Documents, SetupError> {
     let mut documents = vec![(Document::OperatorReference, order.operator_reference.clone())];
@@ -148,75 +151,66 @@ fn check_reference(text: &str, wanted: Role) -> Result<(), SetupError> {
     if values.role() == wanted { Ok(()) } else { Err(SetupError::ReferenceRole { found: values.role(), wanted }) }
 }
 
-/// The PCRs as they are now, if sealing to them means anything.
-async fn approvable(device: &Device, pcrs: &[u8], insist: bool) -> Result<PcrValues, SetupError> {
-    let selection = PcrSelection::new(pcrs.iter().copied()).map_err(SetupError::Selection)?;
-    let values = device.pcrs(&selection).await.map_err(SetupError::Device)?;
-    let idle = never_extended(&values);
-    if !idle.is_empty() && !insist {
-        return Err(SetupError::NeverExtended { pcrs: idle });
-    }
-    Ok(values)
-}
-
-/// Seals the key, and opens it again to see that it works.
-async fn seal(
-    device: &Device,
-    kek: KeyEncryptionKey,
-    authority: &PolicyAuthority,
-    values: PcrValues,
-    random: &dyn SecureRandom,
-) -> Result<(KeyEncryptionKey, Vec<(SealedName, Vec<u8>)>), SetupError> {
-    let version = device.counter_create().await.map_err(SetupError::Device)?;
-    let approval = approve(authority, values, version, random).map_err(SetupError::Approvals)?;
-    let point = authority.public_point(random).map_err(SetupError::Seal)?;
-    let public = Authority::from_point(&point).map_err(SetupError::Authority)?;
-    let secret = kek.into_secret();
-    let shared = share(&secret)?;
-    let blob = device.seal(shared, &public, policy_ref()).await.map_err(SetupError::Device)?;
-    let opened = device.unseal(&blob, &public, &approval).await.map_err(SetupError::Device)?;
-    #[expect(clippy::disallowed_methods, reason = "compares what was sealed with what was unsealed")]
-    if !opened.ct_eq(secret.expose()) {
-        return Err(SetupError::SealedWrongly);
-    }
-    let approvals = Approvals { authority: public, list: vec![approval] }.to_blob().map_err(SetupError::Approvals)?;
-    let kek = KeyEncryptionKey::from_secret(secret).map_err(SetupError::Seal)?;
-    Ok((kek, vec![(SealedName::Platform, blob), (SealedName::Approvals, approvals)]))
-}
-
-fn share(secret: &SecretBytes) -> Result<SharedSecret, SetupError> {
-    #[expect(clippy::disallowed_methods, reason = "from one secret page into another, which the device process maps")]
-    let shared = SharedSecret::create(secret.len(), |place| {
-        place.copy_from_slice(secret.expose());
-        Ok::<_, Infallible>(())
-    });
-    shared.map_err(|error| match error {
-        InitError::Secret(source) => SetupError::Memory(source),
-        InitError::Fill(never) => match never {},
-    })
-}
-
 /// What hosts and operators have to know of this vault beforehand.
-async fn reference_text(
-    device: &Device,
+fn reference_text(
+    platform: &Platform,
     kek: &KeyEncryptionKey,
-    values: &PcrValues,
-) -> Result<Text<{ blindferry_proto::limits::MAX_DOCUMENT }>, SetupError> {
-    let description = device.describe().await.map_err(SetupError::Device)?;
-    let ak = AkName::from_bytes(&description.ak_name).map_err(|_| SetupError::AkName)?;
+    sealing: &Sealing,
+    given: Option<&Text<MAX_DOCUMENT>>,
+    now: u64,
+) -> Result<Text<MAX_DOCUMENT>, SetupError> {
     let key = Signer::new(kek.audit_signing_seed().map_err(SetupError::Seal)?).map_err(SetupError::Audit)?.key();
-    let reference = ReferenceValues::capture(Role::Vault, "as it was at init", Firmware::Any, values)
-        .map_err(|source| SetupError::Reference { role: Role::Vault, source })?;
-    Text::new(reference_file(&ak, &key, &reference)).map_err(SetupError::TooLong)
+    let name = "as it was at init";
+    let (identity, values) = match (platform, sealing) {
+        (Platform::Tpm(tpm), Sealing::Approved(values)) => {
+            let ak = AkName::from_bytes(&tpm.ak_name).map_err(|_| SetupError::AkName)?;
+            let captured = ReferenceValues::capture(Role::Vault, name, Firmware::Any, values);
+            (format!("ak = \"{ak}\""), captured.map_err(|source| SetupError::Reference { role: Role::Vault, source })?)
+        }
+        (Platform::Guest(guest), Sealing::Guest(_)) => guest_reference(guest, name, given, now)?,
+        (Platform::Tpm(_), Sealing::Guest(_)) | (Platform::Guest(_), Sealing::Approved(_)) => {
+            return Err(SetupError::OtherPlatform);
+        }
+    };
+    let text = format!(
+        "# What a host or an operator has to know of this vault before it talks to it.\n\
+         # ak or chip_id: its hardware. audit_key: what vouches for it, and verifies its audit.\n\
+         {identity}\naudit_key = \"{key}\"\n{}",
+        values.to_toml()
+    );
+    Text::new(text).map_err(SetupError::TooLong)
 }
 
-fn reference_file(ak: &AkName, key: &AuditKey, reference: &ReferenceValues) -> String {
-    format!(
-        "# What a host or an operator has to know of this vault before it talks to it.\n\
-         # ak: the Name of its attestation key. audit_key: what verifies its audit.\n\
-         ak = \"{ak}\"\naudit_key = \"{key}\"\n{}",
-        reference.to_toml()
-    )
+/// The hardware of this guest and what is accepted of it. A host could hand us any report: so it is believed only when
+/// AMD vouches for it, or whoever else the given values name.
+fn guest_reference(
+    guest: &SnpDescription,
+    name: &str,
+    given: Option<&Text<MAX_DOCUMENT>>,
+    now: u64,
+) -> Result<(String, ReferenceValues), SetupError> {
+    let wrong = |source| SetupError::Reference { role: Role::Vault, source };
+    let given = given.map(|text| ReferenceValues::parse(text.as_str()).map_err(wrong)).transpose()?;
+    if let Some(found) = given.as_ref().map(ReferenceValues::role).filter(|role| *role != Role::Vault) {
+        return Err(SetupError::ReferenceRole { found, wanted: Role::Vault });
+    }
+    let own = |source| SetupError::OwnReport(Box::new(source));
+    let report = Report::parse(&guest.report).map_err(own)?;
+    let certificates: Vec<&[u8]> = guest.certificates.iter().map(Vec::as_slice).collect();
+    let amd = Anchors::amd();
+    let anchors = given.as_ref().map_or(&amd, ReferenceValues::anchors);
+    let kind = if report.body().signing_key == 1 { KeyKind::Vlek } else { KeyKind::Vcek };
+    let vek = EndorsedVek::endorse(kind, &certificates, &[], anchors, now).map_err(own)?;
+    let authentic = vek.authenticate(report, now).map_err(own)?;
+    let identity = match vek.holder() {
+        Holder::Chip(chip) => format!("chip_id = \"{chip}\""),
+        Holder::Provider(provider) => format!("provider = {provider:?}"),
+    };
+    let values = match given {
+        Some(values) => values,
+        None => ReferenceValues::capture_guest(Role::Vault, name, &authentic, None).map_err(wrong)?,
+    };
+    Ok((identity, values))
 }
 
 fn check_version(version: u32) -> Result<(), SetupError> {
@@ -244,18 +238,6 @@ pub enum SetupError {
     /// Not its recovery key.
     #[error("this is not the recovery key of this vault")]
     WrongRecoveryKey,
-    /// Not a selection of PCRs.
-    #[error("these are not PCRs to seal to")]
-    Selection(#[source] PcrError),
-    /// Sealing to these PCRs would bind to nothing.
-    #[error(
-        "PCRs {pcrs:?} were never extended, so sealing to them protects nothing: measure the boot, or choose other PCRs, \
-         or insist with --insist-unextended"
-    )]
-    NeverExtended {
-        /// Which.
-        pcrs: Vec<u8>,
-    },
     /// Reference values do not parse.
     #[error("cannot use the reference values for {role}")]
     Reference {
@@ -278,24 +260,18 @@ pub enum SetupError {
         /// Why not.
         problems: String,
     },
-    /// The platform says no.
-    #[error("the platform refuses")]
-    Device(#[source] DeviceError),
+    /// The platform does not seal.
+    #[error(transparent)]
+    Platform(PlatformError),
+    /// The plan is for another platform.
+    #[error("the platform changed while the vault was made")]
+    OtherPlatform,
+    /// The guest's own report is not one that anybody would believe.
+    #[error("this guest's own report is not believed, so nobody would believe the vault; is its certificate at hand?")]
+    OwnReport(#[source] Box<SnpRefusal>),
     /// A key could not be made or used.
     #[error("cannot make the vault's keys")]
     Seal(#[source] SealError),
-    /// An approval could not be made.
-    #[error("cannot approve the present PCR values")]
-    Approvals(#[source] ApprovalsError),
-    /// The authority's key is none.
-    #[error("the authority's key is not one")]
-    Authority(#[source] AuthorityError),
-    /// The platform gave back something else than it was given.
-    #[error("what the platform unsealed is not what was sealed")]
-    SealedWrongly,
-    /// No secret memory.
-    #[error("cannot keep a secret")]
-    Memory(#[source] SecretError),
     /// The store says no.
     #[error("cannot write the store")]
     Store(#[source] StoreError),
@@ -320,18 +296,15 @@ impl From<&SetupError> for Refusal {
             SetupError::NotInitialised => RefusalCode::Unknown,
             SetupError::WrongRecoveryKey => RefusalCode::Denied,
             SetupError::Version { .. } => RefusalCode::Version,
-            SetupError::Selection(_)
-            | SetupError::NeverExtended { .. }
+            SetupError::Platform(PlatformError::Selection(_) | PlatformError::NeverExtended { .. })
             | SetupError::Reference { .. }
             | SetupError::ReferenceRole { .. }
             | SetupError::Policy { .. } => RefusalCode::Malformed,
-            SetupError::Device(_) => RefusalCode::NotReady,
+            SetupError::Platform(PlatformError::Device(_)) | SetupError::OwnReport(_) => RefusalCode::NotReady,
             SetupError::Store(_) => RefusalCode::Store,
             SetupError::Seal(_)
-            | SetupError::Approvals(_)
-            | SetupError::Authority(_)
-            | SetupError::SealedWrongly
-            | SetupError::Memory(_)
+            | SetupError::Platform(_)
+            | SetupError::OtherPlatform
             | SetupError::Audit(_)
             | SetupError::AkName
             | SetupError::TooLong(_)

@@ -1,24 +1,57 @@
-//! From sealed to open: the platform gives the key-encryption key if the PCRs hold what was approved.
+//! From sealed to open: the platform gives the key-encryption key, a TPM if its PCRs hold what was approved, the firmware
+//! of SEV-SNP if this is the guest that the key was sealed to.
 
 use crate::approvals::{Approvals, ApprovalsError};
-use crate::sealed::{KeyEncryptionKey, SealError};
-use crate::store::{Backing, SealedName, StoreError, sealed_get};
+use crate::platform::{Platform, PlatformError, SealedBy, SealedKey, Sealing};
+use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
+use crate::store::{Backing, SealedName, StoreError, sealed_get, sealed_put};
 use blindferry_device::approval::Approval;
-use blindferry_device::client::{Device, DeviceError};
-use blindferry_device::protocol::DeviceRefusal;
+use blindferry_device::client::{Device, DeviceError, GuestKey};
+use blindferry_device::protocol::{DeviceRefusal, DifferingField};
+use blindferry_proto::key_mix::KeyMix;
+use ring::rand::SecureRandom;
 
-/// Unseals the key-encryption key under the newest approval that fits.
+/// The key-encryption key, open.
+#[derive(Debug)]
+pub struct Unsealed {
+    /// The key.
+    pub key: KeyEncryptionKey,
+    /// Whether it should be sealed anew.
+    pub outdated: Option<Outdated>,
+}
+
+/// A key that is sealed to less than the guest has by now.
+#[derive(Debug)]
+pub struct Outdated {
+    mix: KeyMix,
+    risen: Vec<DifferingField>,
+}
+
+/// Unseals the key-encryption key: on a TPM under the newest approval that fits, on a guest by its firmware.
 ///
 /// # Errors
-/// [`UnsealError`]; [`UnsealError::NoneFits`] says which PCRs differ from the newest approval.
-pub async fn unseal<B: Backing>(backing: &B, device: &Device) -> Result<KeyEncryptionKey, UnsealError> {
+/// [`UnsealError`]; [`UnsealError::NoneFits`] says what differs.
+pub async fn unseal<B: Backing>(
+    backing: &B,
+    device: &Device,
+    platform: &Platform,
+) -> Result<Unsealed, UnsealError> {
     let blob = sealed_get(backing, SealedName::Platform).await.map_err(UnsealError::Store)?;
     let blob = blob.ok_or(UnsealError::NotInitialised)?;
+    match platform.sealed_by() {
+        SealedBy::Tpm | SealedBy::SoftwareTpm => {
+            approved(backing, device, &blob).await.map(|key| Unsealed { key, outdated: None })
+        }
+        SealedBy::Guest => as_guest(device, &blob).await,
+    }
+}
+
+async fn approved<B: Backing>(backing: &B, device: &Device, blob: &[u8]) -> Result<KeyEncryptionKey, UnsealError> {
     let approvals = Approvals::load(backing).await.map_err(UnsealError::Approvals)?;
     let counter = device.counter_read().await.map_err(UnsealError::Counter)?;
     let mut newest_failure = None;
     for approval in approvals.list.iter().rev() {
-        match try_one(device, &blob, &approvals, approval, counter).await {
+        match try_one(device, blob, &approvals, approval, counter).await {
             Ok(key) => return Ok(key),
             Err(UnsealError::Device(DeviceError::Refused(
                 refusal @ (DeviceRefusal::WrongPcrs { .. } | DeviceRefusal::ApprovalReplaced { .. }),
@@ -48,11 +81,47 @@ async fn try_one(
     KeyEncryptionKey::from_secret(secret).map_err(UnsealError::Key)
 }
 
+async fn as_guest(device: &Device, blob: &[u8]) -> Result<Unsealed, UnsealError> {
+    match device.unseal_as_guest(blob).await {
+        Ok(GuestKey { secret, mix, risen }) => {
+            let key = KeyEncryptionKey::from_secret(secret).map_err(UnsealError::Key)?;
+            let outdated = (!risen.is_empty()).then_some(Outdated { mix, risen });
+            Ok(Unsealed { key, outdated })
+        }
+        Err(DeviceError::Refused(refusal @ (DeviceRefusal::GuestDiffers { .. } | DeviceRefusal::GuestForeign))) => {
+            Err(UnsealError::OtherGuest(refusal))
+        }
+        Err(error) => Err(UnsealError::Device(error)),
+    }
+}
+
+impl Outdated {
+    /// Seals the key anew, so that what the guest had before cannot open what is stored from now on. Gives the key back,
+    /// and says what has risen.
+    ///
+    /// # Errors
+    /// [`UnsealError`]; then what is stored is as it was.
+    pub async fn seal_anew<B: Backing>(
+        self,
+        backing: &B,
+        device: &Device,
+        key: KeyEncryptionKey,
+        authority: &PolicyAuthority,
+        random: &dyn SecureRandom,
+    ) -> Result<(KeyEncryptionKey, String), UnsealError> {
+        let sealed = Sealing::Guest(self.mix).seal(device, key, authority, random).await;
+        let SealedKey { key, blobs } = sealed.map_err(UnsealError::Anew)?;
+        sealed_put(backing, blobs).await.map_err(UnsealError::Store)?;
+        let risen = self.risen.iter().map(|field| format!("{} {} to {}", field.name, field.sealed, field.found));
+        Ok((key, risen.collect::<Vec<_>>().join("; ")))
+    }
+}
+
 /// The key-encryption key stays sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsealError {
     /// The store does not answer.
-    #[error("cannot read what is sealed")]
+    #[error("cannot read or write what is sealed")]
     Store(#[source] StoreError),
     /// Nothing is sealed.
     #[error("this vault is not initialised; run `blindferry init`")]
@@ -69,10 +138,19 @@ pub enum UnsealError {
          `blindferry enclave approve`, or use the recovery key with `blindferry recover`"
     )]
     NoneFits(DeviceRefusal),
+    /// It was sealed to another guest.
+    #[error(
+        "{0}; if the image, the chip or the guest's policy was changed on purpose, use the recovery key with \
+         `blindferry recover`"
+    )]
+    OtherGuest(DeviceRefusal),
     /// The device process refused for another reason.
     #[error("the platform does not unseal the key-encryption key")]
     Device(#[source] DeviceError),
     /// What was unsealed is no key.
     #[error("what the platform unsealed is not a key")]
     Key(#[source] SealError),
+    /// The key is open, and cannot be sealed to what the guest is now.
+    #[error("cannot seal the key-encryption key anew")]
+    Anew(#[source] PlatformError),
 }

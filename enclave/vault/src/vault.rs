@@ -14,20 +14,22 @@ use crate::clock::Clock;
 use crate::confine::Confined;
 use crate::figures::Figures;
 use crate::grant::GrantKeys;
-use crate::host::Knocks;
+use crate::host::{Knocks, Pin};
 use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
 use crate::ledger::{Failure, Ledger};
 use crate::link::FrontLink;
 use crate::mint::{Revocation, Token};
+use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
 use crate::session::Over;
 use crate::store::{Records, StoreError};
-use blindferry_attest::attested::{Attested, Claims};
+use blindferry_attest::attested::{Attested, Claims, Pinned};
 use blindferry_attest::reference::ReferenceValues;
-use blindferry_attest::tpm::AkName;
+use blindferry_attest::snp::ReportId;
+use blindferry_attest::tpm::QuoteClock;
 use blindferry_device::client::Device;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::audit::{Alarm, Event};
@@ -42,7 +44,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
@@ -71,7 +73,7 @@ pub struct Vault {
     pub(crate) auditor: Auditor<FrontLink>,
     pub(crate) authority: PolicyAuthority,
     pub(crate) confined: Confined,
-    pub(crate) software_tpm: bool,
+    pub(crate) sealed_by: SealedBy,
     pub(crate) documents: Mutex<Documents>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Semaphore,
@@ -115,7 +117,9 @@ pub struct SessionEntry {
     pub(crate) id: SessionId,
     pub(crate) host: HostName,
     pub(crate) role: Role,
-    pub(crate) ak: AkName,
+    pin: Pin,
+    /// Of a guest, the one that the first report named: a guest that was started again is another.
+    report_id: OnceLock<ReportId>,
     since: u64,
     pub(crate) outgoing: mpsc::Sender<FromVault>,
     believed: Mutex<Option<Believed>>,
@@ -134,7 +138,16 @@ impl SessionEntry {
     /// Keeps the newest verdict; the one before is spent.
     pub(crate) fn believe(&self, attested: Attested) {
         let claims = attested.claims();
+        if let Some(report_id) = attested.report_id() {
+            // The judgement has compared with the first.
+            let _kept = self.report_id.set(report_id);
+        }
         *lock(&self.believed) = Some(Believed { _attested: attested, claims, at: self.clock.now() });
+    }
+
+    /// What the peer's next evidence must show.
+    pub(crate) fn pinned<'a>(&'a self, earlier: Option<&'a QuoteClock>) -> Pinned<'a> {
+        self.pin.pinned(earlier, self.report_id.get(), self.clock.now())
     }
 
     /// Tells the peer that a lease ended.
@@ -192,6 +205,17 @@ impl Vault {
         let mut bytes = [0; N];
         self.random.fill(&mut bytes).map_err(|_| Refusal::from(RefusalCode::Internal))?;
         Ok(bytes)
+    }
+
+    /// Has every record, the figures and the status name what trust the reference values extend in a `dangerously_` word.
+    pub(crate) fn note_dangers(&self) {
+        let dangers: Vec<String> = {
+            let documents = lock(&self.documents);
+            let dangers = documents.references.values().flat_map(|(_, reference)| reference.dangers());
+            dangers.map(|danger| format!("{}: {}", danger.key, danger.name)).collect()
+        };
+        self.figures.set("dangers", dangers.len());
+        self.auditor.set_dangers(&dangers);
     }
 
     /// Writes an audit record, durably.

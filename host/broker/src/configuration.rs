@@ -1,6 +1,7 @@
 //! The configuration file: TOML, written by people, so that each mistake is named with its line and column.
 
 use blindferry_proto::name::HostName;
+use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -30,14 +31,19 @@ pub struct Configuration {
     /// Its permission bits.
     #[serde(default)]
     pub workers_mode: SocketMode,
+    /// Which hardware attests: `auto` is the TPM below, else this SEV-SNP guest.
+    #[serde(default)]
+    platform: Choice,
     /// The executable of the device process.
-    #[serde(default = "device")]
-    pub device: PathBuf,
+    device: Option<PathBuf>,
     /// How it reaches the TPM, such as `device:/dev/tpmrm0` or `swtpm:host=127.0.0.1,port=2321`.
-    pub tcti: String,
+    tcti: Option<String>,
     /// The file with the pins of this TPM, made when it was provisioned.
-    pub pins: PathBuf,
-    /// The PCRs of the SHA-256 bank that this host quotes: the ones that the vault's reference values for brokers list.
+    pins: Option<PathBuf>,
+    /// Where the firmware of an SEV-SNP guest is.
+    #[serde(default)]
+    snp: GuestPaths,
+    /// The PCRs of the SHA-256 bank that a TPM quotes: the ones that the vault's reference values for brokers list.
     #[serde(default = "pcrs")]
     pub pcrs: BTreeSet<Pcr>,
     /// The bounds.
@@ -90,6 +96,20 @@ impl Configuration {
             return Err(ConfigurationError::TooLong { path: path.to_owned() });
         }
         Self::parse(&text).map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source })
+    }
+
+    /// Which device process to start; `is_there` says whether a path exists.
+    ///
+    /// # Errors
+    /// [`NoPlatform`].
+    pub fn platform(&self, is_there: impl Fn(&Path) -> bool) -> Result<DeviceProcess, NoPlatform> {
+        DeviceProcess::choose(self.platform, (self.tcti.as_deref(), self.pins.as_deref()), &self.snp, is_there)
+    }
+
+    /// Its executable.
+    #[must_use]
+    pub fn device(&self, platform: &DeviceProcess) -> PathBuf {
+        self.device.clone().unwrap_or_else(|| Path::new(EXECUTABLES).join(platform.executable()))
     }
 
     /// Parses the text of a configuration.
@@ -273,9 +293,8 @@ fn workers() -> PathBuf {
     "/run/blindferry/workers.sock".into()
 }
 
-fn device() -> PathBuf {
-    "/usr/libexec/blindferry/blindferry-device".into()
-}
+/// Where the executables of device processes are.
+const EXECUTABLES: &str = "/usr/libexec/blindferry";
 
 /// What the firmware measures: itself, its settings, the boot loader, the state of Secure Boot.
 fn pcrs() -> BTreeSet<Pcr> {
@@ -303,6 +322,17 @@ pins = "/var/lib/blindferry/pins"
         assert_eq!(configuration.limits, Limits::default());
         assert_eq!(configuration.vault.to_string(), "vault.example:7443");
         assert_eq!(configuration.pcrs.len(), 8);
+        let platform = configuration.platform(|_| true).unwrap();
+        assert_eq!(configuration.device(&platform), Path::new("/usr/libexec/blindferry/blindferry-device"));
+    }
+
+    #[test]
+    fn a_guest_needs_no_tpm() {
+        let text = SMALLEST.replace("tcti", "# ").replace("pins", "# ");
+        let configuration = Configuration::parse(&text).unwrap();
+        assert_eq!(configuration.platform(|_| false), Err(NoPlatform::Neither));
+        let platform = configuration.platform(|_| true).unwrap();
+        assert_eq!(configuration.device(&platform), Path::new("/usr/libexec/blindferry/blindferry-device-snp"));
     }
 
     #[test]
@@ -324,6 +354,7 @@ pins = "/var/lib/blindferry/pins"
             ("name = \"worker-7\"", "name = \"Worker 7\"", 2, "host name"),
             ("vault.example:7443", "vault.example", 3, "host:port"),
             ("tcti", "telemetry = true\ntcti", 5, "telemetry"),
+            ("tcti", "platform = \"sgx\"\ntcti", 5, "sgx"),
             ("tcti", "pcrs = [24]\ntcti", 5, "PCR"),
             ("tcti", "parents_mode = \"0999\"\ntcti", 5, "octal"),
             ("tcti", "limits = { workers = 0 }\ntcti", 5, "65536"),

@@ -16,6 +16,7 @@ use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
 use blindferry_proto::limits::MAX_DOCUMENT;
+use blindferry_proto::platform::{DeviceProcess, NoPlatform};
 use blindferry_proto::role::Role;
 use blindferry_seqpacket::AsyncListener;
 use blindferry_session::client::VaultReferenceError;
@@ -77,14 +78,16 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
     let configuration = Configuration::read(&arguments.config)?;
     let reference = read_reference(&configuration.vault_reference)?;
     let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
+    let platform = configuration.platform(Path::exists)?;
     if arguments.check_config {
         info!("the configuration is in order");
         return Ok(());
     }
     allow_descriptors(&configuration.limits);
-    let (device, device_socket) =
-        blindferry_device::spawn::spawn(&configuration.device, &configuration.tcti, &configuration.pins)
-            .map_err(|source| StartError::SpawnDevice { executable: configuration.device.clone(), source })?;
+    let executable = configuration.device(&platform);
+    let is_guest = matches!(platform, DeviceProcess::Snp(_));
+    let (device, device_socket) = blindferry_device::spawn::spawn(&executable, platform)
+        .map_err(|source| StartError::SpawnDevice { executable, source })?;
     let parents = PacketListener::bind(&configuration.parents, configuration.parents_mode.0)?;
     let workers = PacketListener::bind(&configuration.workers, configuration.workers_mode.0)?;
     let needs = Needs {
@@ -97,20 +100,25 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(|source| StartError::Runtime { source })?;
-    runtime.block_on(run(confined, configuration, settings, selection, (device, device_socket), (parents, workers)))
+    let quoted = (!is_guest).then_some(selection);
+    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket), (parents, workers)))
 }
 
 async fn run(
     _: Confined,
     configuration: Configuration,
     settings: ClientSettings,
-    selection: PcrSelection,
+    quoted: Option<PcrSelection>,
     (device, device_socket): (Child, PacketSocket),
     (parents, workers): (PacketListener, PacketListener),
 ) -> Result<(), StartError> {
     let runtime = |source| StartError::Runtime { source };
     let device_ended = peer::ended(pidfd_of(&device).map_err(runtime)?);
-    let attester = Attester::new(Device::new(device_socket)?, selection);
+    let device = Device::new(device_socket)?;
+    let attester = match quoted {
+        Some(selection) => Attester::new(device, selection),
+        None => Attester::guest(device),
+    };
     let sockets = Sockets {
         parents: AsyncListener::new(parents).map_err(runtime)?,
         workers: AsyncListener::new(workers).map_err(runtime)?,
@@ -194,6 +202,8 @@ enum StartError {
     ReadReference { path: PathBuf, source: io::Error },
     #[error("cannot use the vault's reference {path}", path = path.display())]
     Reference { path: PathBuf, source: VaultReferenceError },
+    #[error("cannot tell the platform")]
+    Platform(#[from] NoPlatform),
     #[error("cannot quote the PCRs of the configuration")]
     Pcrs(#[from] PcrError),
     #[error("cannot start the device process {executable}", executable = executable.display())]

@@ -272,7 +272,10 @@ impl Shown<'_> {
 /// A record on one line: number, time, event, and what it is about.
 fn sentence(body: &Body) -> Result<String, Failure> {
     let (name, about) = words(&body.event)?;
-    let line = format!("{:>8}  {}  {name}  {about}", body.number, moment_from_millis(body.at));
+    let mut line = format!("{:>8}  {}  {name}  {about}", body.number, moment_from_millis(body.at));
+    for danger in &body.dangers {
+        line.push_str(&format!("  !{danger}"));
+    }
     Ok(printable(line.trim_end()))
 }
 
@@ -322,7 +325,7 @@ mod tests {
     #[test]
     fn an_event_is_one_line_that_says_what_and_about_whom() {
         let event = Event::Fetched { credential: "key".parse().unwrap(), version: 3, sight: Sight::Opaque };
-        let body = Body { number: 7, at: 0, before: Digest([0; 32]), event };
+        let body = Body { number: 7, at: 0, before: Digest([0; 32]), dangers: Vec::new(), event };
         assert_eq!(
             sentence(&body).unwrap(),
             "       7  1970-01-01T00:00:00.000Z  fetched  credential=key version=3 sight=opaque"
@@ -336,7 +339,7 @@ mod tests {
         assert_eq!(name, "ALARM grant-astray");
         assert!(about.contains("host=h"), "{about}");
         let tampered = Event::Alarm(Alarm::StoreTampered { detail: Text::cut("\u{1b}[2J\nforged line") });
-        let body = Body { number: 0, at: 0, before: Digest([0; 32]), event: tampered };
+        let body = Body { number: 0, at: 0, before: Digest([0; 32]), dangers: Vec::new(), event: tampered };
         let line = sentence(&body).unwrap();
         assert!(!line.contains(['\u{1b}', '\n']), "{line}");
     }

@@ -3,6 +3,7 @@
 
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_proto::name::HostName;
+use blindferry_proto::platform::{Choice, GuestPaths};
 use serde::{Deserialize, Deserializer};
 use std::env;
 use std::fs::File;
@@ -21,13 +22,19 @@ pub(crate) struct Configuration {
     pub(crate) vault: Address,
     /// The file that says which vault is the right one, as `init` wrote it.
     pub(crate) vault_reference: PathBuf,
+    /// Which hardware attests: `auto` is the TPM below, else this SEV-SNP guest.
+    #[serde(default)]
+    pub(crate) platform: Choice,
     /// How the TPM is reached, such as `device:/dev/tpmrm0` or `swtpm:host=127.0.0.1,port=2321`.
-    pub(crate) tcti: String,
+    pub(crate) tcti: Option<String>,
     /// The file with the pins of this TPM, made when it was provisioned.
-    pub(crate) pins: PathBuf,
+    pub(crate) pins: Option<PathBuf>,
+    /// Where the firmware of an SEV-SNP guest is.
+    #[serde(default)]
+    pub(crate) snp: GuestPaths,
     /// The executable of the device process, where it does not lie beside this one.
     pub(crate) device: Option<PathBuf>,
-    /// The PCRs of the SHA-256 bank that this machine quotes: those that the vault's reference values for operators list.
+    /// The PCRs of the SHA-256 bank that a TPM quotes: those that the vault's reference values for operators list.
     #[serde(default)]
     pub(crate) pcrs: Pcrs,
 }
@@ -50,7 +57,7 @@ impl Configuration {
             parsed.map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         if let Some(directory) = path.parent() {
             read.vault_reference = directory.join(&read.vault_reference);
-            read.pins = directory.join(&read.pins);
+            read.pins = read.pins.map(|pins| directory.join(pins));
             read.device = read.device.map(|device| directory.join(device));
         }
         Ok(read)
@@ -197,7 +204,7 @@ mod tests {
     fn relative_paths_start_at_the_files_directory() {
         let read = read(GOOD).unwrap();
         assert!(read.vault_reference.is_absolute() && read.vault_reference.ends_with("vault.toml"));
-        assert_eq!(read.pins, Path::new("/var/lib/blindferry/pins.toml"));
+        assert_eq!(read.pins.as_deref(), Some(Path::new("/var/lib/blindferry/pins.toml")));
         assert_eq!(read.pcrs.0.indices().collect::<Vec<_>>(), (0..=7).collect::<Vec<_>>());
     }
 
@@ -209,8 +216,10 @@ mod tests {
         assert!(pcrs.contains("line 6, column 8") && pcrs.contains("0 to 23"), "{pcrs}");
         let name = complaint(&GOOD.replace("desk", "Desk!"));
         assert!(name.contains("line 1, column 8"), "{name}");
-        let missing = complaint(&GOOD.replace("tcti", "# "));
-        assert!(missing.contains("tcti"), "{missing}");
+        let missing = complaint(&GOOD.replace("vault_reference", "# "));
+        assert!(missing.contains("vault_reference"), "{missing}");
+        let platform = complaint(&format!("{GOOD}platform = \"sgx\"\n"));
+        assert!(platform.contains("line 6") && platform.contains("sgx"), "{platform}");
         let address = complaint(&GOOD.replace("vault.example:7443", "vault.example"));
         assert!(address.contains("line 2, column 9") && address.contains("host:port"), "{address}");
     }

@@ -1,18 +1,24 @@
-//! This machine's TPM, behind a device process of our own.
+//! This machine's hardware, a TPM or the firmware under an SEV-SNP guest, behind a device process of our own.
 
 use crate::configuration::Pcrs;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::packet::PacketSocket;
-use std::path::PathBuf;
+use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths};
+use blindferry_session::Attester;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Where the TPM is, on the command line: for machines that have no operator's configuration.
+/// Which hardware, on the command line: for machines that have no operator's configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct TpmArguments {
+pub(crate) struct PlatformArguments {
+    /// Which hardware: auto, tpm or snp [default: as configured, else auto: a TPM where one is named, else this guest]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Choice>,
     /// Where the TPM is, such as device:/dev/tpmrm0 [default: as configured]
     #[arg(long, value_name = "TCTI", requires = "pins")]
     pub(crate) tcti: Option<String>,
@@ -22,61 +28,93 @@ pub(crate) struct TpmArguments {
     /// The PCRs, such as 0-7 or 0,2,4,7 [default: as configured, else 0-7]
     #[arg(long, value_name = "LIST")]
     pub(crate) pcrs: Option<Pcrs>,
+    /// Certificates that the host of an SEV-SNP guest does not give [default: as configured]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) certificates: Option<PathBuf>,
 }
 
-/// Where the TPM is, and which PCRs are looked at.
+/// Which hardware, and which PCRs of a TPM are looked at.
 #[derive(Clone, Debug)]
-pub(crate) struct TpmPlace {
+pub(crate) struct Hardware {
     executable: PathBuf,
-    tcti: String,
-    pins: PathBuf,
+    process: DeviceProcess,
     /// Which PCRs.
-    pub(crate) pcrs: Pcrs,
+    pcrs: Pcrs,
 }
 
-impl TpmPlace {
+impl Hardware {
     /// As configured.
     ///
     /// # Errors
-    /// [`Failure::NoNeighbour`].
+    /// [`Failure::NoPlatform`], [`Failure::NoNeighbour`].
     pub(crate) fn configured(
         invocation: &Invocation,
         configuration: &crate::configuration::Configuration,
     ) -> Result<Self, Failure> {
+        Self::chosen(invocation, configuration, configuration.platform)
+    }
+
+    fn chosen(
+        invocation: &Invocation,
+        configuration: &crate::configuration::Configuration,
+        choice: Choice,
+    ) -> Result<Self, Failure> {
+        let tpm = (configuration.tcti.as_deref(), configuration.pins.as_deref());
+        let process = DeviceProcess::choose(choice, tpm, &configuration.snp, Path::exists)?;
         let executable = match &configuration.device {
             Some(device) => device.clone(),
-            None => invocation.neighbour(DEVICE)?,
+            None => invocation.neighbour(process.executable())?,
         };
-        let (tcti, pins) = (configuration.tcti.clone(), configuration.pins.clone());
-        Ok(Self { executable, tcti, pins, pcrs: configuration.pcrs })
+        Ok(Self { executable, process, pcrs: configuration.pcrs })
     }
 
     /// As the arguments say, else as configured.
     ///
     /// # Errors
     /// [`Failure::Configuration`] when the arguments leave something open and no configuration says it.
-    pub(crate) fn of(invocation: &Invocation, arguments: &TpmArguments) -> Result<Self, Failure> {
-        let place = match (&arguments.tcti, &arguments.pins) {
-            (Some(tcti), Some(pins)) => Self {
-                executable: invocation.neighbour(DEVICE)?,
-                tcti: tcti.clone(),
-                pins: pins.clone(),
-                pcrs: Pcrs::default(),
-            },
-            _ => Self::configured(invocation, &invocation.configuration()?)?,
+    pub(crate) fn of(invocation: &Invocation, arguments: &PlatformArguments) -> Result<Self, Failure> {
+        let guest = GuestPaths { certificates: arguments.certificates.clone(), ..GuestPaths::default() };
+        let tpm = (arguments.tcti.as_deref(), arguments.pins.as_deref());
+        let named = tpm.0.is_some() || arguments.certificates.is_some() || arguments.platform == Some(Choice::Snp);
+        let hardware = match invocation.configuration() {
+            Ok(configuration) if !named => {
+                Self::chosen(invocation, &configuration, arguments.platform.unwrap_or(configuration.platform))?
+            }
+            Err(failure) if !named => return Err(failure),
+            _ => {
+                let choice = arguments.platform.unwrap_or_default();
+                let process = DeviceProcess::choose(choice, tpm, &guest, Path::exists)?;
+                Self { executable: invocation.neighbour(process.executable())?, process, pcrs: Pcrs::default() }
+            }
         };
-        Ok(Self { pcrs: arguments.pcrs.unwrap_or(place.pcrs), ..place })
+        Ok(Self { pcrs: arguments.pcrs.unwrap_or(hardware.pcrs), ..hardware })
+    }
+
+    /// The PCRs to look at, if this is a TPM.
+    pub(crate) fn pcrs(&self) -> Option<&PcrSelection> {
+        match self.process {
+            DeviceProcess::Tpm { .. } => Some(&self.pcrs.0),
+            DeviceProcess::Snp(_) => None,
+        }
+    }
+
+    /// What makes this machine's evidence.
+    pub(crate) fn attester(&self, device: Device) -> Attester {
+        match self.pcrs() {
+            Some(selection) => Attester::new(device, *selection),
+            None => Attester::guest(device),
+        }
     }
 
     /// Starts the device process.
     ///
     /// # Errors
     /// [`Failure::SpawnDevice`].
-    pub(crate) fn start(&self) -> Result<(DeviceProcess, PacketSocket), Failure> {
-        let spawned = blindferry_device::spawn::spawn(&self.executable, &self.tcti, &self.pins);
+    pub(crate) fn start(&self) -> Result<(Served, PacketSocket), Failure> {
+        let spawned = blindferry_device::spawn::spawn(&self.executable, self.process.clone());
         let (child, socket) =
             spawned.map_err(|source| Failure::SpawnDevice { executable: self.executable.clone(), source })?;
-        Ok((DeviceProcess(child), socket))
+        Ok((Served(child), socket))
     }
 
     /// Starts the device process and does `work` with it.
@@ -97,9 +135,9 @@ impl TpmPlace {
 
 /// The device process; it ends when its socket is closed, and is waited for here.
 #[derive(Debug)]
-pub(crate) struct DeviceProcess(Child);
+pub(crate) struct Served(Child);
 
-impl Drop for DeviceProcess {
+impl Drop for Served {
     fn drop(&mut self) {
         let deadline = Instant::now() + ENDING;
         // One that is still with its TPM then is adopted by init.
@@ -109,7 +147,5 @@ impl Drop for DeviceProcess {
     }
 }
 
-/// The executable of the device process.
-const DEVICE: &str = "blindferry-device";
 /// How long a device process may take to end.
 const ENDING: Duration = Duration::from_secs(2);

@@ -16,8 +16,10 @@ use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
 use blindferry_attest::reference::ReferenceError;
+use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
 use blindferry_device::client::DeviceError;
+use blindferry_proto::platform::NoPlatform;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
@@ -67,8 +69,12 @@ pub(crate) enum Failure {
     SpawnDevice { executable: PathBuf, source: io::Error },
     #[error("cannot {doing}")]
     Device { doing: &'static str, source: DeviceError },
+    #[error("cannot tell this machine's platform")]
+    NoPlatform(#[from] NoPlatform),
     #[error("the TPM's endorsement key cannot be read")]
     EndorsementKey { source: Malformed },
+    #[error("the guest's report cannot be read")]
+    Report { source: Box<SnpRefusal> },
 
     #[error("cannot reach the vault at {address}")]
     Dial { address: String, source: io::Error },
@@ -135,7 +141,7 @@ impl Failure {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } => Exit::Evidence,
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Exit::Evidence,
                 ConnectError::Refused { refusal } => of_refusal(refusal),
                 ConnectError::OwnEvidence { .. }
                 | ConnectError::Identity { .. }
@@ -182,7 +188,9 @@ impl Failure {
             | Self::Approval { .. }
             | Self::SpawnDevice { .. }
             | Self::Device { .. }
+            | Self::NoPlatform(_)
             | Self::EndorsementKey { .. }
+            | Self::Report { .. }
             | Self::Secret { .. }
             | Self::Generate(_)
             | Self::Deposit(_)
@@ -199,7 +207,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Configuration(ConfigurationError::Read { .. }) => {
-                Some("write operator.toml with name, vault, vault_reference, tcti and pins, or name it with --config")
+                Some("write operator.toml with name, vault, vault_reference and the platform, or name it with --config")
             }
             Self::Configuration(_) => Some("mend the line that is named"),
             Self::NoNeighbour { .. } | Self::SpawnDevice { .. } | Self::Execute { .. } => {
@@ -210,7 +218,7 @@ impl Failure {
             Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
             Self::Connect { source } => match source.as_ref() {
                 ConnectError::Refused { refusal } => of_code(refusal.code),
-                ConnectError::VaultRefused { .. } => Some(
+                ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Some(
                     "do not go on before you know why: either the vault's software changed, then get its new reference \
                      from whoever runs it, or this is not your vault",
                 ),

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::{Table, moment};
 use crate::session::{Session, with_session};
-use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::operator::{Approvee, HostEntry, OperatorReply, OperatorRequest, Standing};
 use blindferry_proto::role::Role;
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 pub(crate) enum Host {
     /// List the hosts
     List,
-    /// Allow a TPM to enrol under a name
+    /// Allow a TPM, or a processor of SEV-SNP guests, to enrol under a name
     Approve(Approve),
     /// Remove a host: its sessions and leases end, and its name is free again
     Remove {
@@ -39,7 +39,10 @@ pub(crate) struct Approve {
     /// The TPM whose endorsement key has this hash, as `blindferry tpm` shows it there
     #[arg(long, value_name = "HASH", group = "whom")]
     ek: Option<EkDigest>,
-    /// The TPM that waits under that name now
+    /// An SEV-SNP guest on this processor, as `blindferry tpm` shows its chip id there
+    #[arg(long, value_name = "HEX", group = "whom")]
+    chip_id: Option<ChipId>,
+    /// The machine that waits under that name now
     #[arg(long, group = "whom")]
     waiting: bool,
     /// The first TPM whose EK certificate leads to one of the applied roots
@@ -81,6 +84,7 @@ struct Shown {
     standing: Standing,
     since: String,
     ek: Option<EkDigest>,
+    chip_id: Option<ChipId>,
 }
 
 #[derive(Serialize)]
@@ -123,10 +127,11 @@ pub(crate) fn run(invocation: &Invocation, host: Host) -> Result<(), Failure> {
 
 impl Approve {
     fn whom(&self) -> Approvee {
-        match (self.ek, self.certified) {
-            (Some(ek), _) => Approvee::Ek(ek),
-            (None, true) => Approvee::Certified,
-            (None, false) => Approvee::Waiting,
+        match (self.ek, self.chip_id, self.certified) {
+            (Some(ek), ..) => Approvee::Ek(ek),
+            (None, Some(chip), _) => Approvee::Chip(chip),
+            (None, None, true) => Approvee::Certified,
+            (None, None, false) => Approvee::Waiting,
         }
     }
 }
@@ -156,8 +161,13 @@ async fn all(session: &Session<'_>) -> Result<Vec<HostEntry>, Failure> {
 }
 
 fn shown(entry: HostEntry) -> Shown {
-    let HostEntry { name, ek, role, standing, since } = entry;
-    Shown { name, role: role_name(role), standing, since: moment(since), ek }
+    let HostEntry { name, machine, role, standing, since } = entry;
+    let (ek, chip_id) = match machine {
+        Some(Machine::Ek(ek)) => (Some(ek), None),
+        Some(Machine::Chip(chip)) => (None, Some(chip)),
+        None => (None, None),
+    };
+    Shown { name, role: role_name(role), standing, since: moment(since), ek, chip_id }
 }
 
 /// A role in a word.
@@ -170,16 +180,20 @@ pub(crate) fn role_name(role: Role) -> &'static str {
 }
 
 fn render(hosts: &Hosts) -> String {
-    let mut table = Table::new(&["NAME", "ROLE", "STANDING", "SINCE", "EK"]);
-    for Shown { name, role, standing, since, ek } in &hosts.hosts {
+    let mut table = Table::new(&["NAME", "ROLE", "STANDING", "SINCE", "EK OR CHIP"]);
+    for Shown { name, role, standing, since, ek, chip_id } in &hosts.hosts {
         let standing = match standing {
             Standing::Waiting => "waiting",
             Standing::Allowed => "allowed",
             Standing::Enrolled => "enrolled",
             Standing::Connected => "connected",
         };
-        let ek = ek.map_or_else(|| "any that is certified".to_owned(), |ek| ek.to_string());
-        table.row([name.to_string(), (*role).to_owned(), standing.to_owned(), since.clone(), ek]);
+        let machine = match (ek, chip_id) {
+            (Some(ek), _) => ek.to_string(),
+            (None, Some(chip)) => chip.to_string(),
+            (None, None) => "any TPM that is certified".to_owned(),
+        };
+        table.row([name.to_string(), (*role).to_owned(), standing.to_owned(), since.clone(), machine]);
     }
     if table.is_empty() { "There are no hosts.\n".to_owned() } else { table.render() }
 }
@@ -203,6 +217,10 @@ mod tests {
     fn exactly_one_way_of_naming_the_tpm_is_taken() {
         let hash = "0f".repeat(32);
         assert_eq!(whom(&["h", "--ek", &hash]), Some(Approvee::Ek(EkDigest([15; 32]))));
+        let chip = "0f".repeat(64);
+        assert_eq!(whom(&["h", "--chip-id", &chip]), Some(Approvee::Chip(ChipId([15; 64]))));
+        assert_eq!(whom(&["h", "--chip-id", &hash]), None);
+        assert_eq!(whom(&["h", "--chip-id", &chip, "--ek", &hash]), None);
         assert_eq!(whom(&["h", "--waiting"]), Some(Approvee::Waiting));
         assert_eq!(whom(&["h", "--certified"]), Some(Approvee::Certified));
         assert_eq!(whom(&["h"]), None);
@@ -215,7 +233,7 @@ mod tests {
     fn hosts_have_stable_names_and_moments_of_rfc_3339() {
         let entry = HostEntry {
             name: "h".parse().unwrap(),
-            ek: None,
+            machine: None,
             role: Role::Broker,
             standing: Standing::Allowed,
             since: 0,
@@ -224,8 +242,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&hosts).unwrap(),
             serde_json::json!({"hosts": [{"name": "h", "role": "broker", "standing": "allowed",
-                "since": "1970-01-01T00:00:00Z", "ek": null}]})
+                "since": "1970-01-01T00:00:00Z", "ek": null, "chip_id": null}]})
         );
-        assert!(render(&hosts).contains("any that is certified"));
+        assert!(render(&hosts).contains("any TPM that is certified"));
     }
 }

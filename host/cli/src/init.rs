@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::note;
 use crate::reserve::Reserved;
-use crate::setup::{self, EnclaveArguments, NewVault};
+use crate::setup::{self, EnclaveArguments, GuestArguments, NewVault};
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::Text;
@@ -24,14 +24,14 @@ use std::path::{Path, PathBuf};
 
 /// Make a new vault on this machine
 ///
-/// Makes the key-encryption key, seals it to this machine's TPM and its present PCR values, and names the first
-/// operator. The recovery key is shown once. What is initialised already stays as it is.
+/// Makes the key-encryption key, seals it to this machine's TPM and its present PCR values, or to this SEV-SNP guest, and
+/// names the first operator. The recovery key is shown once. What is initialised already stays as it is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
     #[command(flatten)]
     enclave: EnclaveArguments,
-    /// The first operator's machine: its name, and the hash of its EK as `blindferry tpm` shows it there
-    #[arg(long, value_name = "NAME=EKHASH", value_parser = first_operator)]
+    /// The first operator's machine: its name, and the hash of its EK or its chip id as `blindferry tpm` shows it there
+    #[arg(long, value_name = "NAME=HASH", value_parser = first_operator)]
     operator: FirstOperator,
     /// Reference values for operators' machines
     #[arg(long, value_name = "FILE")]
@@ -42,9 +42,11 @@ pub(crate) struct Init {
     /// The policy; can be applied later, and nothing is allowed until then
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The PCRs to whose present values the key is sealed
+    /// On a TPM: the PCRs to whose present values the key is sealed
     #[arg(long, value_name = "LIST", default_value = "0-7")]
     pcrs: Pcrs,
+    #[command(flatten)]
+    guest: GuestArguments,
     /// Where the vault's reference goes, which operators and hosts need
     #[arg(long, value_name = "FILE")]
     reference_out: PathBuf,
@@ -121,6 +123,8 @@ fn order(init: &Init) -> Result<InitOrder, Failure> {
         version: VERSION,
         pcrs: init.pcrs.0.indices().collect(),
         insist_unextended: init.insist_unextended,
+        mix: init.guest.mix(),
+        vault_reference: init.guest.vault_reference()?,
         operator: init.operator.clone(),
         operator_reference: reference_values(&init.operator_reference, Role::Operator)?,
         broker_reference: init
@@ -133,7 +137,7 @@ fn order(init: &Init) -> Result<InitOrder, Failure> {
 }
 
 /// Reference values for peers of this role, looked at here so that a mistake is found before anything is made.
-fn reference_values(path: &Path, role: Role) -> Result<Text<MAX_DOCUMENT>, Failure> {
+pub(crate) fn reference_values(path: &Path, role: Role) -> Result<Text<MAX_DOCUMENT>, Failure> {
     let text = document::read(path)?;
     let values = ReferenceValues::parse(text.as_str())
         .map_err(|source| Failure::Reference { path: path.to_owned(), source: Box::new(source) })?;
@@ -188,10 +192,10 @@ fn show(key: &SecretBytes) -> Result<(), Failure> {
 }
 
 fn first_operator(text: &str) -> Result<FirstOperator, String> {
-    let (name, ek) = text.split_once('=').ok_or("expected NAME=EKHASH")?;
+    let (name, machine) = text.split_once('=').ok_or("expected NAME=HASH")?;
     Ok(FirstOperator {
         name: name.parse().map_err(|error| format!("{error}"))?,
-        ek: ek.parse().map_err(|error| format!("the EK's hash: {error}"))?,
+        machine: machine.parse().map_err(|error| format!("the machine: {error}"))?,
     })
 }
 
@@ -200,7 +204,7 @@ This makes a new vault in place of the one that is there. All stored credentials
 audit's key are lost for good, unless the old recovery key and a copy of the store are kept.";
 
 const PURPOSE: &str = "\
-It opens the store when this TPM is lost, cleared, or does not unseal any more. Whoever has it and a copy of the store
+It opens the store when this TPM or chip is lost, cleared, or does not unseal any more. Whoever has it and a copy of the store
 has every master: keep it offline, away from the store. Nobody can show it again.";
 
 #[cfg(test)]
@@ -211,7 +215,7 @@ mod tests {
     fn the_first_operator_has_a_name_and_a_hash() {
         let hash = "ab".repeat(32);
         let operator = first_operator(&format!("desk={hash}")).unwrap();
-        assert_eq!((operator.name.as_str(), operator.ek.to_string()), ("desk", hash.clone()));
+        assert_eq!((operator.name.as_str(), operator.machine.to_string()), ("desk", hash.clone()));
         for bad in ["desk".to_owned(), format!("={hash}"), format!("Desk={hash}"), format!("desk={}", &hash[1..])] {
             assert!(first_operator(&bad).is_err(), "{bad}");
         }

@@ -1,6 +1,6 @@
 //! `reference`: which software and firmware peers may run.
 
-use crate::device::{TpmArguments, TpmPlace};
+use crate::device::{Hardware, PlatformArguments};
 use crate::document;
 use crate::failure::Failure;
 use crate::host::{PeerRole, role_name};
@@ -10,9 +10,12 @@ use crate::policy::{Applied, applied, show_document};
 use crate::session::with_session;
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::{Firmware, ReferenceValues};
+use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report};
+use blindferry_attest::tpm::PcrSelection;
 use blindferry_attest::tpm::quote::{Quote, QuoteError};
 use blindferry_device::client::Device;
 use blindferry_device::pcr::never_extended;
+use blindferry_device::protocol::Description;
 use blindferry_proto::operator::OperatorRequest;
 use blindferry_proto::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
@@ -20,6 +23,7 @@ use rustix::system::uname;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) mod compute;
 mod difference;
@@ -65,7 +69,7 @@ pub(crate) struct Capture {
     #[arg(long, value_enum, default_value_t = CapturedFirmware::Exact)]
     firmware: CapturedFirmware,
     #[command(flatten)]
-    tpm: TpmArguments,
+    hardware: PlatformArguments,
 }
 
 /// Whose evidence reference values judge.
@@ -138,19 +142,39 @@ fn parse(path: &Path, text: &str) -> Result<ReferenceValues, Failure> {
     parsed.map_err(|source| Failure::Reference { path: path.to_owned(), source: Box::new(source) })
 }
 
-fn run_capture(invocation: &Invocation, Capture { role, name, firmware, tpm }: Capture) -> Result<(), Failure> {
-    let place = TpmPlace::of(invocation, &tpm)?;
-    let selection = place.pcrs.0;
+fn run_capture(invocation: &Invocation, Capture { role, name, firmware, hardware }: Capture) -> Result<(), Failure> {
+    let hardware = Hardware::of(invocation, &hardware)?;
+    let role = Role::from(role);
+    let name = name.unwrap_or_else(platform_name);
+    let (values, firmware, never_extended) = match hardware.pcrs() {
+        Some(selection) => capture_tpm(invocation, &hardware, *selection, firmware, role, &name)?,
+        None => (capture_guest(invocation, &hardware, role, &name)?, None, Vec::new()),
+    };
+    let text = values.to_toml();
+    let document = Captured { role: role_name(role), name: &name, firmware, never_extended, text: &text };
+    invocation.output.show(&document, || text.clone())
+}
+
+/// What this machine has in its PCRs; beside it the firmware version that is accepted alone, and the PCRs that bind to
+/// nothing.
+fn capture_tpm(
+    invocation: &Invocation,
+    hardware: &Hardware,
+    selection: PcrSelection,
+    firmware: CapturedFirmware,
+    role: Role,
+    name: &str,
+) -> Result<(ReferenceValues, Option<String>, Vec<u8>), Failure> {
     let progress = invocation.progress("reading the PCRs");
     let read = async |device: Device| {
         let values = device.pcrs(&selection).await?;
         let evidence = match firmware {
-            CapturedFirmware::Exact => Some(device.quote(NOBODYS_CHALLENGE, &selection).await?),
+            CapturedFirmware::Exact => Some(device.quote(NOBODYS_CHALLENGE, Some(&selection)).await?),
             CapturedFirmware::Any => None,
         };
         Ok((values, evidence))
     };
-    let (values, evidence) = place.with("read the PCRs", read)?;
+    let (values, evidence) = hardware.with("read the PCRs", read)?;
     drop(progress);
     let version = evidence.map(|evidence| quoted_firmware(&evidence)).transpose();
     let version = version.map_err(|source| Failure::Firmware { source })?;
@@ -158,14 +182,41 @@ fn run_capture(invocation: &Invocation, Capture { role, name, firmware, tpm }: C
     if !never.is_empty() {
         note(&format!("warning: PCRs {never:?} were never extended: whatever their values stand for was not measured"));
     }
-    let role = Role::from(role);
-    let name = name.unwrap_or_else(platform_name);
     let accepted = version.map_or(Firmware::Any, |version| Firmware::Only(BTreeSet::from([version])));
-    let captured = ReferenceValues::capture(role, &name, accepted, &values);
-    let text = captured.map_err(|source| Failure::Capture { source: Box::new(source) })?.to_toml();
+    let captured = ReferenceValues::capture(role, name, accepted, &values);
     let firmware = version.map(|version| format!("{version:016x}"));
-    let document = Captured { role: role_name(role), name: &name, firmware, never_extended: never, text: &text };
-    invocation.output.show(&document, || text.clone())
+    Ok((captured.map_err(|source| Failure::Capture { source: Box::new(source) })?, firmware, never))
+}
+
+/// What this guest is, if AMD vouches for its report.
+fn capture_guest(
+    invocation: &Invocation,
+    hardware: &Hardware,
+    role: Role,
+    name: &str,
+) -> Result<ReferenceValues, Failure> {
+    let progress = invocation.progress("asking for a report");
+    let description = hardware.with("ask for a report", async |device| device.describe().await)?;
+    drop(progress);
+    let Description::Snp(guest) = description else {
+        return Err(Failure::Unexpected { doing: "ask for a report" });
+    };
+    let unread = |source| Failure::Report { source: Box::new(source) };
+    let report = Report::parse(&guest.report).map_err(unread)?;
+    let kind = if report.body().signing_key == 1 { KeyKind::Vlek } else { KeyKind::Vcek };
+    let certificates: Vec<&[u8]> = guest.certificates.iter().map(Vec::as_slice).collect();
+    let now = now();
+    let vek = EndorsedVek::endorse(kind, &certificates, &[], &Anchors::amd(), now).map_err(unread)?;
+    let authentic = vek.authenticate(report, now).map_err(unread)?;
+    note("warning: this accepts the image that runs now; a measurement computed from its files says which that is");
+    ReferenceValues::capture_guest(role, name, &authentic, None)
+        .map_err(|source| Failure::Capture { source: Box::new(source) })
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are judged by this machine's clock")]
+fn now() -> u64 {
+    // Before 1970 no certificate is valid.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The firmware version that this machine's evidence names: what a verifier will compare. The version among the TPM's

@@ -1,7 +1,7 @@
 //! An operator's attested session with the vault.
 
 use crate::configuration::Configuration;
-use crate::device::TpmPlace;
+use crate::device::Hardware;
 use crate::document;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
@@ -10,7 +10,7 @@ use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Request, Welcome};
 use blindferry_session::client::{CallError, Caller, Established, SessionOver, connect};
-use blindferry_session::{Attester, ClientSettings, VaultReference};
+use blindferry_session::{ClientSettings, VaultReference};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,13 +40,13 @@ pub(crate) fn with_session<T>(
 ) -> Result<T, Failure> {
     let configuration = invocation.configuration()?;
     let vault = vault_reference(&configuration.vault_reference)?;
-    let place = TpmPlace::configured(invocation, &configuration)?;
+    let hardware = Hardware::configured(invocation, &configuration)?;
     let runtime = runtime()?;
-    let (_device, socket) = place.start()?;
+    let (_device, socket) = hardware.start()?;
     runtime.block_on(async {
         let device =
             Device::new(socket).map_err(|source| Failure::Device { doing: "reach the device process", source })?;
-        let attester = Attester::new(device, place.pcrs.0);
+        let attester = hardware.attester(device);
         let settings = ClientSettings { name: configuration.name.clone(), role: Role::Operator, vault: vault.clone() };
         let progress = invocation.progress("proving this machine and the vault to each other");
         let stream = dial(&configuration).await?;

@@ -2,12 +2,16 @@
 //! The recovery key crosses in secret memory on this side.
 
 use crate::failure::Failure;
+use crate::init::reference_values;
 use crate::invocation::Invocation;
 use crate::secret_input::{LastNewline, SecretInputError, read_whole};
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::Text;
+use blindferry_proto::key_mix::{KeyMix, RootKey};
 use blindferry_proto::limits::MAX_DOCUMENT;
+use blindferry_proto::platform::Choice;
 use blindferry_proto::refusal::Refusal;
+use blindferry_proto::role::Role;
 use blindferry_proto::setup::{InitOrder, MAX_ORDER, RecoverOrder, SetupReply};
 use rustix::io::{Errno, read, write};
 use std::io;
@@ -24,6 +28,48 @@ pub(crate) struct EnclaveArguments {
     /// The executable of the enclave [default: blindferry-enclave beside this one]
     #[arg(long = "enclave-program", value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Which hardware seals: auto, tpm or snp [default: as the enclave's configuration says]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Choice>,
+}
+
+/// How the key is sealed where the enclave is an SEV-SNP guest: to its measurement and its guest policy in any case.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct GuestArguments {
+    /// On an SEV-SNP guest: derive from the key of its migration agent, not of its chip
+    #[arg(long)]
+    snp_vmrk: bool,
+    /// On an SEV-SNP guest: do not bind to the committed TCB version, so that older firmware can unseal too
+    #[arg(long)]
+    snp_any_tcb: bool,
+    /// On an SEV-SNP guest: bind to the guest SVN of its ID block
+    #[arg(long)]
+    snp_guest_svn: bool,
+    /// On an SEV-SNP guest: bind to the family id of its ID block
+    #[arg(long)]
+    snp_family_id: bool,
+    /// On an SEV-SNP guest: bind to the image id of its ID block
+    #[arg(long)]
+    snp_image_id: bool,
+    /// On an SEV-SNP guest: reference values for the vault itself [default: those that accept it as it is]
+    #[arg(long, value_name = "FILE")]
+    vault_values: Option<PathBuf>,
+}
+
+impl GuestArguments {
+    pub(crate) fn mix(&self) -> KeyMix {
+        KeyMix {
+            root: if self.snp_vmrk { RootKey::Vmrk } else { RootKey::Vcek },
+            tcb: !self.snp_any_tcb,
+            guest_svn: self.snp_guest_svn,
+            family_id: self.snp_family_id,
+            image_id: self.snp_image_id,
+        }
+    }
+
+    pub(crate) fn vault_reference(&self) -> Result<Option<Text<MAX_DOCUMENT>>, Failure> {
+        self.vault_values.as_deref().map(|path| reference_values(path, Role::Vault)).transpose()
+    }
 }
 
 /// What a new vault gives, once.
@@ -90,6 +136,7 @@ fn start(invocation: &Invocation, enclave: &EnclaveArguments, words: &[&str]) ->
         .arg(verb)
         .arg("--config")
         .arg(&enclave.config)
+        .args(enclave.platform.iter().flat_map(|platform| ["--platform", platform.as_str()]))
         .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,8 +3,8 @@
 //! What leaves a process does so as a packet with descriptors ([`packet`]), most often a sealed memfd of ciphertext
 //! ([`memfd`]); what stays is held in pages that other processes cannot read ([`secret`]). Around these two stand the
 //! questions who is at the other end ([`peer`]), what was inherited ([`inherit`]), how this process and its children
-//! come to be unreadable from their first instruction ([`entry`], [`image`]), and what freed memory still says
-//! ([`wiping`]).
+//! come to be unreadable from their first instruction ([`entry`], [`image`]), what freed memory still says
+//! ([`wiping`]), and the one device that needs a raw call ([`sev_guest`]).
 //!
 //! Every other crate forbids `unsafe`. Here each block carries the argument why it is sound, and none of it is
 //! reachable through a safe function whose caller could break that argument.
@@ -22,4 +22,5 @@ pub mod packet;
 pub mod peer;
 mod seals;
 pub mod secret;
+pub mod sev_guest;
 pub mod wiping;

@@ -2,7 +2,7 @@
 
 use blindferry_attest::evidence::{Evidence, TpmEvidence};
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
-use blindferry_device::protocol::{Description, DeviceRefusal, KEY_LEN};
+use blindferry_device::protocol::{DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_handle::secret::SharedSecret;
 use ring::digest;
 use tss_esapi::constants::PropertyTag;
@@ -37,7 +37,7 @@ pub(crate) fn create(transaction: &mut Transaction) -> Result<AttestationKey, Fa
 }
 
 /// Says who the TPM is.
-pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<Description, Failure> {
+pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<TpmDescription, Failure> {
     let attestation_key = pinned_attestation_key(transaction, pins)?;
     transaction.flush(attestation_key.handle)?;
     let endorsement_key = pinned_endorsement_key(transaction, pins)?;
@@ -60,7 +60,7 @@ pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<Des
         .map(|tag| property(transaction, *tag).map(|value| format!("{}.{}", value >> 16, value & 0xffff)))
         .collect::<Result<Vec<_>, _>>()?
         .join(".");
-    Ok(Description {
+    Ok(TpmDescription {
         // libtpms, which swtpm runs, says `IBM` and `SW   TPM`. A hypervisor's own TPM says otherwise.
         software: manufacturer == "IBM" && vendor.starts_with("SW"),
         manufacturer,

@@ -1,9 +1,10 @@
 //! Both ends of a session as they ship, and both as an attacker would write them: by hand, message by message.
 
 use crate::platform::{SoftwareTpm, endorsement, reference};
+use blindferry_attest::attested::Pinned;
 use blindferry_attest::tpm::AkName;
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{DepositKey, GrantId, LeaseId, ParcelKey, ReplicaId, SessionId};
+use blindferry_proto::identifier::{AuditKey, DepositKey, GrantId, LeaseId, ParcelKey, ReplicaId, SessionId};
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
@@ -11,10 +12,11 @@ use blindferry_proto::session::{
     Welcome,
 };
 use blindferry_session::channel::{Channel, Stream};
-use blindferry_session::client::{ClientSettings, ConnectError, Established, VaultReference, connect};
+use blindferry_session::client::{ClientSettings, ConnectError, Established, VaultIdentity, VaultReference, connect};
 use blindferry_session::server::{Claimed, ServerError, Standing, hear};
 use blindferry_session::{Identity, tls};
 use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::io;
@@ -28,6 +30,8 @@ pub(crate) struct World {
     pub(crate) host: SoftwareTpm,
     /// The key that evidence of the host must be signed with.
     pub(crate) pinned: AkName,
+    /// The key of the vault's audit.
+    pub(crate) audit: Ed25519KeyPair,
     pub(crate) identity: Identity,
     pub(crate) tls: Arc<ServerConfig>,
 }
@@ -37,25 +41,43 @@ impl World {
         let (vault, host) = (SoftwareTpm::new(), SoftwareTpm::new());
         let identity = Identity::generate().unwrap();
         let tls = tls::server(&identity).unwrap();
-        Self { pinned: host.ak(), vault, host, identity, tls }
+        let audit = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        Self { pinned: host.ak(), vault, host, audit, identity, tls }
+    }
+
+    /// Who the host must be.
+    pub(crate) fn pin(&self) -> Pinned<'_> {
+        Pinned::Ak { name: &self.pinned, earlier: None }
+    }
+
+    pub(crate) fn audit_key(&self) -> AuditKey {
+        AuditKey(self.audit.public_key().as_ref().try_into().unwrap())
+    }
+
+    pub(crate) fn vouch(&self, message: &[u8]) -> Vec<u8> {
+        self.audit.sign(message).as_ref().to_vec()
     }
 
     pub(crate) fn settings(&self, role: Role) -> ClientSettings {
-        let vault = VaultReference { ak: self.vault.ak(), audit_key: None, reference: reference(Role::Vault) };
+        let vault = VaultReference {
+            identity: VaultIdentity::Ak(self.vault.ak()),
+            audit_key: Some(self.audit_key()),
+            reference: reference(Role::Vault),
+        };
         ClientSettings { name: "build-7".parse().unwrap(), role, vault }
     }
 
     /// The vault's end until the peer has sent evidence.
     pub(crate) async fn claim<S: Stream>(&self, stream: S) -> Result<Claimed<S>, ServerError> {
         let heard = hear(stream, &self.tls, &self.identity).await?;
-        heard.prove(&self.vault, &SystemRandom::new()).await?.claim().await
+        heard.prove(&self.vault, |message| Some(self.vouch(message)), &SystemRandom::new()).await?.claim().await
     }
 
     /// The vault's end until the session stands.
     pub(crate) async fn admit<S: Stream>(&self, stream: S) -> Result<Standing<S>, ServerError> {
         let claimed = self.claim(stream).await?;
         let reference = reference(claimed.role());
-        claimed.judge(&self.pinned, None, &reference).await?.welcome(welcome()).await
+        claimed.judge(self.pin(), &reference).await?.welcome(welcome()).await
     }
 
     /// The host's end.
@@ -82,7 +104,7 @@ impl World {
             send(&mut channel, &open(role)).await;
             let OpenReply::Proof(proof) = receive(&mut channel).await else { panic!("refused") };
             let evidence = Bytes::new(evidence(&channel, proof).await).unwrap();
-            send(&mut channel, &PeerProof { evidence, endorsement: endorsement(&self.host) }).await;
+            send(&mut channel, &PeerProof { evidence, endorsement: Some(endorsement(&self.host)) }).await;
             channel
         };
         tokio::join!(self.admit(theirs), host).0
@@ -136,7 +158,7 @@ pub(crate) async fn prove(world: &World, channel: &mut Channel<DuplexStream>) ->
     let OpenReply::Proof(proof) = receive(channel).await else { panic!("refused") };
     let binder = channel.exporter.own_binder(Role::Broker, &proof.context).unwrap();
     let evidence = Bytes::new(world.host.quote(binder.as_bytes())).unwrap();
-    send(channel, &PeerProof { evidence, endorsement: endorsement(&world.host) }).await;
+    send(channel, &PeerProof { evidence, endorsement: Some(endorsement(&world.host)) }).await;
     receive(channel).await
 }
 

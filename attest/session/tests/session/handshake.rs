@@ -8,7 +8,7 @@ use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Activate, Open, OpenReply, PeerProof, ProofReply, VERSION, VaultProof};
 use blindferry_session::channel::ChannelError;
-use blindferry_session::client::{ConnectError, connect};
+use blindferry_session::client::{ConnectError, VaultIdentity, connect};
 use blindferry_session::server::{ServerError, hear};
 use ring::rand::SystemRandom;
 use std::collections::HashSet;
@@ -58,7 +58,7 @@ async fn a_host_activates_a_credential_before_it_is_judged() {
     let vault = async {
         let (claimed, activated) = world.claim(theirs).await.unwrap().activate(credential()).await.unwrap();
         assert_eq!(activated.secret.0, [9; 32]);
-        let proven = claimed.judge(&world.pinned, None, &reference(Role::Broker)).await.unwrap_or_else(|_| panic!());
+        let proven = claimed.judge(world.pin(), &reference(Role::Broker)).await.unwrap_or_else(|_| panic!());
         proven.welcome(welcome()).await.is_ok()
     };
     let (established, stands) = tokio::join!(world.connect(ours), vault);
@@ -100,7 +100,7 @@ async fn a_vault_with_another_key_or_other_software_learns_nothing_of_the_host()
     for (world, code) in [(another, "tpm-pcr-value"), (World::new(), "tpm-ak-name")] {
         let mut settings = world.settings(Role::Broker);
         if code == "tpm-ak-name" {
-            settings.vault.ak = SoftwareTpm::new().ak();
+            settings.vault.identity = VaultIdentity::Ak(SoftwareTpm::new().ak());
         }
         let (ours, theirs) = pipe();
         let (established, standing) = tokio::join!(connect(ours, &settings, world.host.clone()), world.admit(theirs));
@@ -133,7 +133,7 @@ async fn reference_values_of_one_role_let_no_other_in() {
     let world = World::new();
     let (ours, theirs) = pipe();
     let vault =
-        async { world.claim(theirs).await.unwrap().judge(&world.pinned, None, &reference(Role::Operator)).await };
+        async { world.claim(theirs).await.unwrap().judge(world.pin(), &reference(Role::Operator)).await };
     let (established, proven) = tokio::join!(world.connect(ours), vault);
     assert_eq!(refused(proven), "reference-role");
     assert!(matches!(established.unwrap_err(), ConnectError::Refused { .. }));
@@ -268,7 +268,7 @@ async fn a_vaults_context_is_fresh_for_each_peer() {
         };
         let vault = async {
             let heard = hear(theirs, &world.tls, &world.identity).await.unwrap();
-            heard.prove(&world.vault, &SystemRandom::new()).await.is_ok()
+            heard.prove(&world.vault, |message| Some(world.vouch(message)), &SystemRandom::new()).await.is_ok()
         };
         let (context, proved) = tokio::join!(host, vault);
         assert!(proved && contexts.insert(context));

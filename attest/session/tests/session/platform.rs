@@ -130,8 +130,8 @@ impl Platform for SoftwareTpm {
         }
     }
 
-    async fn endorsement(&self) -> Result<Endorsement, PlatformError> {
-        Ok(endorsement(self))
+    async fn endorsement(&self) -> Result<Option<Endorsement>, PlatformError> {
+        Ok(Some(endorsement(self)))
     }
 
     /// Stands in for the TPM's arithmetic: the secret lies open at the start of the credential.

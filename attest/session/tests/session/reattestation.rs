@@ -3,6 +3,7 @@
 use crate::ends::{World, answer, number, request};
 use crate::handshake::refused;
 use crate::platform::{Conduct, SoftwareTpm, reference};
+use blindferry_attest::attested::Pinned;
 use blindferry_attest::tpm::QuoteClock;
 use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::refusal::RefusalCode;
@@ -22,7 +23,7 @@ async fn a_host_proves_itself_again_whenever_it_is_asked() {
         for _ in 0..5 {
             let open = challenge(&mut standing).await;
             let (id, evidence) = evidence(&mut standing).await;
-            let attested = open.judge(&evidence, &world.pinned, Some(&clock), &reference(Role::Broker)).unwrap();
+            let attested = open.judge(&evidence, Pinned::Ak { name: &world.pinned, earlier: Some(&clock) }, &reference(Role::Broker)).unwrap();
             assert!(attested.clock().unwrap().clock > clock.clock);
             clock = attested.clock().unwrap().into();
             tell(&mut standing, FromVault::Answer { id, answer: Answer::Done }).await;
@@ -57,7 +58,7 @@ async fn fresh_evidence_is_sent_however_many_calls_are_under_way() {
         }
         let open = challenge(&mut standing).await;
         let (_, evidence) = evidence(&mut standing).await;
-        let judged = open.judge(&evidence, &world.pinned, None, &reference(Role::Broker));
+        let judged = open.judge(&evidence, world.pin(), &reference(Role::Broker));
         assert!(judged.is_ok());
         standing.writer.close().await;
     };
@@ -75,7 +76,7 @@ async fn an_answer_to_an_older_challenge_is_refused() {
         let _forgotten = challenge(&mut standing).await;
         let (id, stale) = evidence(&mut standing).await;
         let open = challenge(&mut standing).await;
-        assert_eq!(refused(open.judge(&stale, &world.pinned, None, &reference(Role::Broker))), "tpm-quote-challenge");
+        assert_eq!(refused(open.judge(&stale, world.pin(), &reference(Role::Broker))), "tpm-quote-challenge");
         tell(&mut standing, FromVault::Answer { id, answer: Answer::Refused(RefusalCode::NotAttested.into()) }).await;
     };
     let (over, ()) = tokio::join!(driver.run(), vault);
@@ -88,7 +89,7 @@ async fn the_evidence_of_the_handshake_answers_no_later_challenge() {
     let (_established, standing) = world.session().await;
     let first = world.host.quote(&world.host.binders()[0]);
     let (open, _) = Rechallenge::new(&standing.exporter, Role::Broker, &SystemRandom::new()).unwrap();
-    assert_eq!(refused(open.judge(&first, &world.pinned, None, &reference(Role::Broker))), "tpm-quote-challenge");
+    assert_eq!(refused(open.judge(&first, world.pin(), &reference(Role::Broker))), "tpm-quote-challenge");
 }
 
 #[tokio::test]
@@ -100,7 +101,7 @@ async fn fresh_evidence_of_another_session_of_the_same_host_is_refused() {
     // Over the same context, in the other session: what the host's end there would sign.
     let binder = other.exporter.peer_binder(Role::Broker, &context).unwrap();
     let carried = world.host.quote(binder.as_bytes());
-    assert_eq!(refused(open.judge(&carried, &world.pinned, None, &reference(Role::Broker))), "tpm-quote-challenge");
+    assert_eq!(refused(open.judge(&carried, world.pin(), &reference(Role::Broker))), "tpm-quote-challenge");
     drop(host);
 }
 
@@ -112,7 +113,7 @@ async fn software_that_changed_is_refused_at_the_next_challenge() {
     let vault = async {
         let open = challenge(&mut standing).await;
         let (id, evidence) = evidence(&mut standing).await;
-        assert_eq!(refused(open.judge(&evidence, &world.pinned, None, &reference(Role::Broker))), "tpm-pcr-value");
+        assert_eq!(refused(open.judge(&evidence, world.pin(), &reference(Role::Broker))), "tpm-pcr-value");
         tell(&mut standing, FromVault::Answer { id, answer: Answer::Refused(RefusalCode::NotAttested.into()) }).await;
     };
     let (over, ()) = tokio::join!(driver.run(), vault);
@@ -132,7 +133,7 @@ async fn another_key_an_older_clock_and_garbage_are_refused_at_the_next_challeng
             "tpm-clock-reset" => world.host.quote(binder.as_bytes()),
             _ => Vec::new(),
         };
-        let judged = open.judge(&evidence, &world.pinned, earlier.as_ref(), &reference(Role::Broker));
+        let judged = open.judge(&evidence, Pinned::Ak { name: &world.pinned, earlier: earlier.as_ref() }, &reference(Role::Broker));
         assert_eq!(refused(judged), code);
     }
 }

@@ -118,7 +118,7 @@ async fn admitted(steps: &[FromHost]) -> bool {
                 FromHost::Proof(quote) => {
                     let exporter = |context: &Context| exported(stream.get_ref().1, context);
                     let evidence = quote.over(&world.host, role, identity.spki(), &context, exporter);
-                    frame(&mut stream, &PeerProof { evidence, endorsement: endorsement(&world.host) }).await
+                    frame(&mut stream, &PeerProof { evidence, endorsement: Some(endorsement(&world.host)) }).await
                 }
                 FromHost::Activated => frame(&mut stream, &Activated { secret: Digest([7; 32]) }).await,
                 FromHost::Call => frame(&mut stream, &Call { id: 1, request: request(1) }).await,
@@ -156,7 +156,7 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
                 let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
-                frame(&mut stream, &OpenReply::Proof(VaultProof { evidence, context: Context([1; 32]) })).await
+                frame(&mut stream, &OpenReply::Proof(VaultProof { evidence, context: Context([1; 32]), vouched: Bytes::new(vec![0; 64]).unwrap() })).await
             }
             Hostile::RefuseOpen => frame(&mut stream, &OpenReply::Refused(RefusalCode::Busy.into())).await,
             Hostile::Activate => {

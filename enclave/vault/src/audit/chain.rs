@@ -1,8 +1,8 @@
 //! Making the chain: numbers, links and signatures. Pure; time is an argument.
 
 use blindferry_handle::secret::SecretBytes;
-use blindferry_proto::audit::{Body, Event, Record};
-use blindferry_proto::bounded::{Bytes, CodecError};
+use blindferry_proto::audit::{Body, Event, MAX_DANGER, Record};
+use blindferry_proto::bounded::{Bytes, CodecError, Text};
 use blindferry_proto::identifier::{AuditKey, Digest};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -34,6 +34,14 @@ impl Signer {
         self.key
     }
 
+    /// Signs that whoever speaks over this channel has the key of the audit, and so the store of this vault.
+    ///
+    /// # Errors
+    /// [`AuditError::Seed`].
+    pub fn vouch(&self, message: &[u8]) -> Result<Vec<u8>, AuditError> {
+        Ok(pair(&self.seed)?.sign(message).as_ref().to_vec())
+    }
+
     /// Goes on with the chain after `head`; `None`: begins it.
     ///
     /// # Errors
@@ -51,14 +59,19 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Makes the next record; `at` is in milliseconds since the epoch.
+    /// Makes the next record; `at` is in milliseconds since the epoch, `dangers` is what holds meanwhile.
     ///
     /// # Errors
     /// [`CodecError::TooLong`] when the event does not fit a record; the chain is then where it was.
-    pub fn append(&mut self, event: Event, at: u64) -> Result<(u64, Record), CodecError> {
+    pub fn append(
+        &mut self,
+        event: Event,
+        dangers: Vec<Text<MAX_DANGER>>,
+        at: u64,
+    ) -> Result<(u64, Record), CodecError> {
         let number = self.head.map_or(0, |head| head.number.saturating_add(1));
         let before = self.head.map_or(Digest([0; Digest::LEN]), |head| head.hash);
-        let body = Body { number, at, before, event }.to_bytes()?;
+        let body = Body { number, at, before, dangers, event }.to_bytes()?;
         let hash = hash(&body);
         let signature = self.pair.sign(&message(&hash)).as_ref().to_vec();
         let record = Record {

@@ -28,7 +28,7 @@ fn event(text: &str) -> Event {
 fn chain_of(count: u64) -> (AuditKey, Vec<Record>) {
     let signer = signer();
     let mut chain = signer.chain(None).unwrap();
-    let records = (0..count).map(|n| chain.append(event(&n.to_string()), n).unwrap().1).collect();
+    let records = (0..count).map(|n| chain.append(event(&n.to_string()), Vec::new(), n).unwrap().1).collect();
     (signer.key(), records)
 }
 
@@ -89,7 +89,7 @@ fn a_record_signed_by_another_key_is_found() {
     let (key, records) = chain_of(3);
     let other = Signer::new(SecretBytes::copy_and_wipe(&mut [8; 32]).unwrap()).unwrap();
     let head = verify(&records[..1], &key, None).unwrap().head();
-    let forged = other.chain(head).unwrap().append(event("forged"), 1).unwrap().1;
+    let forged = other.chain(head).unwrap().append(event("forged"), Vec::new(), 1).unwrap().1;
     assert!(matches!(verify([&records[0], &forged], &key, None), Err(ChainError::Signature { number: 1 })));
 }
 
@@ -99,7 +99,7 @@ fn a_history_rewritten_with_the_right_key_does_not_lead_to_a_remembered_head() {
     let remembered = verify(&records[..2], &key, None).unwrap().head();
     let signer = signer();
     let mut chain = signer.chain(None).unwrap();
-    let rewritten: Vec<_> = (0..3).map(|n| chain.append(event("other"), n).unwrap().1).collect();
+    let rewritten: Vec<_> = (0..3).map(|n| chain.append(event("other"), Vec::new(), n).unwrap().1).collect();
     assert!(matches!(verify(&rewritten[2..], &key, remembered), Err(ChainError::Link { number: 2 })));
 }
 
@@ -111,7 +111,7 @@ fn the_longest_event_fits_a_record() {
         code: Text::new("c".repeat(64)).unwrap(),
         detail: Text::new("d".repeat(512)).unwrap(),
     };
-    assert!(signer().chain(None).unwrap().append(event, u64::MAX).is_ok());
+    assert!(signer().chain(None).unwrap().append(event, Vec::new(), u64::MAX).is_ok());
 }
 
 type Attack<'a> = &'a dyn Fn(&mut crate::store::memory::Contents);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::Text;
 use blindferry_proto::credential::{CredentialSettings, Kind};
-use blindferry_proto::identifier::EkDigest;
+use blindferry_proto::identifier::{EkDigest, Machine};
 use blindferry_proto::name::{CredentialName, HostName};
 use blindferry_proto::role::Role;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn host(text: &str) -> HostName {
 }
 
 fn host_record(byte: u8) -> HostRecord {
-    HostRecord { role: Role::Broker, place: HostPlace::Allowed(EkDigest([byte; 32])), since: 5 }
+    HostRecord { role: Role::Broker, place: HostPlace::Allowed(Machine::Ek(EkDigest([byte; 32]))), since: 5 }
 }
 
 async fn fresh() -> (Arc<Memory>, Records<Arc<Memory>>) {

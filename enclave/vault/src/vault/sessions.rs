@@ -1,15 +1,16 @@
 //! What the vault knows of hosts and sessions, kept and looked up.
 
 use super::{Connected, NewSession, OUTGOING, SESSIONS, SessionEntry, Vault, lock};
+use crate::host::Pin;
 use crate::session::Over;
 use blindferry_attest::attested::Attested;
 use blindferry_attest::reference::ReferenceValues;
-use blindferry_attest::tpm::{AkName, QuoteClock};
-use blindferry_proto::identifier::{EkDigest, SessionId};
+use blindferry_attest::tpm::QuoteClock;
+use blindferry_proto::identifier::{Machine, SessionId};
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, mpsc};
 
 impl Vault {
@@ -29,12 +30,12 @@ impl Vault {
         lock(&self.knocks).keep_clock(host.clone(), attested);
     }
 
-    pub(crate) fn knocked(&self, host: HostName, ek: EkDigest, role: Role) {
-        lock(&self.knocks).remember(host, ek, role, self.clock.now());
+    pub(crate) fn knocked(&self, host: HostName, machine: Machine, role: Role) {
+        lock(&self.knocks).remember(host, machine, role, self.clock.now());
     }
 
     /// A session for a peer that was judged. A broker's new session takes the place of its old one.
-    pub(crate) fn new_session(&self, host: HostName, role: Role, ak: AkName) -> Result<NewSession, Refusal> {
+    pub(crate) fn new_session(&self, host: HostName, role: Role, pin: Pin) -> Result<NewSession, Refusal> {
         let id = SessionId(self.draw()?);
         let (end, ended) = mpsc::channel(1);
         let (outgoing, queue) = mpsc::channel(OUTGOING);
@@ -57,7 +58,8 @@ impl Vault {
             id,
             host,
             role,
-            ak,
+            pin,
+            report_id: OnceLock::new(),
             since: self.clock.now(),
             outgoing,
             believed: Mutex::new(None),

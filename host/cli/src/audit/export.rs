@@ -29,13 +29,15 @@ pub(crate) struct Readable<'a> {
     at: String,
     hash: String,
     before: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    dangers: &'a [blindferry_proto::bounded::Text<{ blindferry_proto::audit::MAX_DANGER }>],
     event: &'a blindferry_proto::audit::Event,
 }
 
 impl<'a> Readable<'a> {
     pub(crate) fn of(record: &Record, body: &'a Body) -> Self {
         let (hash, before) = (hash_of(record).to_string(), body.before.to_string());
-        Self { number: body.number, at: moment_from_millis(body.at), hash, before, event: &body.event }
+        Self { number: body.number, at: moment_from_millis(body.at), hash, before, dangers: &body.dangers, event: &body.event }
     }
 }
 

@@ -5,7 +5,7 @@ use blindferry_attest::endorsement::{
 };
 use blindferry_attest::evidence::Evidence;
 use blindferry_attest::tpm::PcrSelection;
-use blindferry_device::protocol::{Description, DeviceRefusal};
+use blindferry_device::protocol::{TpmDescription, DeviceRefusal};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
@@ -16,8 +16,8 @@ use crate::swtpm::Swtpm;
 #[tokio::test]
 async fn a_tpm_is_described_the_same_every_time_and_known_as_software() {
     let Some(machine) = Machine::start() else { return };
-    let described = machine.device.describe().await.unwrap();
-    assert_eq!(described, machine.device.describe().await.unwrap());
+    let described = machine.describe().await;
+    assert_eq!(described, machine.describe().await);
     assert!(described.software);
     assert_eq!((described.manufacturer.as_str(), described.vendor.as_str()), ("IBM", "SW   TPM"));
     assert_eq!(described.ak_name[2..], *digest(&SHA256, &described.ak_public).as_ref());
@@ -28,7 +28,7 @@ async fn a_tpm_is_described_the_same_every_time_and_known_as_software() {
 async fn a_certified_endorsement_key_is_preferred_and_described_with_its_certificate() {
     let Some(tpm) = Swtpm::start_with_certificates() else { return };
     let machine = Machine::over(tpm);
-    let described = machine.device.describe().await.unwrap();
+    let described = machine.describe().await;
     // swtpm_setup certifies a P-384 EK and an RSA-2048 EK, the former of which is preferred.
     assert_eq!(described.ek_certificates.len(), 1);
     let x_and_y = &described.ek_public[described.ek_public.len() - 98..];
@@ -42,10 +42,10 @@ async fn a_certified_endorsement_key_is_preferred_and_described_with_its_certifi
 async fn a_quote_is_signed_by_the_attestation_key_over_binder_and_pcrs() {
     let Some(machine) = Machine::start() else { return };
     machine.tpm.tool(&format!("tpm2_pcrextend 4:sha256={}", "02".repeat(32)));
-    let described = machine.device.describe().await.unwrap();
+    let described = machine.describe().await;
     // More than eight PCRs are read in several pieces.
     for selection in [selection(), PcrSelection::new(0..24).unwrap()] {
-        let encoded = machine.device.quote([9; 32], &selection).await.unwrap();
+        let encoded = machine.device.quote([9; 32], Some(&selection)).await.unwrap();
         let Evidence::Tpm(evidence) = Evidence::decode(&encoded).unwrap() else { panic!("another platform") };
         assert_eq!(evidence.ak_public(), described.ak_public);
         assert!(evidence.pcrs().iter().map(|(index, _)| *index).eq(selection.indices()));
@@ -72,7 +72,7 @@ async fn a_selection_of_nothing_or_of_what_is_not_there_is_refused() {
     use blindferry_device::spawn::spawn;
     let Some(machine) = Machine::start() else { return };
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_blindferry-device"));
-    let (mut process, socket) = spawn(executable, &machine.tpm.tcti(), &crate::machine::pins(&machine.tpm)).unwrap();
+    let (mut process, socket) = spawn(executable, crate::machine::process(&machine.tpm)).unwrap();
     for pcrs in [vec![], vec![24], vec![1, 1]] {
         let request = Numbered { number: 5, message: Request::Quote { binder: [0; 32], pcrs } };
         socket.send(&request.encode(REQUEST_LIMIT).unwrap(), &[]).unwrap();
@@ -87,18 +87,18 @@ async fn a_selection_of_nothing_or_of_what_is_not_there_is_refused() {
 #[tokio::test]
 async fn a_credential_made_for_this_tpm_is_activated() {
     let Some(machine) = Machine::start() else { return };
-    let described = machine.device.describe().await.unwrap();
+    let described = machine.describe().await;
     assert_eq!(activation(&machine, &described).await, Ok(()));
 }
 
 #[tokio::test]
 async fn a_credential_made_for_another_tpm_or_another_key_is_refused() {
     let (Some(machine), Some(other)) = (Machine::start(), Machine::start()) else { return };
-    let mine = machine.device.describe().await.unwrap();
-    let theirs = other.device.describe().await.unwrap();
-    let other_ek = Description { ek_public: theirs.ek_public, ..mine.clone() };
+    let mine = machine.describe().await;
+    let theirs = other.describe().await;
+    let other_ek = TpmDescription { ek_public: theirs.ek_public, ..mine.clone() };
     assert_eq!(activation(&machine, &other_ek).await, Err(DeviceRefusal::CredentialForeign));
-    let other_ak = Description { ak_name: theirs.ak_name, ..mine };
+    let other_ak = TpmDescription { ak_name: theirs.ak_name, ..mine };
     assert_eq!(activation(&machine, &other_ak).await, Err(DeviceRefusal::CredentialForeign));
     assert_eq!(refusal(machine.device.activate(&[0, 9], &[0, 0]).await).code(), "bad-request");
 }
@@ -108,7 +108,7 @@ async fn a_credential_made_for_another_tpm_or_another_key_is_refused() {
 async fn a_tpm_enrols_with_the_verifier_by_its_endorsement_key_and_an_activated_credential() {
     let machines = [Machine::start(), Swtpm::start_with_certificates().map(Machine::over)];
     for machine in machines.into_iter().flatten() {
-        let described = machine.device.describe().await.unwrap();
+        let described = machine.describe().await;
         let pinned = std::fs::read_to_string(pins(&machine.tpm)).unwrap();
         let hash = pinned.lines().find_map(|line| line.strip_prefix("ek-hash = ")).unwrap().trim_matches('"');
         let policy = EndorsementPolicy {
@@ -130,7 +130,7 @@ async fn a_tpm_enrols_with_the_verifier_by_its_endorsement_key_and_an_activated_
 }
 
 /// Has tpm2-tools make a credential, which needs no TPM, and activates it.
-async fn activation(machine: &Machine, described: &Description) -> Result<(), DeviceRefusal> {
+async fn activation(machine: &Machine, described: &TpmDescription) -> Result<(), DeviceRefusal> {
     let (credential, encrypted_secret) = credential(&machine.tpm, described);
     match machine.device.activate(&credential, &encrypted_secret).await {
         Ok(secret) => {
@@ -142,7 +142,7 @@ async fn activation(machine: &Machine, described: &Description) -> Result<(), De
 }
 
 /// TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for [`KEY`].
-pub(crate) fn credential(tpm: &Swtpm, described: &Description) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn credential(tpm: &Swtpm, described: &TpmDescription) -> (Vec<u8>, Vec<u8>) {
     let len = u16::try_from(described.ek_public.len()).unwrap();
     let public = [&len.to_be_bytes()[..], &described.ek_public].concat();
     std::fs::write(tpm.directory.join("ek.pub"), public).unwrap();

@@ -20,8 +20,8 @@ async fn neither_the_sealed_key_nor_the_activation_secret_is_ever_on_the_bus() {
     let blob = machine.seal(&operator).await;
     let approval = operator.approve(machine.values().await, 1);
     assert!(is_key(&machine.device.unseal(&blob, &operator.authority, &approval).await.unwrap()));
-    machine.device.quote([3; 32], &selection()).await.unwrap();
-    let described = machine.device.describe().await.unwrap();
+    machine.device.quote([3; 32], Some(&selection())).await.unwrap();
+    let described = machine.describe().await;
     let (wrapped, encrypted_secret) = credential(&machine.tpm, &described);
     assert!(is_key(&machine.device.activate(&wrapped, &encrypted_secret).await.unwrap()));
 

@@ -25,7 +25,7 @@ async fn the_key_is_in_the_device_process_during_a_request_and_not_after_it() {
     let approval = operator.approve(machine.values().await, 1);
     let unseal = machine.device.unseal(&blob, &operator.authority, &approval);
     assert!(is_key(&watched(&machine, &recorder, CC_UNSEAL, unseal).await.unwrap()));
-    let described = machine.device.describe().await.unwrap();
+    let described = machine.describe().await;
     let (wrapped, encrypted_secret) = credential(&machine.tpm, &described);
     let activate = machine.device.activate(&wrapped, &encrypted_secret);
     assert!(is_key(&watched(&machine, &recorder, CC_ACTIVATE, activate).await.unwrap()));

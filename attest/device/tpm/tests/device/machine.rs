@@ -7,8 +7,9 @@ use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_device::approval::{Approval, PolicyRef, Terms};
 use blindferry_device::authority::Authority;
 use blindferry_device::client::{Device, DeviceError};
-use blindferry_device::protocol::{DeviceRefusal, KEY_LEN};
+use blindferry_device::protocol::{Description, DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_device::spawn::spawn;
+use blindferry_proto::platform::DeviceProcess;
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -72,6 +73,13 @@ impl Machine {
         sealed.unwrap()
     }
 
+    pub(crate) async fn describe(&self) -> TpmDescription {
+        match self.device.describe().await.unwrap() {
+            Description::Tpm(tpm) => tpm,
+            Description::Snp(_) => panic!("a guest"),
+        }
+    }
+
     pub(crate) async fn values(&self) -> PcrValues {
         self.device.pcrs(&selection()).await.unwrap()
     }
@@ -82,6 +90,11 @@ impl Drop for Machine {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The device process of this TPM.
+pub(crate) fn process(tpm: &Swtpm) -> DeviceProcess {
+    DeviceProcess::Tpm { tcti: tpm.tcti(), pins: pins(tpm) }
 }
 
 pub(crate) struct Operator {
@@ -144,7 +157,7 @@ pub(crate) fn provision(tcti: &str, pins: &Path, more: &[&str]) -> Output {
 }
 
 pub(crate) fn device(tcti: &str, pins: &Path) -> (Child, Device) {
-    let (process, socket) = spawn(executable(), tcti, pins).unwrap();
+    let (process, socket) = spawn(executable(), DeviceProcess::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned() }).unwrap();
     (process, Device::new(socket).unwrap())
 }
 

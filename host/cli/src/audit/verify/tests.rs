@@ -13,7 +13,7 @@ pub(crate) fn audit(seed: u8, count: u64) -> (AuditKey, Vec<Record>) {
     let mut before = NOTHING;
     let record = |number| {
         let event = Event::Started { notes: Text::cut(&format!("start {number}")) };
-        let record = signed(&pair, &Body { number, at: 1_000 * number, before, event });
+        let record = signed(&pair, &Body { number, at: 1_000 * number, before, dangers: Vec::new(), event });
         before = hash_of(&record);
         record
     };
@@ -108,7 +108,7 @@ fn a_record_of_another_history_by_the_same_key_breaks_the_link() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let (key, mut records) = audit(1, 5);
     let other = Event::Started { notes: Text::cut("another past") };
-    records[2] = signed(&pair, &Body { number: 2, at: 0, before: hash_of(&records[1]), event: other });
+    records[2] = signed(&pair, &Body { number: 2, at: 0, before: hash_of(&records[1]), dangers: Vec::new(), event: other });
     assert_eq!(verify(key, 0, &records, head_of(&records)), Err(Broken::Link { number: 3 }));
     // At the very end nothing follows: there the head tells.
     let (_, untouched) = audit(1, 3);
@@ -120,7 +120,7 @@ fn a_first_record_that_follows_something_is_not_the_first() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let (key, _) = audit(1, 1);
     let event = Event::Started { notes: Text::cut("x") };
-    let record = signed(&pair, &Body { number: 0, at: 0, before: Digest([1; 32]), event });
+    let record = signed(&pair, &Body { number: 0, at: 0, before: Digest([1; 32]), dangers: Vec::new(), event });
     assert_eq!(verify(key, 0, &[record], None), Err(Broken::Link { number: 0 }));
 }
 
