@@ -330,11 +330,7 @@ fn appraise_snp(
     // From here on, what the report says is what the firmware said.
     let report_data = Some(report_data(binder));
     let wanted = Wanted { now, report_data, report_id, machine: Some(machine) };
-    let accepted = match reference.nearest(&authentic, wanted) {
-        Some((set, None)) => set,
-        Some((_, Some(refusal))) => return Err(refusal.into()),
-        None => return Err(AppraisalError::NoReference { platform: "snp" }),
-    };
+    let accepted = reference.accepting(&authentic, wanted)?;
     let body = authentic.body();
     Ok(Attested {
         role,

@@ -264,7 +264,7 @@ impl ReferenceValues {
 
     /// The first set of guests that accepts this one, or the one that got farthest, with its refusal. None where no guest
     /// is accepted at all.
-    pub(crate) fn nearest(
+    pub(crate) fn nearest_guest(
         &self,
         authentic: &Authentic<'_>,
         wanted: Wanted<'_>,
@@ -279,6 +279,23 @@ impl ReferenceValues {
             }
         }
         farthest.map(|(_, set, refusal)| (set, Some(refusal)))
+    }
+
+    /// The first set of guests that accepts this one.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of the set that got farthest.
+    pub(crate) fn accepting(
+        &self,
+        authentic: &Authentic<'_>,
+        wanted: Wanted<'_>,
+    ) -> Result<&GuestSet, AppraisalError> {
+        match self.nearest_guest(authentic, wanted) {
+            Some((set, None)) => Ok(set),
+            Some((_, Some(refusal))) => Err(refusal.into()),
+            None => Err(AppraisalError::NoReference { platform: "snp" }),
+        }
     }
 
     /// The one constructor: whatever exists is consistent.

@@ -119,7 +119,7 @@ fn ask(authentic: &Authentic<'_>, request: &Request<'_>) -> (Vec<Check>, Option<
     let Request { now, report_data, report_id, machine, .. } = *request;
     let wanted = Wanted { now, report_data, report_id, machine };
     let built_in = Rules::default();
-    let nearest = request.reference.and_then(|reference| reference.nearest(authentic, wanted));
+    let nearest = request.reference.and_then(|reference| reference.nearest_guest(authentic, wanted));
     let (rules, refusal, name) = match nearest {
         Some((set, refusal)) => (set.rules(), refusal, Some(set.name().to_owned())),
         None => {

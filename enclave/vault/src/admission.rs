@@ -161,6 +161,10 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             }
             Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
+        Evidence::Azure(_) => {
+            let why = "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
+            Err(("azure-session", why.to_owned()))
+        }
     }
 }
 
