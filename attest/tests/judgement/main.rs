@@ -15,6 +15,8 @@ mod certify;
 #[cfg(test)]
 mod codes;
 #[cfg(test)]
+mod differential_snp;
+#[cfg(test)]
 mod event_log;
 #[cfg(test)]
 mod events;
@@ -41,6 +43,9 @@ mod reference;
 mod registry;
 #[cfg(test)]
 mod result;
+#[cfg(test)]
+#[path = "../differential/sev_crate.rs"]
+mod sev_crate;
 #[cfg(test)]
 mod software_tpm;
 #[cfg(test)]
