@@ -17,6 +17,8 @@ mod codes;
 #[cfg(test)]
 mod differential_snp;
 #[cfg(test)]
+mod differential_tpm;
+#[cfg(test)]
 mod event_log;
 #[cfg(test)]
 mod events;
@@ -34,6 +36,9 @@ mod ima;
 mod parsers;
 #[cfg(test)]
 mod questions;
+#[cfg(test)]
+#[path = "../differential/quotes.rs"]
+mod quotes;
 #[cfg(test)]
 mod real_evidence;
 #[cfg(test)]
