@@ -66,7 +66,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! For people, [`snp::examine`] asks the same questions by the same functions and gives all the answers, as plain data
+//! For people, [`snp::examine()`] asks the same questions by the same functions and gives all the answers, as plain data
 //! that opens nothing.
 
 pub mod attested;
