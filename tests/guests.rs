@@ -170,6 +170,11 @@ fn the_same_image_on_the_same_chip_over_another_store_is_not_the_vault() {
     let address = std::mem::replace(&mut fleet.enclave.listen, second.listen);
     let refused = fleet.peer(Role::Operator, OPERATOR, &genuine);
     assert!(matches!(refused, Err(ConnectError::AnotherVault)), "{refused:?}");
+    // A broker says which of the two it is: nothing is wrong with the evidence.
+    fleet.stop_broker();
+    fleet.start_broker();
+    eventually("the broker to tell", || fleet.broker_log().contains("another vault answers").then_some(()));
+    assert!(!fleet.broker_log().contains("does not meet the reference"));
     fleet.enclave.listen = address;
     assert!(fleet.peer(Role::Operator, OPERATOR, &genuine).is_ok());
 }
