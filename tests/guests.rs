@@ -3,24 +3,18 @@
 
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
-use blindferry_parent::{Ask, Parent};
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::credential::Kind;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::SetupReply;
 use blindferry_session::client::ConnectError;
-use blindferry_tests::account::USER;
 use blindferry_tests::fleet::{HOST, OPERATOR, http_get};
 use blindferry_tests::guest_fleet::{ENCLAVE_IMAGE, GuestFleet, HOST_IMAGE, device_over, init_order};
 use blindferry_tests::operator::settings;
 use blindferry_tests::process::eventually;
-use blindferry_tests::program::ours;
 use blindferry_tests::silicon::{Silicon, amd_reference};
 use blindferry_tests::tsm_tree::TsmTree;
-use blindferry_tests::worker::GRANT_FD;
-use command_fds::{CommandFdExt, FdMapping};
-use std::process::Stdio;
 
 const MASTER: &str = "the master that a guest keeps";
 
@@ -28,12 +22,12 @@ const MASTER: &str = "the master that a guest keeps";
 fn a_token_crosses_between_guests_before_and_after_a_restart_of_the_vault() {
     let mut fleet = GuestFleet::start();
     fleet.operator().put("api", settings(Kind::Release), MASTER.as_bytes());
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
     let sessions = fleet.sessions();
     fleet.enclave.stop();
     fleet.enclave.serve();
     fleet.wait_for_session_after(sessions);
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
 
     // Fresh reports in the same session, from the same guest.
     eventually("two re-attestations", || {
@@ -58,7 +52,10 @@ fn a_dangerous_root_is_named_in_status_metrics_and_every_record() {
     assert!(operator.audit().iter().all(named));
     eventually("the metrics to name it", || {
         let (_, metrics) = http_get(fleet.enclave.public, "/metrics")?;
-        metrics.lines().any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#')).then_some(())
+        metrics
+            .lines()
+            .any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#'))
+            .then_some(())
     });
 }
 
@@ -111,14 +108,17 @@ fn the_recovery_key_opens_the_store_on_another_chip() {
     assert!(recovered.status.success() && vault_reference.as_str().contains(&"77".repeat(64)));
     fleet.enclave.serve();
     // The old reference names the old chip.
-    assert!(matches!(fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference), Err(ConnectError::VaultRefused { .. })));
+    assert!(matches!(
+        fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference),
+        Err(ConnectError::VaultRefused { .. })
+    ));
     fleet.enclave.reference = vault_reference.as_str().to_owned();
     let sessions = fleet.sessions();
     fleet.stop_broker();
     fleet.trust(&fleet.enclave.reference);
     fleet.start_broker();
     fleet.wait_for_session_after(sessions);
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn a_root_that_nobody_named_is_refused_everywhere() {
     let mut fleet = GuestFleet::start();
     // By an operator of the vault, and by a host of it.
     let text = &fleet.enclave.reference;
-    let head: Vec<&str> = text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
+    let head: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
     let amd = format!("{}\n{}", head.join("\n"), amd_reference("vault", ENCLAVE_IMAGE));
     match fleet.peer(Role::Operator, OPERATOR, &amd) {
         Err(ConnectError::VaultRefused { source }) => assert_eq!(source.code(), "snp-root", "{source}"),
@@ -202,7 +203,8 @@ fn a_guest_that_was_launched_again_does_not_go_on_with_the_session_of_the_first(
     let first = Silicon::read(&path);
     Silicon { launches: 2, ..first }.write(&path);
     eventually("the refusal", || {
-        let refused = |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
+        let refused =
+            |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
         fleet.operator().events().iter().any(refused).then_some(())
     });
     // As another guest, with a session of its own, it is welcome.
@@ -240,18 +242,4 @@ fn code(error: DeviceError) -> &'static str {
         DeviceError::Refused(refusal) => DeviceRefusal::code(&refusal),
         other => panic!("{other}"),
     }
-}
-
-/// The token of a credential, as a program gets it from the launcher.
-fn released(fleet: &GuestFleet, credential: &str) -> String {
-    let grant = Parent::connect(&fleet.parents()).unwrap().ask(&Ask::for_credential(credential.parse().unwrap()));
-    let grant = grant.unwrap().into_descriptor();
-    let mut command = USER.command(&ours("blindferry-launch"));
-    command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
-    command.arg("--workers").arg(fleet.workers()).args(["--", "sh", "-c", "cat"]);
-    command.current_dir(fleet.user_directory()).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.fd_mappings(vec![FdMapping { parent_fd: grant, child_fd: GRANT_FD }]).unwrap();
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }

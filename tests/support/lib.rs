@@ -18,6 +18,7 @@ pub mod ek_ca;
 pub mod fleet;
 pub mod guest_fleet;
 pub mod hand;
+pub mod next_guest;
 pub mod oauth;
 pub mod operator;
 pub mod peer;

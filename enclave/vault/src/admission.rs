@@ -50,7 +50,11 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard.prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random).await?.claim().await?;
+        let claimed = heard
+            .prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random)
+            .await?
+            .claim()
+            .await?;
         let (claimed, known) = pin(vault, claimed).await?;
         judge(vault, claimed, known).await
     };
@@ -100,6 +104,10 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
         Ok(machine) => machine,
         Err((code, why)) => return Err(turn_away(claimed, code, Some(why)).await),
     };
+    if role == Role::Successor && !matches!(machine, Machine::Chip(_)) {
+        let why = "a successor is an SEV-SNP guest".to_owned();
+        return Err(turn_away(claimed, "successor-not-a-guest", Some(why)).await);
+    }
     let record = match vault.records.host(&host).await {
         Ok(record) => record,
         Err(error) => {
@@ -162,7 +170,8 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
         Evidence::Azure(_) => {
-            let why = "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
+            let why =
+                "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
             Err(("azure-session", why.to_owned()))
         }
     }

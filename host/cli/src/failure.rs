@@ -19,10 +19,10 @@ use blindferry_attest::reference::ReferenceError;
 use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
 use blindferry_device::client::DeviceError;
-use blindferry_proto::platform::NoPlatform;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
+use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_session::PlatformError;
@@ -141,7 +141,9 @@ impl Failure {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Exit::Evidence,
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => {
+                    Exit::Evidence
+                }
                 ConnectError::Refused { refusal } => of_refusal(refusal),
                 ConnectError::OwnEvidence { .. }
                 | ConnectError::Identity { .. }

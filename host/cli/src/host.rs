@@ -61,6 +61,8 @@ pub(crate) enum PeerRole {
     Broker,
     /// An operator's machine
     Operator,
+    /// The vault's next guest, which takes its key over
+    Successor,
 }
 
 impl From<PeerRole> for Role {
@@ -68,6 +70,7 @@ impl From<PeerRole> for Role {
         match role {
             PeerRole::Broker => Self::Broker,
             PeerRole::Operator => Self::Operator,
+            PeerRole::Successor => Self::Successor,
         }
     }
 }
@@ -176,6 +179,7 @@ pub(crate) fn role_name(role: Role) -> &'static str {
         Role::Vault => "vault",
         Role::Broker => "broker",
         Role::Operator => "operator",
+        Role::Successor => "successor",
     }
 }
 

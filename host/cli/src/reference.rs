@@ -81,6 +81,8 @@ enum CapturedRole {
     Operator,
     /// The vault's; for `enclave approve`
     Vault,
+    /// The vault's next guest's; for `succeed`
+    Successor,
 }
 
 /// Which firmware reference values accept.
@@ -267,6 +269,7 @@ impl From<CapturedRole> for Role {
             CapturedRole::Broker => Self::Broker,
             CapturedRole::Operator => Self::Operator,
             CapturedRole::Vault => Self::Vault,
+            CapturedRole::Successor => Self::Successor,
         }
     }
 }
