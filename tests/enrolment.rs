@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use blindferry_proto::identifier::Machine;
 use blindferry_proto::audit::{Alarm, Event};
+use blindferry_proto::identifier::Machine;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
 use blindferry_session::client::ConnectError;

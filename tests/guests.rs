@@ -1,20 +1,27 @@
 //! Does a fleet of SEV-SNP guests keep what a fleet with TPMs keeps? Over chips that are none, whose root only a
 //! `dangerously_` word makes believed.
 
+use blindferry_amd::{Amd, Crl};
+use blindferry_attest::evidence::Evidence;
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::credential::Kind;
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
-use blindferry_proto::setup::SetupReply;
+use blindferry_proto::setup::{InitOrder, SetupReply};
 use blindferry_session::client::ConnectError;
 use blindferry_tests::fleet::{HOST, OPERATOR, http_get};
 use blindferry_tests::guest_fleet::{ENCLAVE_IMAGE, GuestFleet, HOST_IMAGE, device_over, init_order};
 use blindferry_tests::operator::settings;
 use blindferry_tests::process::eventually;
+use blindferry_tests::program::ours;
 use blindferry_tests::silicon::{Silicon, amd_reference};
 use blindferry_tests::tsm_tree::TsmTree;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 const MASTER: &str = "the master that a guest keeps";
 
@@ -219,13 +226,13 @@ fn reports_of_the_tree_are_refused_when_another_platform_makes_them_or_somebody_
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let tree = TsmTree::serve(directory.path().join("tdx"), silicon.clone(), "tdx_guest");
-        let (device, mut child) = device_over(&tree);
+        let (device, mut child) = device_over(&tree, None);
         assert_eq!(code(device.quote([1; 32], None).await.unwrap_err()), "no-guest");
         drop(device);
         child.wait().unwrap();
 
         let tree = TsmTree::serve(directory.path().join("sev"), silicon.clone(), "sev_guest");
-        let (device, mut child) = device_over(&tree);
+        let (device, mut child) = device_over(&tree, None);
         device.quote([1; 32], None).await.unwrap();
         tree.meddle();
         assert_eq!(code(device.quote([1; 32], None).await.unwrap_err()), "foreign-report");
@@ -235,6 +242,73 @@ fn reports_of_the_tree_are_refused_when_another_platform_makes_them_or_somebody_
         drop(device);
         child.wait().unwrap();
     });
+}
+
+#[test]
+fn where_the_host_gives_no_certificate_the_one_that_an_operator_brought_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (silicon, cache) = (at("silicon.json"), at("certificates"));
+    let bare = Silicon { certificates: false, ..Silicon::launch(HOST_IMAGE, 3) };
+    bare.write(&silicon);
+    let tree = TsmTree::serve(at("tsm"), silicon.clone(), "sev_guest");
+    let provision = |arguments: &[&Path]| {
+        let mut command = Command::new(ours("blindferry-device-snp"));
+        command.arg("provision").arg("--tsm").arg(tree.root()).args(["--device", "/dev/null", "--certificates"]);
+        let output = command.arg(&cache).args(arguments).stdin(Stdio::null()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let quote = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (answer, mut child) = runtime.block_on(async {
+            let (device, child) = device_over(&tree, Some(&cache));
+            (device.quote([1; 32], None).await, child)
+        });
+        child.wait().unwrap();
+        answer
+    };
+    let address =
+        format!("https://kdsintf.amd.com/vcek/v1/Genoa/{}?blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=84", "03".repeat(64));
+    let missing = quote().unwrap_err();
+    assert!(missing.to_string().contains(&address) || format!("{missing:?}").contains(&address), "{missing:?}");
+    assert_eq!(code(missing), "no-certificate");
+    let (done, said) = provision(&[]);
+    assert!(done && said.contains(&address) && said.contains("https://kdsintf.amd.com/vcek/v1/Genoa/crl"), "{said}");
+
+    let (der, crl) = (bare.vek().der, Amd::of("Genoa").crl(&Crl::empty()));
+    fs::write(at("vcek"), &der).unwrap();
+    fs::write(at("crl"), &crl).unwrap();
+    fs::write(at("text"), "-----BEGIN CERTIFICATE-----").unwrap();
+    assert!(!provision(&[Path::new("--import"), &at("text")]).0);
+    let (done, said) = provision(&[Path::new("--import"), &at("vcek"), Path::new("--import-crl"), &at("crl")]);
+    assert!(done, "{said}");
+    let Ok(Evidence::Snp(evidence)) = Evidence::decode(&quote().unwrap()) else { panic!("not a guest's evidence") };
+    assert_eq!((evidence.certificates(), evidence.crls()), (&[der][..], &[crl][..]));
+
+    // Newer firmware signs by another key: its certificate is asked for by its own address.
+    Silicon { tcb: [10, 24, 90], ..bare }.write(&silicon);
+    assert!(format!("{:?}", quote().unwrap_err()).contains("snpSPL=24&ucodeSPL=90"));
+}
+
+#[test]
+fn what_is_left_out_of_the_mix_may_fall_and_what_is_in_it_may_only_rise() {
+    let fleet = GuestFleet::start();
+    let mut enclave = fleet.second_enclave();
+    let mix = KeyMix { tcb: false, guest_svn: true, ..KeyMix::default() };
+    let launched = Silicon { guest_svn: 4, ..Silicon::read(&enclave.silicon()) };
+    launched.write(&enclave.silicon());
+    assert!(enclave.try_init(&InitOrder { mix, ..init_order() }).status.success());
+    let older_firmware = Silicon { tcb: [9, 22, 80], ..launched.clone() };
+    let newer_guest = Silicon { guest_svn: 5, ..launched.clone() };
+    for opens in [&older_firmware, &newer_guest] {
+        opens.write(&enclave.silicon());
+        enclave.serve();
+        enclave.stop();
+    }
+    // It was sealed anew for SVN 5 when that served.
+    launched.write(&enclave.silicon());
+    let (status, log) = enclave.fail_to_serve();
+    assert!(!status.success() && log.contains("the guest SVN is"), "{log}");
 }
 
 fn code(error: DeviceError) -> &'static str {

@@ -367,13 +367,15 @@ fn fake(silicon: &Path) -> DeviceProcess {
 /// The file in which a machine's chip lies.
 const SILICON: &str = "silicon.json";
 
-/// A device process that a test asks itself.
+/// A device process that a test asks itself, with a directory of certificates.
 ///
 /// # Panics
 /// When it cannot be started.
 #[must_use]
-pub fn device_over(tree: &TsmTree) -> (Device, std::process::Child) {
-    let paths = GuestPaths { tsm: tree.root().to_owned(), device: "/dev/null".into(), ..GuestPaths::default() };
+pub fn device_over(tree: &TsmTree, certificates: Option<&Path>) -> (Device, std::process::Child) {
+    let certificates = certificates.map(Path::to_owned);
+    let (tsm, device) = (tree.root().to_owned(), "/dev/null".into());
+    let paths = GuestPaths { tsm, device, certificates, ..GuestPaths::default() };
     let spawned = blindferry_device::spawn::spawn(&ours("blindferry-device-snp"), DeviceProcess::Snp(paths));
     let (child, socket) = spawned.unwrap();
     (Device::new(socket).unwrap(), child)

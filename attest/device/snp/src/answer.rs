@@ -110,7 +110,11 @@ fn certificates(made: &ExtendedReport, report: &Report, cache: Option<&Cache>) -
     };
     let mut certificates = vec![own];
     certificates.extend(table.authorities);
-    Ok((certificates, table.crls))
+    // The one that an operator brought first: a host's may be old.
+    let mut crls: Vec<Vec<u8>> = cache.map_or(Ok(None), |cache| cache.crl(report))?.into_iter().collect();
+    crls.extend(table.crls);
+    crls.truncate(MOST_CRLS);
+    Ok((certificates, crls))
 }
 
 fn parsed(made: &ExtendedReport) -> Result<Report, DeviceRefusal> {
@@ -135,3 +139,6 @@ pub fn no_binder() -> [u8; 64] {
     second.copy_from_slice(b"blindferry: evidence for nobody.");
     data
 }
+
+/// Revocation lists that evidence can carry.
+const MOST_CRLS: usize = 3;

@@ -1,11 +1,13 @@
-//! Certificates that the host does not give, in a directory that an operator fills: nothing is fetched here.
+//! Certificates and revocation lists that the host does not give, in a directory that an operator fills: nothing is fetched
+//! here.
 //!
 //! ```text
 //! DIRECTORY/Genoa/<chip id, 128 digits>/<TCB version, 16 digits>.der
+//! DIRECTORY/Genoa/crl.der
 //! ```
 //!
-//! The layout is that of AMD's key distribution service (KDS, AMD 57230), whose address for a certificate
-//! [`address`] gives; the TCB version is written as it stands in a report. Who verifies a report verifies the certificate
+//! What lies there is in DER, byte for byte what AMD's key distribution service (KDS, AMD 57230) gives for the addresses of
+//! [`address`] and [`crl_address`]; the TCB version is written as it stands in a report. Who verifies a report verifies the certificate
 //! too, so a wrong file is a refusal and no more.
 
 use std::fs::{self, File};
@@ -33,12 +35,15 @@ impl Cache {
     /// # Errors
     /// [`DeviceRefusal::CertificatesUnusable`] when it is here and cannot be read.
     pub fn certificate(&self, report: &Report) -> Result<Option<Vec<u8>>, DeviceRefusal> {
-        let Some(path) = self.place(report) else { return Ok(None) };
-        match read(&path) {
-            Ok(der) => Ok(Some(der)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DeviceRefusal::CertificatesUnusable { reason: format!("{}: {error}", path.display()) }),
-        }
+        self.place(report).map_or(Ok(None), |path| found(&path))
+    }
+
+    /// The revocation list of this report's product, if it is here.
+    ///
+    /// # Errors
+    /// As [`Cache::certificate`].
+    pub fn crl(&self, report: &Report) -> Result<Option<Vec<u8>>, DeviceRefusal> {
+        self.place_of_crl(report).map_or(Ok(None), |path| found(&path))
     }
 
     /// Puts a certificate in DER where [`Cache::certificate`] finds it for this report. Gives its path.
@@ -49,19 +54,21 @@ impl Cache {
         let path = self.place(report).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "the report is not by a chip's own key, or hides its chip")
         })?;
-        if der.first() != Some(&0x30) || der.len() as u64 > MAX_CERTIFICATE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a certificate in DER"));
-        }
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        // Whole or not at all: who reads at the same time finds no half of it.
-        let unfinished = path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(der)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        Ok(path)
+        keep(path, der)
+    }
+
+    /// Puts a revocation list in DER where [`Cache::crl`] finds it. Gives its path.
+    ///
+    /// # Errors
+    /// When the report does not tell its product, or the file cannot be written.
+    pub fn import_crl(&self, report: &Report, der: &[u8]) -> io::Result<PathBuf> {
+        let path = self.place_of_crl(report);
+        let unknown = || io::Error::new(io::ErrorKind::InvalidInput, "the report does not tell its product");
+        keep(path.ok_or_else(unknown)?, der)
+    }
+
+    fn place_of_crl(&self, report: &Report) -> Option<PathBuf> {
+        Some(self.directory.join(product_of(report)?.name()).join("crl.der"))
     }
 
     fn place(&self, report: &Report) -> Option<PathBuf> {
@@ -88,13 +95,48 @@ pub fn address(report: &Report) -> Option<String> {
     ))
 }
 
+/// Where AMD keeps the revocation list for the chain of a report (AMD 57230, section 4.3); `None` where the report does not
+/// name its product.
+#[must_use]
+pub fn crl_address(report: &Report) -> Option<String> {
+    let kind = if report.body().signing_key == 1 { "vlek" } else { "vcek" };
+    Some(format!("https://kdsintf.amd.com/{kind}/v1/{}/crl", product_of(report)?))
+}
+
+fn product_of(report: &Report) -> Option<Product> {
+    report.body().cpu.and_then(|cpu| Product::of_cpu(cpu.family, cpu.model))
+}
+
 fn chip_of(report: &Report) -> Option<(Product, String)> {
     let body = report.body();
     if body.signing_key != 0 || body.chip_id.is_zero() {
         return None;
     }
-    let product = body.cpu.and_then(|cpu| Product::of_cpu(cpu.family, cpu.model))?;
-    Some((product, body.chip_id.to_string()))
+    Some((product_of(report)?, body.chip_id.to_string()))
+}
+
+fn found(path: &Path) -> Result<Option<Vec<u8>>, DeviceRefusal> {
+    match read(path) {
+        Ok(der) => Ok(Some(der)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DeviceRefusal::CertificatesUnusable { reason: format!("{}: {error}", path.display()) }),
+    }
+}
+
+/// Whole or not at all: who reads at the same time finds no half of it.
+fn keep(path: PathBuf, der: &[u8]) -> io::Result<PathBuf> {
+    if der.first() != Some(&0x30) || der.len() as u64 > MAX_CERTIFICATE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a certificate or list in DER"));
+    }
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let unfinished = path.with_extension("new");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(der)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, &path)?;
+    Ok(path)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
