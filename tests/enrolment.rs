@@ -77,7 +77,11 @@ fn an_operators_machine_does_not_enrol_by_certificate() {
     desk.says(&["roots", "apply", maker.root().to_str().unwrap()]);
     let ended = desk.run(&["host", "approve", "desk-2", "--certified", "--role", "operator"]);
     assert_eq!(ended.code, 1);
-    assert!(ended.complained.contains("denied") && ended.complained.contains("EK alone"), "{}", ended.complained);
+    assert!(
+        ended.complained.contains("denied") && ended.complained.contains("by its EK or its chip alone"),
+        "{}",
+        ended.complained
+    );
 }
 
 /// A fleet, and makers of TPMs whose CAs exist. `None`, and a line says why, where the machine cannot make them.
