@@ -12,6 +12,7 @@
 
 pub mod account;
 pub mod attack;
+pub mod azure_machine;
 pub mod bus;
 pub mod command;
 pub mod ek_ca;

@@ -65,7 +65,13 @@ impl Silicon {
     /// What MSG_REPORT_REQ gives, and what the host has beside it.
     #[must_use]
     pub fn report(&self, data: &[u8; 64], vmpl: u32) -> ExtendedReport {
-        let (amd, vek) = (Amd::of("Genoa"), self.vek());
+        self.report_by(&self.vek(), data, vmpl)
+    }
+
+    /// The same, by a key that somebody keeps.
+    #[must_use]
+    pub fn report_by(&self, vek: &Vek, data: &[u8; 64], vmpl: u32) -> ExtendedReport {
+        let amd = Amd::of("Genoa");
         let mut measurement = [0; 48];
         measurement.copy_from_slice(digest(&SHA384, self.image.as_bytes()).as_ref());
         let mut report_id = [0; 32];
@@ -90,7 +96,7 @@ impl Silicon {
         ExtendedReport { report, table }
     }
 
-    /// The chip's key, with the certificate that AMD's service would have for it.
+    /// A key of the chip's, with the certificate that AMD's service would have for it: another one each time.
     #[must_use]
     pub fn vek(&self) -> Vek {
         let [bootloader, snp, microcode] = self.tcb;

@@ -136,12 +136,13 @@ async fn approve(
     if role == Role::Vault {
         return Err(Refusal::new(RefusalCode::Malformed, "a host is a broker, an operator or a successor"));
     }
-    if role == Role::Successor && matches!(whom, Approvee::Ek(_)) {
+    if role == Role::Successor && matches!(whom, Approvee::Ek(_) | Approvee::Vtpm(_)) {
         return Err(Refusal::new(RefusalCode::Malformed, "a successor is an SEV-SNP guest: approve it by its chip"));
     }
     let place = match whom {
         Approvee::Ek(ek) => Place::Allowed(Machine::Ek(ek)),
         Approvee::Chip(chip) => Place::Allowed(Machine::Chip(chip)),
+        Approvee::Vtpm(key) => Place::Allowed(Machine::Vtpm(key)),
         Approvee::Certified if role == Role::Broker => Place::AllowedByCertificate,
         Approvee::Certified => {
             return Err(Refusal::new(RefusalCode::Denied, "only a worker host is approved by certificate"));

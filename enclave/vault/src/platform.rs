@@ -59,6 +59,7 @@ impl Platform {
     /// [`PlatformError::Device`].
     pub async fn find(device: &Device) -> Result<Self, PlatformError> {
         match device.describe().await.map_err(PlatformError::Device)? {
+            Description::Tpm(TpmDescription { azure: true, .. }) => Err(PlatformError::Azure),
             Description::Tpm(tpm) => Ok(Self::Tpm(tpm)),
             Description::Snp(guest) => Ok(Self::Guest(guest)),
         }
@@ -197,6 +198,9 @@ pub enum PlatformError {
     /// The platform says no.
     #[error("the platform refuses")]
     Device(#[source] DeviceError),
+    /// A machine of Azure.
+    #[error("a vault does not run on a confidential machine of Azure: its hosts and operators may")]
+    Azure,
     /// Not a selection of PCRs.
     #[error("these are not PCRs to seal to")]
     Selection(#[source] PcrError),

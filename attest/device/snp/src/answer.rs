@@ -11,10 +11,10 @@ use blindferry_handle::secret::SecretBytes;
 use blindferry_handle::sev_guest::ExtendedReport;
 use ring::rand::SystemRandom;
 
-use crate::cache::{self, Cache};
 use crate::guest::Guest;
 use crate::sealing::{self, Unsealed};
 use crate::table::Table;
+use blindferry_device::certificates::{self as cache, Cache};
 
 /// Serves until the client is gone. `cache` holds certificates that the host does not give.
 ///
@@ -109,6 +109,7 @@ fn certificates(made: &ExtendedReport, report: &Report, cache: Option<&Cache>) -
         return Err(DeviceRefusal::NoCertificate { address: cache::address(report) });
     };
     let mut certificates = vec![own];
+    certificates.extend(cache.map_or(Ok(None), |cache| cache.authority(report))?);
     certificates.extend(table.authorities);
     // The one that an operator brought first: a host's may be old.
     let mut crls: Vec<Vec<u8>> = cache.map_or(Ok(None), |cache| cache.crl(report))?.into_iter().collect();

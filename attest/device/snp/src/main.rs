@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use blindferry_attest::snp::Report;
+use blindferry_device::certificates::{Cache, crl_address};
 use blindferry_device_snp::answer::{describe, serve};
-use blindferry_device_snp::cache::{Cache, crl_address};
 use blindferry_device_snp::guest::Firmware;
 use blindferry_device_snp::tsm::TSM;
 use blindferry_handle::entry::{Entry, enter};

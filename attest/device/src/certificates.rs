@@ -4,6 +4,7 @@
 //! ```text
 //! DIRECTORY/Genoa/<chip id, 128 digits>/<TCB version, 16 digits>.der
 //! DIRECTORY/Genoa/crl.der
+//! DIRECTORY/Genoa/ask.der      only where the certificate between is none that AMD has published
 //! ```
 //!
 //! What lies there is in DER, byte for byte what AMD's key distribution service (KDS, AMD 57230) gives for the addresses of
@@ -14,8 +15,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::protocol::DeviceRefusal;
 use blindferry_attest::snp::{Product, Report};
-use blindferry_device::protocol::DeviceRefusal;
 
 /// A directory of certificates.
 #[derive(Clone, Debug)]
@@ -44,6 +45,15 @@ impl Cache {
     /// As [`Cache::certificate`].
     pub fn crl(&self, report: &Report) -> Result<Option<Vec<u8>>, DeviceRefusal> {
         self.place_of_crl(report).map_or(Ok(None), |path| found(&path))
+    }
+
+    /// The certificate above that of the signing key, if it is here.
+    ///
+    /// # Errors
+    /// As [`Cache::certificate`].
+    pub fn authority(&self, report: &Report) -> Result<Option<Vec<u8>>, DeviceRefusal> {
+        let path = product_of(report).map(|product| self.directory.join(product.name()).join("ask.der"));
+        path.map_or(Ok(None), |path| found(&path))
     }
 
     /// Puts a certificate in DER where [`Cache::certificate`] finds it for this report. Gives its path.
