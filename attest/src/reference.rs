@@ -286,11 +286,7 @@ impl ReferenceValues {
     /// # Errors
     ///
     /// The refusal of the set that got farthest.
-    pub(crate) fn accepting(
-        &self,
-        authentic: &Authentic<'_>,
-        wanted: Wanted<'_>,
-    ) -> Result<&GuestSet, AppraisalError> {
+    pub(crate) fn accepting(&self, authentic: &Authentic<'_>, wanted: Wanted<'_>) -> Result<&GuestSet, AppraisalError> {
         match self.nearest_guest(authentic, wanted) {
             Some((set, None)) => Ok(set),
             Some((_, Some(refusal))) => Err(refusal.into()),
