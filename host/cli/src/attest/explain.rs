@@ -7,9 +7,10 @@ mod x509;
 use super::input::Given;
 use super::recognise::{Part, Recognised, recognise};
 use super::said::Said;
-use super::shown::{plain, print_json};
+use super::shown::print_json;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::output::printable;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -59,7 +60,7 @@ fn text(explained: &Explained) -> String {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&format!("{}: {kind}\n", plain(file)));
+        out.push_str(&format!("{}: {kind}\n", printable(file)));
         for Section { part, says: said } in says {
             // The name of a part is news only where there are several.
             let several = says.len() > 1;

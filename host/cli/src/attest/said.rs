@@ -1,6 +1,6 @@
 //! What evidence says, as an ordered tree: printed for people, or written as JSON.
 
-use super::shown::plain;
+use crate::output::printable;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// A value and what is under it.
@@ -34,7 +34,7 @@ impl Said {
                 let width =
                     fields.iter().filter(|(_, said)| said.is_short()).map(|(name, _)| name.chars().count()).max();
                 for (name, said) in fields {
-                    let name = plain(name);
+                    let name = printable(name);
                     if said.is_short() {
                         let line =
                             format!("{blanks}{name:<width$}  {}", said.line(), width = width.unwrap_or_default());
@@ -65,7 +65,7 @@ impl Said {
 
     fn line(&self) -> String {
         match self {
-            Self::Text(text) => plain(text),
+            Self::Text(text) => printable(text),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::List(_) | Self::Fields(_) => String::new(),
