@@ -8,7 +8,7 @@ use blindferry_attest::tpm::key::Key;
 use blindferry_attest::tpm::public::{Public, Scheme};
 use blindferry_attest::tpm::quote::Quote;
 use blindferry_attest::tpm::signature::Signature;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// The parts of one judgement. Nothing here is believed.
 #[derive(Debug, Default)]
@@ -134,10 +134,10 @@ impl Case {
     }
 }
 
-fn once<T>(slot: &mut Option<T>, part: T, name: &'static str, path: &PathBuf) -> Result<(), InputError> {
+fn once<T>(slot: &mut Option<T>, part: T, name: &'static str, path: &Path) -> Result<(), InputError> {
     match slot.replace(part) {
         None => Ok(()),
-        Some(_) => Err(InputError::Twice { path: path.clone(), part: name }),
+        Some(_) => Err(InputError::Twice { path: path.to_owned(), part: name }),
     }
 }
 

@@ -171,7 +171,7 @@ fn named(content: &Content, part: Named) -> Result<Recognised, InputError> {
         Named::Ima => whole("IMA list", Part::Ima),
         Named::Pcrs => match PcrFile::read(bytes) {
             Some(values) => Ok(recognised(content, "PCR values", vec![Part::Pcrs(values)])),
-            None if bytes.len() % 32 == 0 && bytes.len() <= 24 * 32 => whole("PCR values", Part::Bare),
+            None if bytes.len().is_multiple_of(32) && bytes.len() <= 24 * 32 => whole("PCR values", Part::Bare),
             None => Err(not(content, "PCR values", "neither a form of tpm2-tools nor SHA-256 digests".to_owned())),
         },
         Named::Public => match public(bytes).or_else(|| Key::from_spki(bytes).map(Part::Key)) {
@@ -320,7 +320,7 @@ fn looks_like_quote(bytes: &[u8]) -> bool {
 
 /// Digests of one bank, or an RSA or ECDSA signature by itself.
 fn looks_bare(bytes: &[u8]) -> bool {
-    let digests = [20, 32, 48].iter().any(|len| bytes.len() % len == 0 && bytes.len() / len <= 24);
+    let digests = [20, 32, 48].iter().any(|len| bytes.len().is_multiple_of(*len) && bytes.len() / len <= 24);
     let ecdsa = matches!(bytes, [0x30, len, 0x02, ..] if usize::from(*len) + 2 == bytes.len());
     digests || ecdsa || matches!(bytes.len(), 256 | 384 | 512)
 }
