@@ -203,3 +203,32 @@ fn an_explanation_tells_pcrs_clock_and_key() {
         assert!(went.out.contains(wanted), "{wanted:?} in {}", went.out);
     }
 }
+
+/// The table of `docs/attesting.md` says what tpm2_checkquote leaves to its caller; here is what this command does there.
+#[test]
+fn what_another_tool_leaves_to_its_caller_is_asked_here() {
+    let Some(tpm) = Tpm::start() else { return };
+    let others = |line: &str| {
+        let mut words = line.split_whitespace();
+        let output =
+            Command::new(words.next().unwrap()).args(words).current_dir(tpm.bench.path("")).output().unwrap().status;
+        println!("{line}: {output}");
+    };
+    // A bank whose digests can be collided with.
+    tpm.run("tpm2_quote -c ecc.ctx -l sha1:0,7 -q 01 -m s.msg -s s.sig -o s.pcrs");
+    others("tpm2_checkquote -u ecc.pem -m s.msg -s s.sig -f s.pcrs -q 01");
+    assert_eq!(ended(&tpm.judged(&["s.msg", "s.sig", "s.pcrs", "ecc.tpmt"])), (1, Some("tpm-pcr-selection")));
+    // An event whose text was exchanged; its digest was not.
+    let text = b"grub_cmd: linux quiet\0";
+    let hashed = ring::digest::digest(&ring::digest::SHA256, b"linux quiet");
+    tpm.run(&format!("tpm2_pcrextend 8:sha256={}", hex::encode(hashed)));
+    tpm.run("tpm2_quote -c ecc.ctx -l sha256:8 -q 01 -m q.msg -s q.sig -o q.pcrs");
+    let log = |text: &[u8]| std::fs::write(tpm.bench.path("log"), crate::hostile::log_with(text, hashed.as_ref()));
+    log(text).unwrap();
+    let files = ["q.msg", "q.sig", "q.pcrs", "ecc.tpmt", "log"];
+    others("tpm2_checkquote -u ecc.pem -m q.msg -s q.sig -f q.pcrs -q 01 -e log");
+    assert_eq!(ended(&tpm.judged(&files)), (0, None));
+    log(b"grub_cmd: linux evil!\0").unwrap();
+    others("tpm2_checkquote -u ecc.pem -m q.msg -s q.sig -f q.pcrs -q 01 -e log");
+    assert_eq!(ended(&tpm.judged(&files)), (1, Some("event-log-data")));
+}

@@ -30,14 +30,19 @@ fn ima(path: &str) -> Vec<u8> {
 
 /// A crypto-agile log whose loader measured this text.
 fn event_log(text: &str) -> Vec<u8> {
+    log_with(text.as_bytes(), digest(&SHA256, text.as_bytes()).as_ref())
+}
+
+/// A crypto-agile log with one event of a loader in PCR 8: this data, and this digest.
+pub(crate) fn log_with(data: &[u8], sha256: &[u8]) -> Vec<u8> {
     let spec = [&b"Spec ID Event03\0"[..], &[0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0b, 0, 32, 0, 0]].concat();
     let mut out = [&[0, 0, 0, 0, 3, 0, 0, 0][..], &[0; 20]].concat();
     out.extend(u32::try_from(spec.len()).unwrap().to_le_bytes());
     out.extend(spec);
     out.extend([8, 0, 0, 0, 0x0d, 0, 0, 0, 1, 0, 0, 0, 0x0b, 0]);
-    out.extend(digest(&SHA256, text.as_bytes()).as_ref());
-    out.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
-    out.extend(text.as_bytes());
+    out.extend(sha256);
+    out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+    out.extend(data);
     out
 }
 
@@ -136,11 +141,7 @@ fn a_log_with_a_lie_in_its_data_is_refused_and_one_without_is_nobodys() {
         (went.code, document["code"].as_str().unwrap().to_owned())
     };
     // GRUB's word is not hashed, the rest is.
-    let mut log = event_log("boot");
-    let text = b"grub_cmd: boot\0";
-    log.truncate(log.len() - 8);
-    log.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
-    log.extend(text);
+    let mut log = log_with(b"grub_cmd: boot\0", digest(&SHA256, b"boot").as_ref());
     assert_eq!(judged(&log), (2, "tpm-quote-missing".to_owned()));
     let last = log.len() - 2;
     log[last] ^= 1;
