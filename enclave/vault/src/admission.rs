@@ -50,7 +50,11 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard.prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random).await?.claim().await?;
+        let claimed = heard
+            .prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random)
+            .await?
+            .claim()
+            .await?;
         let (claimed, known) = pin(vault, claimed).await?;
         judge(vault, claimed, known).await
     };
@@ -162,7 +166,8 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
         Evidence::Azure(_) => {
-            let why = "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
+            let why =
+                "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
             Err(("azure-session", why.to_owned()))
         }
     }
