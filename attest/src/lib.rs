@@ -77,6 +77,7 @@ pub mod endorsement;
 pub mod evidence;
 pub mod kind;
 pub mod measure;
+mod moment;
 mod reader;
 pub mod reference;
 pub mod refusal;

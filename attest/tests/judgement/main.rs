@@ -27,6 +27,8 @@ mod events;
 #[cfg(test)]
 mod examination;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod guest_parsers;

@@ -196,7 +196,8 @@ fn each_fault_alone_is_refused_by_its_own_code_on_both_roads() {
             Outcome::Refused(code) => Some(code),
             Outcome::Passed | Outcome::Open => None,
         });
-        assert_eq!(first, Some(code), "case {number}");
+        // What is missing is no fault of what is there.
+        assert_eq!(first, Some(code).filter(|code| *code != "snp-certificate-missing"), "case {number}");
         let verdict = match code {
             "snp-certificate-missing" => Verdict::Unjudged(code),
             _ => Verdict::Refused(code),
