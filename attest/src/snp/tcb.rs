@@ -120,6 +120,7 @@ mod tests {
                 assert_eq!(RawTcb(raw).of(product).is_none(), reserved, "{product} byte {index}");
             }
         }
+        assert_eq!(format!("{:?}", RawTcb([1, 2, 3, 4, 5, 6, 7, 8])), "RawTcb(0102030405060708)");
     }
 
     #[test]
