@@ -155,7 +155,7 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
         let sent = match step {
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
-                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, &exporter);
+                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
                 let own = Binder::compute(Role::Vault, identity.spki(), &exporter(&context)).unwrap();
                 let proof = VaultProof { evidence, context: Context([1; 32]), vouched: world.vouched(&own) };
                 frame(&mut stream, &OpenReply::Proof(proof)).await
