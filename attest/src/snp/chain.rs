@@ -12,6 +12,8 @@ use super::{
     tcb::Tcb,
     vek::{Extensions, Holder, KeyKind, p384_key},
 };
+use crate::moment::rfc3339;
+use crate::tpm::algorithm::sha256;
 
 /// A signing key that a pinned root vouches for. Only [`EndorsedVek::endorse`] makes one. Verifying the chain costs more
 /// than judging a report, so keep it and judge many: each use looks at the validity anew.
@@ -43,6 +45,8 @@ pub struct EndorsedVek {
     root: Root,
     validity: Validity,
     revocation: Revocation,
+    /// SHA-256 of each revocation list that it was held against.
+    lists: Vec<[u8; 32]>,
     der: Vec<u8>,
 }
 
@@ -103,6 +107,7 @@ impl EndorsedVek {
             root: anchor.root,
             validity: Validity::of(vek, [ask, ark]),
             revocation,
+            lists: crls.iter().map(|list| sha256(&[list])).collect(),
             der: vek.der().to_vec(),
         };
         endorsed.valid_at(now)?;
@@ -122,11 +127,13 @@ impl EndorsedVek {
         Self::endorse(claimed_kind(report), &certificates, &crls, anchors, now)
     }
 
-    /// Whether this is the key whose certificate came with a report, under a root that is pinned still.
-    pub(crate) fn serves(&self, report: &Report, evidence: &SnpEvidence, anchors: &Anchors) -> bool {
+    /// Whether this is the key whose certificate came with a report, under a root that is pinned still, and no revocation
+    /// list is there that it was not held against: a newer one may revoke it.
+    pub(crate) fn serves(&self, report: &Report, evidence: &SnpEvidence, crls: &[Vec<u8>], anchors: &Anchors) -> bool {
         self.kind == claimed_kind(report)
             && evidence.certificates().contains(&self.der)
             && anchors.iter().any(|anchor| anchor.root == self.root)
+            && evidence.crls().iter().chain(crls).all(|list| self.lists.contains(&sha256(&[list])))
     }
 
     /// Refuses outside of the validity of any certificate of the chain.
@@ -134,7 +141,11 @@ impl EndorsedVek {
         let seconds = i64::try_from(now).unwrap_or(i64::MAX);
         let (from, until) = (&self.validity.from, &self.validity.until);
         let refused = |question, what, at: &(i64, String)| {
-            Err(SnpRefusal::new(question, format!("now {now}"), format!("{} {what} {}", at.1, at.0)))
+            Err(SnpRefusal::new(
+                question,
+                format!("now {}", rfc3339(seconds)),
+                format!("{} {what} {}", at.1, rfc3339(at.0)),
+            ))
         };
         if seconds < from.0 {
             return refused(Question::CertificateNotYetValid, "valid from", from);

@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::enclave::Enclave;
 use crate::exit::{EXIT_CODES, Exit};
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Reference(Reference),
     #[command(subcommand)]
     Enclave(Enclave),
+    #[command(subcommand)]
+    Attest(Attest),
     Tpm(Tpm),
     Status(Status),
     Audit(Audit),

@@ -1,5 +1,6 @@
 //! Why the command did not do what it was asked: what was being done, why not, and what to try next.
 
+use crate::attest::input::InputError;
 use crate::audit::AuditError;
 use crate::configuration::ConfigurationError;
 use crate::deposit::DepositError;
@@ -117,6 +118,9 @@ pub(crate) enum Failure {
     #[error("the audit cannot be relied on")]
     Audit(#[from] AuditError),
 
+    #[error("cannot judge this evidence")]
+    Attest(#[source] InputError),
+
     #[error("cannot get a grant from the broker")]
     Grant { source: ParentError },
     #[error("standard output is a terminal, where the token would be shown")]
@@ -172,6 +176,7 @@ impl Failure {
             | Self::NotConfirmed
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
+            Self::Attest(_) => Exit::Unjudged,
             Self::Audit(error) => error.exit(),
             Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
@@ -247,6 +252,7 @@ impl Failure {
             Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
+            Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
             Self::Compute(error) => error.hint(),
             Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),
