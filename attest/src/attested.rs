@@ -116,7 +116,8 @@ pub struct PinnedGuest<'a> {
     pub now: u64,
     /// Revocation lists in DER that the judge has, beside those that come with the evidence.
     pub crls: &'a [Vec<u8>],
-    /// A signing key that was endorsed before. Its chain is not verified again when the evidence has the same certificate.
+    /// A signing key that was endorsed before. Its chain is not verified again when the evidence has the same certificate,
+    /// and every revocation list is one that it was held against.
     pub endorsed: Option<&'a EndorsedVek>,
 }
 
@@ -318,7 +319,7 @@ fn appraise_snp(
     }
     let report = Report::parse(evidence.report())?;
     let fresh;
-    let vek = match endorsed.filter(|vek| vek.serves(&report, evidence, reference.anchors())) {
+    let vek = match endorsed.filter(|vek| vek.serves(&report, evidence, crls, reference.anchors())) {
         Some(vek) => vek,
         None => {
             fresh = EndorsedVek::of_evidence(&report, evidence, crls, reference.anchors(), now)?;

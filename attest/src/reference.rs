@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! version = 1
-//! role = "broker"                       # or "vault", "operator": whose evidence this judges
+//! role = "broker"                       # or "vault", "operator", "successor": whose evidence this judges
 //!
 //! [[tpm]]
 //! name = "debian 12, kernel 6.1.0-28"   # appears in claims, audit and errors
@@ -264,21 +264,22 @@ impl ReferenceValues {
 
     /// The first set of guests that accepts this one, or the one that got farthest, with its refusal. None where no guest
     /// is accepted at all.
-    pub(crate) fn nearest_guest(
-        &self,
-        authentic: &Authentic<'_>,
-        wanted: Wanted<'_>,
-    ) -> Option<(&GuestSet, Option<SnpRefusal>)> {
-        let mut farthest: Option<(usize, &GuestSet, SnpRefusal)> = None;
+    pub(crate) fn nearest_guest<'a>(
+        &'a self,
+        authentic: &'a Authentic<'a>,
+        wanted: Wanted<'a>,
+    ) -> Option<(&'a GuestSet, Option<SnpRefusal>)> {
+        let case = |set: &'a GuestSet| Case { authentic, rules: set.rules(), wanted };
+        let mut farthest: Option<(usize, &GuestSet)> = None;
         for set in &self.guests {
-            let Some((passed, refusal)) = (Case { authentic, rules: set.rules(), wanted }).first_refusal() else {
+            let Some(passed) = case(set).passed_before_refusal() else {
                 return Some((set, None));
             };
-            if farthest.as_ref().is_none_or(|(most, ..)| passed > *most) {
-                farthest = Some((passed, set, refusal));
+            if farthest.is_none_or(|(most, _)| passed > most) {
+                farthest = Some((passed, set));
             }
         }
-        farthest.map(|(_, set, refusal)| (set, Some(refusal)))
+        farthest.map(|(_, set)| (set, case(set).first_refusal()))
     }
 
     /// The first set of guests that accepts this one.
@@ -286,7 +287,11 @@ impl ReferenceValues {
     /// # Errors
     ///
     /// The refusal of the set that got farthest.
-    pub(crate) fn accepting(&self, authentic: &Authentic<'_>, wanted: Wanted<'_>) -> Result<&GuestSet, AppraisalError> {
+    pub(crate) fn accepting<'a>(
+        &'a self,
+        authentic: &'a Authentic<'a>,
+        wanted: Wanted<'a>,
+    ) -> Result<&'a GuestSet, AppraisalError> {
         match self.nearest_guest(authentic, wanted) {
             Some((set, None)) => Ok(set),
             Some((_, Some(refusal))) => Err(refusal.into()),

@@ -80,10 +80,10 @@ pub enum AppraisalError {
     #[error("the attestation key has no fixed signature scheme; make one with RSASSA, RSAPSS or ECDSA")]
     AkScheme,
     /// The signature does not parse.
-    #[error("cannot parse the signature of the quote")]
+    #[error("cannot parse the signature of the quote; it must be a TPMT_SIGNATURE by RSASSA, RSAPSS or ECDSA")]
     SignatureForm(#[source] Malformed),
     /// The signature is by another scheme than the key's.
-    #[error("the quote is signed by {found}, the attestation key signs by {wanted}")]
+    #[error("the quote is signed by {found}, the attestation key signs by {wanted}; they do not belong together")]
     SignatureScheme {
         /// The scheme of the signature.
         found: Scheme,
@@ -102,13 +102,13 @@ pub enum AppraisalError {
     #[error("cannot parse TPMS_ATTEST, although its signature holds; the TPM is of a kind that we do not know")]
     Attest(#[source] Malformed),
     /// The signed structure is not one that a TPM made.
-    #[error("the signed structure begins with {found:#010x}, not with 0xff544347: it was not made by a TPM")]
+    #[error("the signed structure begins with {found:#010x}, not with 0xff544347: no TPM made it; distrust the peer")]
     QuoteMagic {
         /// Its first four bytes.
         found: u32,
     },
     /// The signed structure attests something other than PCRs.
-    #[error("the signed structure has type {found:#06x}, not 0x8018: it is no quote")]
+    #[error("the signed structure has type {found:#06x}, not 0x8018: it is no quote; send what TPM2_Quote gave")]
     QuoteType {
         /// Its type.
         found: u16,
@@ -126,7 +126,10 @@ pub enum AppraisalError {
         wanted: [u8; 32],
     },
     /// The quote is of other PCRs than the reference values name.
-    #[error("the quote is of {found}, not of exactly PCRs {wanted:?} of the SHA-256 bank")]
+    #[error(
+        "the quote is of {found}, not of exactly PCRs {wanted:?} of the SHA-256 bank; \
+         give the peer's configuration the PCRs of the reference values"
+    )]
     PcrSelection {
         /// What was quoted.
         found: QuotedSelection,
@@ -134,7 +137,7 @@ pub enum AppraisalError {
         wanted: PcrSelection,
     },
     /// The PCR values beside the quote are not of the quoted PCRs.
-    #[error("the PCR values beside the quote do not fit it")]
+    #[error("the PCR values beside the quote do not fit it; the peer's software is broken or altered")]
     PcrValues(#[source] PcrError),
     /// The PCR values beside the quote are not those that were quoted.
     #[error(

@@ -105,7 +105,7 @@ pub async fn hear<S: Stream>(stream: S, tls: &Arc<ServerConfig>, own: &Identity)
     let open: Open = receive(&mut channel, OpenReply::Refused).await?;
     let heard = Heard { channel, open };
     match (heard.open.version, heard.open.role) {
-        (VERSION, Role::Broker | Role::Operator) => Ok(heard),
+        (VERSION, Role::Broker | Role::Operator | Role::Successor) => Ok(heard),
         (VERSION, Role::Vault) => {
             heard.refuse(RefusalCode::Malformed.into()).await;
             Err(ServerError::RoleOfVault)

@@ -50,7 +50,7 @@ pub(crate) fn judge<'a>(
     let report = Report::parse(hcl.report())?;
     let beside = evidence.beside_blob();
     let fresh;
-    let vek = match guest.endorsed.filter(|vek| vek.serves(&report, beside, reference.anchors())) {
+    let vek = match guest.endorsed.filter(|vek| vek.serves(&report, beside, guest.crls, reference.anchors())) {
         Some(vek) => vek,
         None => {
             fresh = EndorsedVek::of_evidence(&report, beside, guest.crls, reference.anchors(), guest.now)?;

@@ -39,6 +39,25 @@ pub enum Question {
 }
 
 impl Question {
+    /// All of them, in the order in which they are asked.
+    pub const ALL: [Self; 15] = [
+        Self::Length,
+        Self::Magic,
+        Self::Version,
+        Self::Header,
+        Self::Tdx,
+        Self::ReportType,
+        Self::HashType,
+        Self::Padding,
+        Self::Binding,
+        Self::BindingTail,
+        Self::Vmpl,
+        Self::Runtime,
+        Self::RuntimeKey,
+        Self::Ak,
+        Self::UserData,
+    ];
+
     /// A stable name for programs, the log and the audit.
     #[must_use]
     pub const fn code(self) -> &'static str {

@@ -112,7 +112,7 @@ fn is_for(certificate: &X509Certificate<'_>, ek: &Key) -> bool {
             *algorithm == oids::OID_KEY_TYPE_EC_PUBLIC_KEY && curve_of(certificate) == Some(*curve)
         }
     };
-    kind_fits && spki.subject_public_key.unused_bits == 0 && *spki.subject_public_key.data == ek.bare()
+    kind_fits && spki.subject_public_key.unused_bits == 0 && *spki.subject_public_key.data == *ek.bare()
 }
 
 pub(super) fn valid_at(certificate: &X509Certificate<'_>, index: usize, now: u64) -> Result<(), EndorsementError> {

@@ -66,15 +66,25 @@ pub(super) enum Answer {
 }
 
 impl Case<'_> {
-    /// Asks until a question refuses; says which, and how many passed before it.
-    pub(crate) fn first_refusal(&self) -> Option<(usize, SnpRefusal)> {
-        let refusing = rows().enumerate().find(|(_, row)| (row.answer)(self) == Answer::Refused);
-        refusing.map(|(index, row)| (index, SnpRefusal::new(row.question, (row.found)(self), (row.wanted)(self))))
+    /// Asks until a question refuses, and says how many did not before it. None when the case is good: on that road nothing
+    /// is formatted.
+    pub(crate) fn passed_before_refusal(&self) -> Option<usize> {
+        rows().position(|row| self.refused_by(row))
+    }
+
+    /// The first question that refuses, with what was found and wanted.
+    pub(crate) fn first_refusal(&self) -> Option<SnpRefusal> {
+        let row = rows().find(|row| self.refused_by(row))?;
+        Some(SnpRefusal::new(row.question, (row.found)(self), (row.wanted)(self)))
     }
 
     /// Asks all.
     pub(crate) fn checks(&self) -> Vec<Check> {
         rows().map(|row| row.check(self)).collect()
+    }
+
+    fn refused_by(&self, row: &Row) -> bool {
+        (row.answer)(self) == Answer::Refused
     }
 
     fn body(&self) -> &Body {

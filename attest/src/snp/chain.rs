@@ -13,6 +13,7 @@ use super::{
     vek::{Extensions, Holder, KeyKind, p384_key},
 };
 use crate::moment::rfc3339;
+use crate::tpm::algorithm::sha256;
 
 /// A signing key that a pinned root vouches for. Only [`EndorsedVek::endorse`] makes one. Verifying the chain costs more
 /// than judging a report, so keep it and judge many: each use looks at the validity anew.
@@ -44,6 +45,8 @@ pub struct EndorsedVek {
     root: Root,
     validity: Validity,
     revocation: Revocation,
+    /// SHA-256 of each revocation list that it was held against.
+    lists: Vec<[u8; 32]>,
     der: Vec<u8>,
 }
 
@@ -104,6 +107,7 @@ impl EndorsedVek {
             root: anchor.root,
             validity: Validity::of(vek, [ask, ark]),
             revocation,
+            lists: crls.iter().map(|list| sha256(&[list])).collect(),
             der: vek.der().to_vec(),
         };
         endorsed.valid_at(now)?;
@@ -123,11 +127,13 @@ impl EndorsedVek {
         Self::endorse(claimed_kind(report), &certificates, &crls, anchors, now)
     }
 
-    /// Whether this is the key whose certificate came with a report, under a root that is pinned still.
-    pub(crate) fn serves(&self, report: &Report, evidence: &SnpEvidence, anchors: &Anchors) -> bool {
+    /// Whether this is the key whose certificate came with a report, under a root that is pinned still, and no revocation
+    /// list is there that it was not held against: a newer one may revoke it.
+    pub(crate) fn serves(&self, report: &Report, evidence: &SnpEvidence, crls: &[Vec<u8>], anchors: &Anchors) -> bool {
         self.kind == claimed_kind(report)
             && evidence.certificates().contains(&self.der)
             && anchors.iter().any(|anchor| anchor.root == self.root)
+            && evidence.crls().iter().chain(crls).all(|list| self.lists.contains(&sha256(&[list])))
     }
 
     /// Refuses outside of the validity of any certificate of the chain.

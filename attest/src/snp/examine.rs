@@ -125,10 +125,7 @@ fn ask(authentic: &Authentic<'_>, request: &Request<'_>) -> (Vec<Check>, Option<
     let nearest = request.reference.and_then(|reference| reference.nearest_guest(authentic, wanted));
     let (rules, refusal, name) = match nearest {
         Some((set, refusal)) => (set.rules(), refusal, Some(set.name().to_owned())),
-        None => {
-            let refusal = Case { authentic, rules: &built_in, wanted }.first_refusal().map(|(_, refusal)| refusal);
-            (&built_in, refusal, None)
-        }
+        None => (&built_in, Case { authentic, rules: &built_in, wanted }.first_refusal(), None),
     };
     let checks = Case { authentic, rules, wanted }.checks();
     (checks, refusal.map(|refusal| refusal.code()), name)

@@ -30,7 +30,10 @@ macro_rules! identifier {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&hex::encode(self.0))
+                let mut text = [0; 2 * $len];
+                // The text has the room that this needs, and hexadecimal digits are UTF-8.
+                hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+                formatter.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 

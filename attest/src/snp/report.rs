@@ -23,7 +23,7 @@ pub const SIGNED_LEN: usize = 0x2a0;
 /// byte is zero; it tells you nothing about who made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    bytes: Box<[u8; REPORT_LEN]>,
+    bytes: [u8; REPORT_LEN],
     body: Body,
 }
 
@@ -144,7 +144,7 @@ impl Report {
             SnpRefusal::new(Question::Length, format!("{} bytes", bytes.len()), format!("{REPORT_LEN} bytes"))
         })?;
         let body = Fields::read(exactly).unwrap_or_else(|malformed| Err(unreachable_length(malformed)))?;
-        Ok(Self { bytes: Box::new(*exactly), body })
+        Ok(Self { bytes: *exactly, body })
     }
 
     /// What it says.

@@ -1,5 +1,7 @@
 //! A public key of a TPM, in the forms that signature checks and certificates want.
 
+use std::borrow::Cow;
+
 use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
 use super::der::{BIT_STRING, SEQUENCE, strip_zeros, tlv, unsigned};
@@ -78,10 +80,12 @@ impl Key {
     }
 
     /// The key alone: the point, or RSAPublicKey in DER. What is inside the bit string of [`Key::spki`].
-    pub(crate) fn bare(&self) -> Vec<u8> {
+    pub(crate) fn bare(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Ecc { point, .. } => point.clone(),
-            Self::Rsa { modulus, exponent } => tlv(SEQUENCE, &[&unsigned(modulus), &unsigned(&exponent.to_be_bytes())]),
+            Self::Ecc { point, .. } => Cow::Borrowed(point),
+            Self::Rsa { modulus, exponent } => {
+                Cow::Owned(tlv(SEQUENCE, &[&unsigned(modulus), &unsigned(&exponent.to_be_bytes())]))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use blindferry_amd::{Amd, Crl, ReportSpec, VekSpec, certificate_table, guid};
 use blindferry_attest::{
-    attested::Identity,
+    attested::{Expected, Identity, Pinned, PinnedGuest, PinnedMachine, appraise},
     evidence::Evidence,
     kind::{Kind, recognise},
     snp::{
@@ -72,6 +72,29 @@ fn a_chain_that_was_kept_serves_its_own_certificate_within_its_time() {
     let distrusting = guest.with(|it| it.reference.root = false);
     let refused = distrusting.judge_evidence(short, binder(Role::Vault), Some(&kept)).unwrap_err();
     assert_eq!(refused.code(), "snp-chain-signature");
+}
+
+#[test]
+fn a_chain_that_was_kept_does_not_outlive_a_list_that_revokes_it() {
+    let guest = Guest::good();
+    let (evidence, values) = (guest.evidence(), guest.values());
+    let certificates: Vec<_> = evidence.certificates().iter().map(Vec::as_slice).collect();
+    let crls: Vec<_> = evidence.crls().iter().map(Vec::as_slice).collect();
+    let kept = EndorsedVek::endorse(KeyKind::Vcek, &certificates, &crls, values.anchors(), NOW).unwrap();
+    let revoking = Amd::of("Genoa").crl(&Crl { revoked: vec![0x70001], ..Crl::empty() });
+    // A newer list comes with the evidence, or the judge has it: the old one is current still, and does not decide.
+    let of_peer =
+        SnpEvidence::new(evidence.report().to_vec(), evidence.certificates().to_vec(), vec![revoking.clone()]).unwrap();
+    let refused = guest.judge_evidence(of_peer, binder(Role::Vault), Some(&kept)).unwrap_err();
+    assert_eq!(refused.code(), "snp-certificate-revoked");
+    let judge = |crls: &[Vec<u8>]| {
+        let machine = PinnedMachine::ByReference;
+        let guest = PinnedGuest { machine, report_id: None, now: NOW, crls, endorsed: Some(&kept) };
+        let expected = Expected { binder: binder(Role::Vault), role: Role::Vault, pinned: Pinned::Guest(guest) };
+        appraise(Evidence::Snp(evidence.clone()), expected, &values).err().map(|refusal| refusal.code())
+    };
+    assert_eq!(judge(&[revoking]), Some("snp-certificate-revoked"));
+    assert_eq!(judge(evidence.crls()), None);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use blindferry_attest::{
 use crate::guest::{Guest, LATER, NOW, PROVIDER};
 
 /// A guest with one fault, by the code of its refusal.
-fn faulty() -> Vec<(&'static str, Guest)> {
+pub(crate) fn faulty() -> Vec<(&'static str, Guest)> {
     let good = Guest::good;
     let mut cases = vec![
         ("snp-length", good().with(|it| it.tamper = |report| report.truncate(1183))),

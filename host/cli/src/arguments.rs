@@ -17,6 +17,7 @@ use crate::remove::Remove;
 use crate::roots::Roots;
 use crate::run::Run;
 use crate::status::Status;
+use crate::succeed::Succeed;
 use crate::tpm::Tpm;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
@@ -55,6 +56,7 @@ const GENERAL: &str = "General options";
 pub(crate) enum Command {
     Init(Box<Init>),
     Recover(Recover),
+    Succeed(Box<Succeed>),
     Put(Box<Put>),
     List(List),
     Remove(Remove),

@@ -225,7 +225,11 @@ impl Failure {
             Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
             Self::Connect { source } => match source.as_ref() {
                 ConnectError::Refused { refusal } => of_code(refusal.code),
-                ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Some(
+                ConnectError::AnotherVault => Some(
+                    "its hardware and software are those of the reference, and its store is not: if the vault was made anew \
+                     with `init`, get its new reference from whoever runs it; otherwise this is not your vault",
+                ),
+                ConnectError::VaultRefused { .. } => Some(
                     "do not go on before you know why: either the vault's software changed, then get its new reference \
                      from whoever runs it, or this is not your vault",
                 ),

@@ -50,6 +50,7 @@ mod secret_input;
 mod session;
 mod setup;
 mod status;
+mod succeed;
 mod tpm;
 
 #[global_allocator]
@@ -78,6 +79,7 @@ fn obey(invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> 
         Command::Attest(attest) => return attest::run(invocation, attest),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
+        Command::Succeed(succeed) => succeed::run(invocation, &succeed),
         Command::Put(put) => put::run(invocation, *put),
         Command::List(_) => list::run(invocation),
         Command::Remove(remove) => remove::run(invocation, remove),

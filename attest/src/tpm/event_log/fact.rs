@@ -112,7 +112,7 @@ pub(super) fn verified<'a>(event: &Event<'a>, bank: Bank) -> Content<'a> {
         return Content::Unknown;
     };
     let data = event.data;
-    let gives = |part: &[u8]| bank.hash(&[part]) == digest;
+    let gives = |part: &[u8]| bank.hash(&[part]).as_ref() == digest;
     if gives(data) {
         return read(event.kind, data);
     }

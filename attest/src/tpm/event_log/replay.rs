@@ -76,7 +76,8 @@ impl<'a> Log<'a> {
         for event in self.events.iter().filter(|event| event.kind != Kind::NO_ACTION) {
             let value = usize::try_from(event.pcr).ok().and_then(|pcr| values.get_mut(pcr));
             if let (Some(value), Some(digest)) = (value, event.digest(bank)) {
-                *value = bank.hash(&[value, digest]);
+                let extended = bank.hash(&[value, digest]);
+                value.copy_from_slice(extended.as_ref());
             }
         }
         values
@@ -123,12 +124,12 @@ impl<'a> Replayed<'_, 'a> {
 }
 
 impl Bank {
-    pub(super) fn hash(self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn hash(self, parts: &[&[u8]]) -> digest::Digest {
         let mut context = digest::Context::new(self.algorithm());
         for part in parts {
             context.update(part);
         }
-        context.finish().as_ref().to_vec()
+        context.finish()
     }
 
     fn algorithm(self) -> &'static digest::Algorithm {

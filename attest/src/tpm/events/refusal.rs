@@ -29,7 +29,11 @@ pub enum EventRefusal {
         found: &'static str,
     },
     /// Something was measured that no rule knows.
-    #[error("PCR {pcr} was extended with {}, called {called}, which no rule accounts for", hex::encode(digest))]
+    #[error(
+        "PCR {pcr} was extended with {}, called {called}, which no rule accounts for; \
+         if it is meant to be, judge this machine by PCR values",
+        hex::encode(digest)
+    )]
     Unexpected {
         /// Where.
         pcr: u8,
@@ -49,10 +53,10 @@ pub enum EventRefusal {
         found: [u8; 32],
     },
     /// No image was started at all.
-    #[error("the event log knows of no image that was started")]
+    #[error("the event log knows of no image that was started; was the machine started through UEFI?")]
     NoImage,
     /// Boot services were not left in order.
-    #[error("the event log does not show that boot services were left in order (PCR 5)")]
+    #[error("the event log does not show that boot services were left in order (PCR 5); start the machine again")]
     ExitBootServices,
     /// A variable of the firmware has another value than the policy lists.
     #[error(
@@ -102,7 +106,7 @@ pub enum EventRefusal {
     #[error(transparent)]
     ImaLog(ImaError),
     /// The list does not begin as the kernel begins it.
-    #[error("the IMA list does not begin with boot_aggregate")]
+    #[error("the IMA list does not begin with boot_aggregate; it was altered, or is of another kernel")]
     ImaBegin,
     /// A file could change while it was read.
     #[error("file {path:?} was open for writing while it was measured, so that nothing is known of what was read")]
