@@ -73,7 +73,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blindferry_proto::role::Role;
+use blindferry_proto::{logs::WantedLogs, role::Role};
 
 use crate::{
     refusal::AppraisalError,
@@ -81,7 +81,11 @@ use crate::{
         Anchors, Authentic, SnpRefusal,
         ask::{Case, Wanted},
     },
-    tpm::{PcrSelection, PcrValues, events::Logs, pcr::PcrError},
+    tpm::{
+        PcrSelection, PcrValues,
+        events::{EventPolicy, Logs},
+        pcr::PcrError,
+    },
 };
 
 mod difference;
@@ -235,6 +239,13 @@ impl ReferenceValues {
         self.sets.iter().any(|set| set.events.is_some())
     }
 
+    /// The logs to ask a peer for: those that a set judges, and no other.
+    #[must_use]
+    pub fn wanted_logs(&self) -> WantedLogs {
+        let ima = self.sets.iter().filter_map(|set| set.events.as_ref()).any(EventPolicy::judges_files);
+        WantedLogs { events: self.needs_logs(), ima }
+    }
+
     /// The first set that accepts these PCRs with their events, and this firmware.
     ///
     /// # Errors
@@ -286,11 +297,7 @@ impl ReferenceValues {
     /// # Errors
     ///
     /// The refusal of the set that got farthest.
-    pub(crate) fn accepting(
-        &self,
-        authentic: &Authentic<'_>,
-        wanted: Wanted<'_>,
-    ) -> Result<&GuestSet, AppraisalError> {
+    pub(crate) fn accepting(&self, authentic: &Authentic<'_>, wanted: Wanted<'_>) -> Result<&GuestSet, AppraisalError> {
         match self.nearest_guest(authentic, wanted) {
             Some((set, None)) => Ok(set),
             Some((_, Some(refusal))) => Err(refusal.into()),

@@ -11,11 +11,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use blindferry_attest::evidence::MAX_EVIDENCE;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
+use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use blindferry_proto::key_mix::KeyMix;
+use blindferry_proto::limits::MAX_EVIDENCE;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_seqpacket::AsyncPackets;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
@@ -23,8 +25,8 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::approval::{Approval, PolicyRef};
 use crate::authority::Authority;
 use crate::protocol::{
-    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
-    REQUEST_LIMIT, Reply, Request,
+    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError,
+    REPLY_LIMIT, REQUEST_LIMIT, Reply, Request,
 };
 
 /// The most requests that wait while one is with the device process.
@@ -75,9 +77,26 @@ impl Device {
     /// # Errors
     /// [`DeviceError`].
     pub async fn quote(&self, binder: [u8; 32], selection: Option<&PcrSelection>) -> Result<Vec<u8>, DeviceError> {
+        self.quote_with(binder, selection, WantedLogs::NONE).await
+    }
+
+    /// The same with these logs beside it, which are read after the quote was made; a guest of SEV-SNP has none. At most
+    /// [`blindferry_attest::evidence::MAX_EVIDENCE`] bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`DeviceRefusal::LogUnreadable`] and its like say what is wrong with which log.
+    pub async fn quote_with(
+        &self,
+        binder: [u8; 32],
+        selection: Option<&PcrSelection>,
+        logs: WantedLogs,
+    ) -> Result<Vec<u8>, DeviceError> {
         let pcrs = selection.map(|selection| selection.indices().collect()).unwrap_or_default();
-        let request = Request::Quote { binder, pcrs };
-        match self.ask(request, None).await?.without_secret()? {
+        let answer = self.ask(Request::Quote { binder, pcrs, logs }, None).await?;
+        if matches!(answer.reply, Reply::EvidenceBeside) {
+            return answer.evidence(logs);
+        }
+        match answer.without_secret()? {
             Reply::Evidence(evidence) if evidence.len() <= MAX_EVIDENCE => Ok(evidence),
             reply => Err(unexpected("quote", &reply)),
         }
@@ -259,6 +278,12 @@ pub enum DeviceError {
         /// What was asked.
         operation: &'static str,
     },
+    /// Evidence arrived, but not in a sealed memfd, or more than was asked for.
+    #[error("cannot read the evidence that the device process sent")]
+    Evidence {
+        /// Why.
+        source: HandleError,
+    },
     /// The unsealed key arrived, but not in memory that can be adopted.
     #[error("cannot adopt the secret memory that the device process sent")]
     Adopt {
@@ -276,7 +301,7 @@ impl DeviceError {
             Self::Busy => "device-busy",
             Self::Stalled { .. } => "device-stalled",
             Self::Ended => "device-ended",
-            Self::Register { .. } | Self::Packet { .. } | Self::Adopt { .. } => "device-io",
+            Self::Register { .. } | Self::Packet { .. } | Self::Evidence { .. } | Self::Adopt { .. } => "device-io",
             Self::Protocol { .. } | Self::Unexpected { .. } => "device-protocol",
         }
     }
@@ -354,6 +379,15 @@ impl Answer {
             Reply::Refused(refusal) => Err(DeviceError::Refused(refusal)),
             reply => Ok(reply),
         }
+    }
+
+    /// The evidence in the memfd that came with the reply. It is memory: reading it waits for nobody.
+    fn evidence(self, logs: WantedLogs) -> Result<Vec<u8>, DeviceError> {
+        let Ok([descriptor]) = <[OwnedFd; 1]>::try_from(self.descriptors) else {
+            return Err(DeviceError::Unexpected { operation: "quote" });
+        };
+        let sealed = Handle::from_fd_within(descriptor, logs.most_evidence());
+        sealed.and_then(|sealed| sealed.read()).map_err(|source| DeviceError::Evidence { source })
     }
 
     fn secret(mut self, operation: &'static str) -> Result<SecretBytes, DeviceError> {

@@ -102,6 +102,12 @@ impl EventPolicy {
         self.replayed().into_iter().chain(files).chain([OVERRIDES]).collect()
     }
 
+    /// Whether it judges the files that a machine measured (IMA).
+    #[must_use]
+    pub fn judges_files(&self) -> bool {
+        self.ima.is_some()
+    }
+
     /// Everything that is wrong with a machine; nothing when it is as the policy wants it. `listed` says which PCRs have
     /// values of their own in the reference values.
     pub(crate) fn refusals(&self, logs: &Logs<'_>, listed: impl Fn(u8) -> bool) -> Vec<EventRefusal> {

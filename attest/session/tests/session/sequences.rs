@@ -156,7 +156,15 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
                 let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
-                frame(&mut stream, &OpenReply::Proof(VaultProof { evidence, context: Context([1; 32]), vouched: Bytes::new(vec![0; 64]).unwrap() })).await
+                frame(
+                    &mut stream,
+                    &OpenReply::Proof(VaultProof {
+                        evidence,
+                        context: Context([1; 32]),
+                        vouched: Bytes::new(vec![0; 64]).unwrap(),
+                    }),
+                )
+                .await
             }
             Hostile::RefuseOpen => frame(&mut stream, &OpenReply::Refused(RefusalCode::Busy.into())).await,
             Hostile::Activate => {
