@@ -104,7 +104,7 @@ impl Tpm {
     /// The device process that serves it.
     #[must_use]
     pub fn device_process(&self) -> DeviceProcess {
-        DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins() }
+        DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins(), logs: None }
     }
 
     /// Pins the Names of its keys.

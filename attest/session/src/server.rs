@@ -56,6 +56,8 @@ pub struct Claimed<S> {
     channel: Channel<S>,
     open: Open,
     evidence: Evidence,
+    /// The logs that it may have.
+    logs: WantedLogs,
     binder: Binder,
     endorsement: Option<Endorsement>,
 }
@@ -192,9 +194,14 @@ impl<S: Stream> Challenged<S> {
         let proof: PeerProof = receive(&mut self.channel, most, ProofReply::Refused).await?;
         let binder = self.channel.exporter.peer_binder(self.open.role, &self.context)?;
         match asked::read(proof.evidence.as_slice(), self.logs) {
-            Ok(evidence) => {
-                Ok(Claimed { channel: self.channel, open: self.open, evidence, binder, endorsement: proof.endorsement })
-            }
+            Ok(evidence) => Ok(Claimed {
+                channel: self.channel,
+                open: self.open,
+                evidence,
+                logs: self.logs,
+                binder,
+                endorsement: proof.endorsement,
+            }),
             Err(source) => {
                 let refusal = ProofReply::Refused(RefusalCode::NotAttested.into());
                 say_and_close(&mut self.channel, &refusal).await;
@@ -221,6 +228,12 @@ impl<S: Stream> Claimed<S> {
     #[must_use]
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// The logs that it was asked for.
+    #[must_use]
+    pub fn asked(&self) -> WantedLogs {
+        self.logs
     }
 
     /// Who, it says, vouches for the key of its TPM.

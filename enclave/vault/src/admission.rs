@@ -50,7 +50,11 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard.prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random).await?.claim().await?;
+        let claimed = {
+            let vouch = |message: &[u8]| vault.auditor.signer().vouch(message).ok();
+            let logs = vault.wanted_logs(role);
+            heard.prove(&vault.platform, vouch, logs, &vault.random).await?.claim().await?
+        };
         let (claimed, known) = pin(vault, claimed).await?;
         judge(vault, claimed, known).await
     };
@@ -162,7 +166,8 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
         Evidence::Azure(_) => {
-            let why = "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
+            let why =
+                "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
             Err(("azure-session", why.to_owned()))
         }
     }
@@ -246,6 +251,12 @@ async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> R
         let why = format!("there are no reference values for {role}: an operator has to apply some");
         return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
     };
+    if !claimed.asked().cover(reference.wanted_logs()) {
+        claimed
+            .refuse(Refusal::new(RefusalCode::NotReady, "what peers are judged by was just replaced; dial again"))
+            .await;
+        return Err(Turned::Away { code: "reference-replaced", why: None });
+    }
     let earlier = vault.clock_of(&host);
     let (pin, first) = match known {
         Known::Enrolled(pin) => (pin, None),

@@ -56,15 +56,16 @@ async fn a_frame_that_ends_early_ends_the_connection() {
 #[tokio::test]
 async fn a_proof_that_breaks_a_bound_is_refused_as_malformed() {
     let bytes = |length| Bytes::<MAX_FRAME>::new(vec![1; length]).unwrap();
-    proof_refused((bytes(MAX_EVIDENCE + 1), bytes(1), 0_u8, bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1025), 0_u8, bytes(1)), "malformed").await;
+    proof_refused((bytes(1), 1_u8, bytes(1025), 0_u8, bytes(1)), "malformed").await;
     // As many certificates as fit into 64 bits.
-    proof_refused((bytes(1), bytes(1), u64::MAX, bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1), 1_u8, bytes(4097), bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1), 0_u8, bytes(1), 0_u8), "malformed").await;
+    proof_refused((bytes(1), 1_u8, bytes(1), u64::MAX, bytes(1)), "malformed").await;
+    proof_refused((bytes(1), 1_u8, bytes(1), 1_u8, bytes(4097), bytes(1)), "malformed").await;
+    proof_refused((bytes(1), 1_u8, bytes(1), 0_u8, bytes(1), 0_u8), "malformed").await;
     proof_refused(bytes(MAX_FRAME_UNATTESTED), "frame-too-long").await;
-    // One within bounds, and so refused for what it says.
-    proof_refused((bytes(MAX_EVIDENCE), bytes(1024), 0_u8, bytes(1)), "evidence-malformed").await;
+    // Within the bounds of a frame, and so refused for what they say.
+    proof_refused((bytes(MAX_EVIDENCE + 1), 0_u8), "evidence-too-long").await;
+    proof_refused((bytes(MAX_EVIDENCE), 0_u8), "evidence-malformed").await;
+    proof_refused((bytes(MAX_EVIDENCE), 1_u8, bytes(1024), 0_u8, bytes(1)), "evidence-malformed").await;
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ enum Message {
 }
 
 /// The code of the vault's refusal of these first bytes, and what the peer is told.
-async fn first_bytes(bytes: &[u8]) -> (&'static str, Option<RefusalCode>) {
+pub(crate) async fn first_bytes(bytes: &[u8]) -> (&'static str, Option<RefusalCode>) {
     let world = World::new();
     let (ours, theirs) = pipe();
     let host = async {
