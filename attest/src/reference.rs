@@ -76,6 +76,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use blindferry_proto::{logs::WantedLogs, role::Role};
 
 use crate::{
+    evidence::TpmEvidence,
     refusal::AppraisalError,
     snp::{
         Anchors, Authentic, SnpRefusal,
@@ -83,7 +84,7 @@ use crate::{
     },
     tpm::{
         PcrSelection, PcrValues,
-        events::{EventPolicy, Logs},
+        events::{CaptureError, EventPolicy, Logs},
         pcr::PcrError,
     },
 };
@@ -145,6 +146,25 @@ impl ReferenceValues {
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
         Self::computed(role, name, firmware, pcrs)
+    }
+
+    /// Reference values that accept the boot of a machine by its events, from a quote of
+    /// [`EventPolicy::CAPTURED`] with the event log beside it. `command_line` is the kernel's, in words, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// When the log is not behind the quote, or no policy of events would accept this boot.
+    pub fn capture_events(
+        role: Role,
+        name: &str,
+        firmware: Firmware,
+        evidence: &TpmEvidence,
+        command_line: Option<&str>,
+    ) -> Result<Self, CaptureError> {
+        let policy = EventPolicy::capture(evidence, command_line)?;
+        let none = AcceptedPcrs::Only(BTreeMap::new());
+        let set = ReferenceSet::new(name.to_owned(), firmware, none, Some(policy)).map_err(CaptureError::Reference)?;
+        Self::new(role, vec![set], Vec::new(), Anchors::amd()).map_err(CaptureError::Reference)
     }
 
     /// Reference values that accept any of these values for each PCR, which somebody computed.

@@ -107,6 +107,11 @@ impl Tpm {
         DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins(), logs: None }
     }
 
+    /// Where it has its files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Pins the Names of its keys.
     #[must_use]
     pub fn provision(&self, options: &[&str]) -> std::process::Output {

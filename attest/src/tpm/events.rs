@@ -17,6 +17,7 @@
 //! With Secure Boot off, a command line that replaces that of a unified kernel image is seen in PCRs 9 and 12 alone. So a
 //! policy without command lines must demand Secure Boot.
 
+mod capture;
 mod document;
 mod files;
 mod refusal;
@@ -24,6 +25,7 @@ mod rules;
 
 use std::collections::BTreeSet;
 
+pub use capture::CaptureError;
 pub use document::EventPolicyError;
 pub(crate) use document::Table;
 pub use files::FileRules;

@@ -9,6 +9,8 @@ mod azure;
 #[cfg(test)]
 mod boot;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;

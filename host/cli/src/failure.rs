@@ -18,11 +18,13 @@ use crate::setup::SetupError;
 use blindferry_attest::reference::ReferenceError;
 use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
+use blindferry_attest::tpm::events::CaptureError;
+use blindferry_attest::tpm::pcr::PcrError;
 use blindferry_device::client::DeviceError;
-use blindferry_proto::platform::NoPlatform;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
+use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_session::PlatformError;
@@ -54,6 +56,12 @@ pub(crate) enum Failure {
     ReferenceRole { path: PathBuf, found: Role, wanted: Role },
     #[error("cannot write what this machine runs as reference values")]
     Capture { source: Box<ReferenceError> },
+    #[error("cannot write the events of this machine's boot as reference values")]
+    CaptureEvents { source: Box<CaptureError> },
+    #[error("an SEV-SNP guest has no event log of a TPM: leave --events out")]
+    NoEvents,
+    #[error("cannot name the PCRs that events are judged by")]
+    EventPcrs { source: PcrError },
     #[error("cannot tell the firmware version of this machine's TPM")]
     Firmware { source: FirmwareError },
     #[error("cannot compute reference values")]
@@ -141,7 +149,9 @@ impl Failure {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Exit::Evidence,
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => {
+                    Exit::Evidence
+                }
                 ConnectError::Refused { refusal } => of_refusal(refusal),
                 ConnectError::OwnEvidence { .. }
                 | ConnectError::Identity { .. }
@@ -183,6 +193,9 @@ impl Failure {
             | Self::Reference { .. }
             | Self::ReferenceRole { .. }
             | Self::Capture { .. }
+            | Self::CaptureEvents { .. }
+            | Self::NoEvents
+            | Self::EventPcrs { .. }
             | Self::Firmware { .. }
             | Self::Signing(_)
             | Self::Approval { .. }
