@@ -14,7 +14,7 @@ use blindferry_proto::setup::{InitOrder, SetupReply};
 use blindferry_session::client::ConnectError;
 use blindferry_tests::account::BROKER;
 use blindferry_tests::boot::{Boot, Measured, measured, sha256_hex, template};
-use blindferry_tests::command::Desk;
+use blindferry_tests::command::{Desk, Ended};
 use blindferry_tests::fleet::{Fleet, HOST, Plan};
 use blindferry_tests::hand::Hand;
 use blindferry_tests::measured::{EVENT_PCRS, FILE_PCRS, of_events, of_values};
@@ -178,10 +178,14 @@ fn what_was_captured_by_events_accepts_this_machine_its_updated_firmware_and_no_
     let Some((fleet, operator, mut tpm)) = newcomer(&boot) else { return };
     tpm.play(&boot);
     let desk = Desk::of(&fleet);
-    let (tcti, pins, logs) = (tpm.tcti(), tpm.pins(), tpm.logs());
-    let place = ["--tcti", &tcti, "--pins", pins.to_str().unwrap(), "--event-log", logs.events.to_str().unwrap()];
-    let words = ["reference", "capture", "--events", "--role", "broker", "--name", "captured"];
-    let captured = desk.says(&[&words[..], &place].concat());
+    let capture = |tpm: &Tpm| {
+        let (tcti, pins, logs) = (tpm.tcti(), tpm.pins(), tpm.logs());
+        let words = ["reference", "capture", "--events", "--role", "broker", "--name", "captured"];
+        let place = ["--tcti", &tcti, "--pins", pins.to_str().unwrap(), "--event-log", logs.events.to_str().unwrap()];
+        desk.run(&[&words[..], &place].concat())
+    };
+    let Ended { code, said: captured, complained } = capture(&tpm);
+    assert_eq!(code, 0, "{complained}");
     let text = captured["text"].as_str().unwrap();
     let image = sha256_hex(b"a unified kernel image");
     assert!(text.contains("secure_boot = \"on\"") && text.contains(&image) && !text.contains("[tpm.pcrs]"), "{text}");
@@ -194,7 +198,7 @@ fn what_was_captured_by_events_accepts_this_machine_its_updated_firmware_and_no_
 
     // From a log that is not behind the quote nothing is captured.
     tpm.write_logs(&boot.log(), &[]);
-    let refused = desk.run(&[&words[..], &place].concat());
+    let refused = capture(&tpm);
     assert!(refused.code != 0 && refused.complained.contains("PCR 9"), "{}", refused.complained);
 }
 
