@@ -1,5 +1,6 @@
 //! Does a fleet of SEV-SNP guests keep what a fleet with TPMs keeps? Over chips that are none, whose root only a
 //! `dangerously_` word makes believed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
@@ -58,7 +59,10 @@ fn a_dangerous_root_is_named_in_status_metrics_and_every_record() {
     assert!(operator.audit().iter().all(named));
     eventually("the metrics to name it", || {
         let (_, metrics) = http_get(fleet.enclave.public, "/metrics")?;
-        metrics.lines().any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#')).then_some(())
+        metrics
+            .lines()
+            .any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#'))
+            .then_some(())
     });
 }
 
@@ -111,7 +115,10 @@ fn the_recovery_key_opens_the_store_on_another_chip() {
     assert!(recovered.status.success() && vault_reference.as_str().contains(&"77".repeat(64)));
     fleet.enclave.serve();
     // The old reference names the old chip.
-    assert!(matches!(fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference), Err(ConnectError::VaultRefused { .. })));
+    assert!(matches!(
+        fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference),
+        Err(ConnectError::VaultRefused { .. })
+    ));
     fleet.enclave.reference = vault_reference.as_str().to_owned();
     let sessions = fleet.sessions();
     fleet.stop_broker();
@@ -126,7 +133,8 @@ fn a_root_that_nobody_named_is_refused_everywhere() {
     let mut fleet = GuestFleet::start();
     // By an operator of the vault, and by a host of it.
     let text = &fleet.enclave.reference;
-    let head: Vec<&str> = text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
+    let head: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
     let amd = format!("{}\n{}", head.join("\n"), amd_reference("vault", ENCLAVE_IMAGE));
     match fleet.peer(Role::Operator, OPERATOR, &amd) {
         Err(ConnectError::VaultRefused { source }) => assert_eq!(source.code(), "snp-root", "{source}"),
@@ -197,7 +205,8 @@ fn a_guest_that_was_launched_again_does_not_go_on_with_the_session_of_the_first(
     let first = Silicon::read(&path);
     Silicon { launches: 2, ..first }.write(&path);
     eventually("the refusal", || {
-        let refused = |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
+        let refused =
+            |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
         fleet.operator().events().iter().any(refused).then_some(())
     });
     // As another guest, with a session of its own, it is welcome.

@@ -24,7 +24,7 @@
 //! # let amd = Amd::of("Genoa");
 //! # let vcek = amd.vcek(&VekSpec::genoa());
 //! # let mut spec = ReportSpec::genoa();
-//! # let same = Binder::new(Role::Vault, &spki, &exporter).unwrap();
+//! # let same = Binder::compute(Role::Vault, &spki, &exporter).unwrap();
 //! # spec.report_data[..32].copy_from_slice(same.as_bytes());
 //! # let certificates = vec![vcek.der.clone(), amd.ask_der.clone()];
 //! # let received = Evidence::Snp(SnpEvidence::new(vcek.sign(&spec), certificates, vec![]).unwrap()).encode();
@@ -51,7 +51,7 @@
 //! # let root = "[[dangerously_trusted_root]]\nproduct = 'genoa'\nreason = 'an example'\ncertificate = '''";
 //! # let reference = &format!("{reference}{root}\n{}'''", amd.ark_pem());
 //! let reference = ReferenceValues::parse(reference)?;
-//! let binder = Binder::new(Role::Vault, &spki, &exporter)?;
+//! let binder = Binder::compute(Role::Vault, &spki, &exporter)?;
 //! let guest = PinnedGuest {
 //!     machine: PinnedMachine::ByReference, // the first time; then the chip that answered
 //!     report_id: None,                     // the first time; then that of the first answer
@@ -66,7 +66,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! For people, [`snp::examine`] asks the same questions by the same functions and gives all the answers, as plain data
+//! For people, [`snp::examine()`] asks the same questions by the same functions and gives all the answers, as plain data
 //! that opens nothing.
 
 pub mod attested;

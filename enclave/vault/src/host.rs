@@ -177,7 +177,13 @@ impl Knocks {
         if self.waiting.len() >= WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(HostEntry { name, machine: Some(machine), role, standing: Standing::Waiting, since: now });
+        self.waiting.push_back(HostEntry {
+            name,
+            machine: Some(machine),
+            role,
+            standing: Standing::Waiting,
+            since: now,
+        });
     }
 
     /// Those that wait.

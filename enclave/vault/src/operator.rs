@@ -141,12 +141,18 @@ async fn approve(
         Approvee::Chip(chip) => Place::Allowed(Machine::Chip(chip)),
         Approvee::Certified if role == Role::Broker => Place::AllowedByCertificate,
         Approvee::Certified => {
-            return Err(Refusal::new(RefusalCode::Denied, "an operator's machine is approved by its EK or its chip alone"));
+            return Err(Refusal::new(
+                RefusalCode::Denied,
+                "an operator's machine is approved by its EK or its chip alone",
+            ));
         }
         Approvee::Waiting => match lock(&vault.knocks).only(&host, role) {
             Some(machine) => Place::Allowed(machine),
             None => {
-                return Err(Refusal::new(RefusalCode::Unknown, "not exactly one machine waits under that name and role"));
+                return Err(Refusal::new(
+                    RefusalCode::Unknown,
+                    "not exactly one machine waits under that name and role",
+                ));
             }
         },
     };

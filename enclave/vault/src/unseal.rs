@@ -31,11 +31,7 @@ pub struct Outdated {
 ///
 /// # Errors
 /// [`UnsealError`]; [`UnsealError::NoneFits`] says what differs.
-pub async fn unseal<B: Backing>(
-    backing: &B,
-    device: &Device,
-    platform: &Platform,
-) -> Result<Unsealed, UnsealError> {
+pub async fn unseal<B: Backing>(backing: &B, device: &Device, platform: &Platform) -> Result<Unsealed, UnsealError> {
     let blob = sealed_get(backing, SealedName::Platform).await.map_err(UnsealError::Store)?;
     let blob = blob.ok_or(UnsealError::NotInitialised)?;
     match platform.sealed_by() {

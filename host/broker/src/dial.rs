@@ -64,7 +64,9 @@ impl Call for Caller {
 fn refused(error: ConnectError) -> DialError {
     match error {
         ConnectError::Refused { refusal } => DialError::Refused(refusal),
-        ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => DialError::VaultNotAccepted { source: Box::new(error) },
+        ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => {
+            DialError::VaultNotAccepted { source: Box::new(error) }
+        }
         error => DialError::Session { source: Box::new(error) },
     }
 }

@@ -96,13 +96,9 @@ type Certificates = (Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// The certificate of the key that signed, those above it, revocation lists. The cache first: it is filled for exactly
 /// this chip and TCB version, while a host may not have looked since its firmware was updated.
-fn certificates(
-    made: &ExtendedReport,
-    report: &Report,
-    cache: Option<&Cache>,
-) -> Result<Certificates, DeviceRefusal> {
-    let table = Table::parse(&made.table)
-        .map_err(|error| DeviceRefusal::CertificatesUnusable { reason: error.to_string() })?;
+fn certificates(made: &ExtendedReport, report: &Report, cache: Option<&Cache>) -> Result<Certificates, DeviceRefusal> {
+    let table =
+        Table::parse(&made.table).map_err(|error| DeviceRefusal::CertificatesUnusable { reason: error.to_string() })?;
     let given = match report.body().signing_key {
         0 => table.vcek,
         1 => table.vlek,

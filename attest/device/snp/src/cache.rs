@@ -37,9 +37,7 @@ impl Cache {
         match read(&path) {
             Ok(der) => Ok(Some(der)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(DeviceRefusal::CertificatesUnusable { reason: format!("{}: {error}", path.display()) })
-            }
+            Err(error) => Err(DeviceRefusal::CertificatesUnusable { reason: format!("{}: {error}", path.display()) }),
         }
     }
 

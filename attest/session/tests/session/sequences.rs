@@ -9,7 +9,6 @@ use blindferry_proto::limits::{MAX_EVIDENCE_WITH_LOGS, MAX_FRAME, MAX_FRAME_UNAT
 use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::{Context, Role};
-use blindferry_proto::session::VOUCHED;
 use blindferry_proto::session::{
     Activate, Activated, Answer, Call, FromVault, LeaseEnd, Open, OpenReply, PeerProof, ProofReply, VaultProof,
 };
@@ -157,20 +156,15 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
         let sent = match step {
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
-                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
-                // It has the vault's audit key, so that what is refused is refused for its evidence.
-                let binder = Binder::compute(Role::Vault, identity.spki(), &exporter(&context)).unwrap();
-                let vouched = Bytes::new(world.vouch(&[VOUCHED, binder.as_bytes()].concat())).unwrap();
-                frame(
-                    &mut stream,
-                    &OpenReply::Proof(VaultProof {
-                        evidence,
-                        context: Context([1; 32]),
-                        logs: WantedLogs::NONE,
-                        vouched,
-                    }),
-                )
-                .await
+                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, &exporter);
+                let own = Binder::compute(Role::Vault, identity.spki(), &exporter(&context)).unwrap();
+                let proof = VaultProof {
+                    evidence,
+                    context: Context([1; 32]),
+                    logs: WantedLogs::NONE,
+                    vouched: world.vouched(&own),
+                };
+                frame(&mut stream, &OpenReply::Proof(proof)).await
             }
             Hostile::RefuseOpen => frame(&mut stream, &OpenReply::Refused(RefusalCode::Busy.into())).await,
             Hostile::Activate => {

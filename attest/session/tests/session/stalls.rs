@@ -7,7 +7,6 @@ use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::role::{Context, Role};
-use blindferry_proto::session::VOUCHED;
 use blindferry_proto::session::{Answer, FromVault, LeaseEnd, Open, OpenReply, PeerProof, VaultProof};
 use blindferry_session::channel::CLOSE_TIME;
 use blindferry_session::client::{CallError, ConnectError, Established, HANDSHAKE_TIME, PUSHES, SessionOver};
@@ -40,7 +39,7 @@ async fn a_vault_that_falls_silent_is_given_up_at_the_deadline() {
                     evidence,
                     context: Context([1; 32]),
                     logs: WantedLogs::NONE,
-                    vouched: Bytes::new(world.vouch(&[VOUCHED, binder.as_bytes()].concat())).unwrap(),
+                    vouched: world.vouched(&binder),
                 };
                 send(&mut channel, &OpenReply::Proof(proof)).await;
                 let _proof: PeerProof = receive(&mut channel).await;
