@@ -1,6 +1,6 @@
 //! Does a fleet that is judged by its events survive an update of its firmware, and nothing else?
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Text;

@@ -65,7 +65,7 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
 
     let receive = async {
         loop {
-            let (Call { id, request }, large) = match challenge.next_call(&vault, &mut reader).await {
+            let (Call { id, request }, large) = match challenge.next_call(&vault.large_frames, &mut reader).await {
                 Ok(next) => next,
                 Err(over) => return over,
             };

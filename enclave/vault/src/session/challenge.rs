@@ -14,7 +14,7 @@ use blindferry_session::channel::{ChannelError, Exporter, Reader, Stream};
 use blindferry_session::server::Rechallenge;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 /// The one challenge of a session that has not been answered yet.
@@ -62,12 +62,13 @@ impl Challenge {
         }
     }
 
-    /// The next call of the peer. Of one that is longer than others, the place that it takes until it was dealt with.
-    pub(super) async fn next_call<'v, S: Stream>(
+    /// The next call of the peer. Of one that is longer than others, the one of these places that it takes until it was
+    /// dealt with.
+    pub(super) async fn next_call<'p, S: Stream>(
         &self,
-        vault: &'v Vault,
+        places: &'p Semaphore,
         reader: &mut Reader<S>,
-    ) -> Result<(Call, Option<SemaphorePermit<'v>>), Over> {
+    ) -> Result<(Call, Option<SemaphorePermit<'p>>), Over> {
         let failed = |error| match error {
             ChannelError::Closed => Over::closed(),
             _ => Over::because("connection"),
@@ -80,7 +81,7 @@ impl Challenge {
         if frame.is_over(most) {
             return Err(Over::because("logs-unasked"));
         }
-        let place = vault.large_frames.acquire().await.map_err(|_| Over::because("internal"))?;
+        let place = places.acquire().await.map_err(|_| Over::because("internal"))?;
         let taken = timeout(LARGE_FRAME_TIME, frame.take(most)).await;
         let call: Call = taken.map_err(|_| Over::because("slow-sender"))?.map_err(failed)?;
         match call.request {
@@ -128,3 +129,6 @@ impl Challenge {
 
 /// How often one looks whether an answer that waits for its place has come.
 const STILL_ARRIVING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
