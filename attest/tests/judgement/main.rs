@@ -11,6 +11,8 @@ mod boot;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;
@@ -41,7 +43,6 @@ mod parsers;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
-#[path = "../differential/quotes.rs"]
 mod quotes;
 #[cfg(test)]
 mod real_evidence;
@@ -53,7 +54,6 @@ mod registry;
 #[cfg(test)]
 mod result;
 #[cfg(test)]
-#[path = "../differential/sev_crate.rs"]
 mod sev_crate;
 #[cfg(test)]
 mod software_tpm;
