@@ -39,6 +39,8 @@ mod guest_reference;
 #[cfg(test)]
 mod ima;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod questions;
