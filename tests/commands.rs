@@ -26,7 +26,7 @@ fn reference_values_are_versioned_shown_as_applied_and_not_taken_for_the_vault()
     assert_eq!(desk.says(&["reference", "show"])["version"], 1);
     let text = fleet.host.tpm.reference(Role::Broker, "the same, written again");
     let applied = desk.says(&["reference", "apply", &desk.file("host.ref", &text)]);
-    assert_eq!(applied, json!({"applied": true, "version": 2}));
+    assert_eq!(applied, json!({"applied": true, "version": 2, "dangers": []}));
     assert_eq!(desk.says(&["reference", "show"]), json!({"version": 2, "text": text}));
     assert_eq!(desk.says(&["reference", "show", "--role", "operator"])["version"], 1, "each role has its own");
 
@@ -37,6 +37,29 @@ fn reference_values_are_versioned_shown_as_applied_and_not_taken_for_the_vault()
     assert_eq!(no_values.code, LOCAL, "{}", no_values.complained);
     assert_eq!(desk.says(&["reference", "show"])["version"], 2);
     assert_eq!(done(&operator, "reference apply").len(), 1);
+}
+
+#[test]
+fn a_danger_is_said_when_it_is_applied_and_wherever_somebody_looks_afterwards() {
+    let Some(fleet) = Fleet::start() else { return };
+    let desk = Desk::of(&fleet);
+    assert_eq!(desk.says(&["status"])["dangers"], json!([]));
+    let text = "version = 1\nrole = \"broker\"\n\n[[tpm]]\nname = \"bench\"\nfirmware = \"any\"\n\
+                dangerously_accept_any_pcrs = \"a bench without secrets\"\n";
+    let applied = desk.run(&["reference", "apply", &desk.file("bench.ref", text)]);
+    let line = "dangerously_accept_any_pcrs: bench";
+    assert_eq!(applied.said["dangers"], json!([format!("{line} (a bench without secrets)")]));
+    assert!(applied.complained.contains(&format!("warning: {line}")), "{}", applied.complained);
+    let status = desk.says(&["status"]);
+    assert_eq!(status["dangers"], json!([line]));
+    assert!(status["warnings"].as_array().unwrap().contains(&json!(line)));
+    let audit = desk.says(&["audit"]);
+    let last = audit["records"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["dangers"], json!([line]), "the operator's own session is no exception");
+
+    let back = fleet.host.tpm.reference(Role::Broker, "no danger any more");
+    desk.says(&["reference", "apply", &desk.file("host.ref", &back)]);
+    assert_eq!(desk.says(&["status"])["dangers"], json!([]));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use blindferry_proto::identifier::Machine;
 use blindferry_proto::audit::{Alarm, Event};
+use blindferry_proto::identifier::Machine;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
 use blindferry_session::client::ConnectError;
@@ -77,7 +77,11 @@ fn an_operators_machine_does_not_enrol_by_certificate() {
     desk.says(&["roots", "apply", maker.root().to_str().unwrap()]);
     let ended = desk.run(&["host", "approve", "desk-2", "--certified", "--role", "operator"]);
     assert_eq!(ended.code, 1);
-    assert!(ended.complained.contains("denied") && ended.complained.contains("EK alone"), "{}", ended.complained);
+    assert!(
+        ended.complained.contains("denied") && ended.complained.contains("by its EK or its chip alone"),
+        "{}",
+        ended.complained
+    );
 }
 
 /// A fleet, and makers of TPMs whose CAs exist. `None`, and a line says why, where the machine cannot make them.

@@ -1,16 +1,18 @@
 //! Does a fleet of SEV-SNP guests keep what a fleet with TPMs keeps? Over chips that are none, whose root only a
 //! `dangerously_` word makes believed.
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
+use blindferry_amd::{Amd, Crl};
+use blindferry_attest::evidence::Evidence;
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
-use blindferry_parent::{Ask, Parent};
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::credential::Kind;
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
-use blindferry_proto::setup::SetupReply;
+use blindferry_proto::setup::{InitOrder, SetupReply};
 use blindferry_session::client::ConnectError;
-use blindferry_tests::account::USER;
 use blindferry_tests::fleet::{HOST, OPERATOR, http_get};
 use blindferry_tests::guest_fleet::{ENCLAVE_IMAGE, GuestFleet, HOST_IMAGE, device_over, init_order};
 use blindferry_tests::operator::settings;
@@ -18,9 +20,9 @@ use blindferry_tests::process::eventually;
 use blindferry_tests::program::ours;
 use blindferry_tests::silicon::{Silicon, amd_reference};
 use blindferry_tests::tsm_tree::TsmTree;
-use blindferry_tests::worker::GRANT_FD;
-use command_fds::{CommandFdExt, FdMapping};
-use std::process::Stdio;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 const MASTER: &str = "the master that a guest keeps";
 
@@ -28,12 +30,12 @@ const MASTER: &str = "the master that a guest keeps";
 fn a_token_crosses_between_guests_before_and_after_a_restart_of_the_vault() {
     let mut fleet = GuestFleet::start();
     fleet.operator().put("api", settings(Kind::Release), MASTER.as_bytes());
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
     let sessions = fleet.sessions();
     fleet.enclave.stop();
     fleet.enclave.serve();
     fleet.wait_for_session_after(sessions);
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
 
     // Fresh reports in the same session, from the same guest.
     eventually("two re-attestations", || {
@@ -58,7 +60,10 @@ fn a_dangerous_root_is_named_in_status_metrics_and_every_record() {
     assert!(operator.audit().iter().all(named));
     eventually("the metrics to name it", || {
         let (_, metrics) = http_get(fleet.enclave.public, "/metrics")?;
-        metrics.lines().any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#')).then_some(())
+        metrics
+            .lines()
+            .any(|line| line.contains("dangers") && !line.ends_with(" 0") && !line.starts_with('#'))
+            .then_some(())
     });
 }
 
@@ -111,14 +116,17 @@ fn the_recovery_key_opens_the_store_on_another_chip() {
     assert!(recovered.status.success() && vault_reference.as_str().contains(&"77".repeat(64)));
     fleet.enclave.serve();
     // The old reference names the old chip.
-    assert!(matches!(fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference), Err(ConnectError::VaultRefused { .. })));
+    assert!(matches!(
+        fleet.peer(Role::Operator, OPERATOR, &fleet.enclave.reference),
+        Err(ConnectError::VaultRefused { .. })
+    ));
     fleet.enclave.reference = vault_reference.as_str().to_owned();
     let sessions = fleet.sessions();
     fleet.stop_broker();
     fleet.trust(&fleet.enclave.reference);
     fleet.start_broker();
     fleet.wait_for_session_after(sessions);
-    assert_eq!(released(&fleet, "api"), MASTER);
+    assert_eq!(fleet.released("api"), MASTER);
 }
 
 #[test]
@@ -126,7 +134,8 @@ fn a_root_that_nobody_named_is_refused_everywhere() {
     let mut fleet = GuestFleet::start();
     // By an operator of the vault, and by a host of it.
     let text = &fleet.enclave.reference;
-    let head: Vec<&str> = text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
+    let head: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("chip_id") || line.starts_with("audit_key")).collect();
     let amd = format!("{}\n{}", head.join("\n"), amd_reference("vault", ENCLAVE_IMAGE));
     match fleet.peer(Role::Operator, OPERATOR, &amd) {
         Err(ConnectError::VaultRefused { source }) => assert_eq!(source.code(), "snp-root", "{source}"),
@@ -170,6 +179,11 @@ fn the_same_image_on_the_same_chip_over_another_store_is_not_the_vault() {
     let address = std::mem::replace(&mut fleet.enclave.listen, second.listen);
     let refused = fleet.peer(Role::Operator, OPERATOR, &genuine);
     assert!(matches!(refused, Err(ConnectError::AnotherVault)), "{refused:?}");
+    // A broker says which of the two it is: nothing is wrong with the evidence.
+    fleet.stop_broker();
+    fleet.start_broker();
+    eventually("the broker to tell", || fleet.broker_log().contains("another vault answers").then_some(()));
+    assert!(!fleet.broker_log().contains("does not meet the reference"));
     fleet.enclave.listen = address;
     assert!(fleet.peer(Role::Operator, OPERATOR, &genuine).is_ok());
 }
@@ -197,7 +211,8 @@ fn a_guest_that_was_launched_again_does_not_go_on_with_the_session_of_the_first(
     let first = Silicon::read(&path);
     Silicon { launches: 2, ..first }.write(&path);
     eventually("the refusal", || {
-        let refused = |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
+        let refused =
+            |event: &Event| matches!(event, Event::NotAttested { code, .. } if code.as_str() == "snp-report-id");
         fleet.operator().events().iter().any(refused).then_some(())
     });
     // As another guest, with a session of its own, it is welcome.
@@ -212,13 +227,13 @@ fn reports_of_the_tree_are_refused_when_another_platform_makes_them_or_somebody_
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let tree = TsmTree::serve(directory.path().join("tdx"), silicon.clone(), "tdx_guest");
-        let (device, mut child) = device_over(&tree);
+        let (device, mut child) = device_over(&tree, None);
         assert_eq!(code(device.quote([1; 32], None).await.unwrap_err()), "no-guest");
         drop(device);
         child.wait().unwrap();
 
         let tree = TsmTree::serve(directory.path().join("sev"), silicon.clone(), "sev_guest");
-        let (device, mut child) = device_over(&tree);
+        let (device, mut child) = device_over(&tree, None);
         device.quote([1; 32], None).await.unwrap();
         tree.meddle();
         assert_eq!(code(device.quote([1; 32], None).await.unwrap_err()), "foreign-report");
@@ -230,23 +245,76 @@ fn reports_of_the_tree_are_refused_when_another_platform_makes_them_or_somebody_
     });
 }
 
+#[test]
+fn where_the_host_gives_no_certificate_the_one_that_an_operator_brought_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (silicon, cache) = (at("silicon.json"), at("certificates"));
+    let bare = Silicon { certificates: false, ..Silicon::launch(HOST_IMAGE, 3) };
+    bare.write(&silicon);
+    let tree = TsmTree::serve(at("tsm"), silicon.clone(), "sev_guest");
+    let provision = |arguments: &[&Path]| {
+        let mut command = Command::new(ours("blindferry-device-snp"));
+        command.arg("provision").arg("--tsm").arg(tree.root()).args(["--device", "/dev/null", "--certificates"]);
+        let output = command.arg(&cache).args(arguments).stdin(Stdio::null()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let quote = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (answer, mut child) = runtime.block_on(async {
+            let (device, child) = device_over(&tree, Some(&cache));
+            (device.quote([1; 32], None).await, child)
+        });
+        child.wait().unwrap();
+        answer
+    };
+    let address =
+        format!("https://kdsintf.amd.com/vcek/v1/Genoa/{}?blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=84", "03".repeat(64));
+    let missing = quote().unwrap_err();
+    assert!(missing.to_string().contains(&address) || format!("{missing:?}").contains(&address), "{missing:?}");
+    assert_eq!(code(missing), "no-certificate");
+    let (done, said) = provision(&[]);
+    assert!(done && said.contains(&address) && said.contains("https://kdsintf.amd.com/vcek/v1/Genoa/crl"), "{said}");
+
+    let (der, crl) = (bare.vek().der, Amd::of("Genoa").crl(&Crl::empty()));
+    fs::write(at("vcek"), &der).unwrap();
+    fs::write(at("crl"), &crl).unwrap();
+    fs::write(at("text"), "-----BEGIN CERTIFICATE-----").unwrap();
+    assert!(!provision(&[Path::new("--import"), &at("text")]).0);
+    let (done, said) = provision(&[Path::new("--import"), &at("vcek"), Path::new("--import-crl"), &at("crl")]);
+    assert!(done, "{said}");
+    let Ok(Evidence::Snp(evidence)) = Evidence::decode(&quote().unwrap()) else { panic!("not a guest's evidence") };
+    assert_eq!((evidence.certificates(), evidence.crls()), (&[der][..], &[crl][..]));
+
+    // Newer firmware signs by another key: its certificate is asked for by its own address.
+    Silicon { tcb: [10, 24, 90], ..bare }.write(&silicon);
+    assert!(format!("{:?}", quote().unwrap_err()).contains("snpSPL=24&ucodeSPL=90"));
+}
+
+#[test]
+fn what_is_left_out_of_the_mix_may_fall_and_what_is_in_it_may_only_rise() {
+    let fleet = GuestFleet::start();
+    let mut enclave = fleet.second_enclave();
+    let mix = KeyMix { tcb: false, guest_svn: true, ..KeyMix::default() };
+    let launched = Silicon { guest_svn: 4, ..Silicon::read(&enclave.silicon()) };
+    launched.write(&enclave.silicon());
+    assert!(enclave.try_init(&InitOrder { mix, ..init_order() }).status.success());
+    let older_firmware = Silicon { tcb: [9, 22, 80], ..launched.clone() };
+    let newer_guest = Silicon { guest_svn: 5, ..launched.clone() };
+    for opens in [&older_firmware, &newer_guest] {
+        opens.write(&enclave.silicon());
+        enclave.serve();
+        enclave.stop();
+    }
+    // It was sealed anew for SVN 5 when that served.
+    launched.write(&enclave.silicon());
+    let (status, log) = enclave.fail_to_serve();
+    assert!(!status.success() && log.contains("the guest SVN is"), "{log}");
+}
+
 fn code(error: DeviceError) -> &'static str {
     match error {
         DeviceError::Refused(refusal) => DeviceRefusal::code(&refusal),
         other => panic!("{other}"),
     }
-}
-
-/// The token of a credential, as a program gets it from the launcher.
-fn released(fleet: &GuestFleet, credential: &str) -> String {
-    let grant = Parent::connect(&fleet.parents()).unwrap().ask(&Ask::for_credential(credential.parse().unwrap()));
-    let grant = grant.unwrap().into_descriptor();
-    let mut command = USER.command(&ours("blindferry-launch"));
-    command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
-    command.arg("--workers").arg(fleet.workers()).args(["--", "sh", "-c", "cat"]);
-    command.current_dir(fleet.user_directory()).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.fd_mappings(vec![FdMapping { parent_fd: grant, child_fd: GRANT_FD }]).unwrap();
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }

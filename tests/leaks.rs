@@ -4,9 +4,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_handle::secret::{Protection, protection};
-use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::SigningAlgorithm;
+use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::operator::Approvee;
 use blindferry_proto::setup::{RecoverOrder, SetupReply, VERSION};
 use blindferry_tests::account::{BROKER, CALLER, ENCLAVE, USER};

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use blindferry_proto::identifier::Machine;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::credential::Kind;
+use blindferry_proto::identifier::Machine;
 use blindferry_proto::identifier::{RequestId, WorkerKey};
 use blindferry_proto::operator::{Approvee, OperatorReply, OperatorRequest, Standing};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -39,10 +39,10 @@ fn an_unknown_machine_waits_until_an_operator_approves_it() {
     assert!(
         matches!(session.ask_as_broker(BrokerRequest::Ask(ask())), Err(refusal) if refusal.code == RefusalCode::Unknown)
     );
-    let enrolled = operator.events().into_iter().any(
-        |event| matches!(event, Event::Enrolled { host, machine }
-                if host.as_str() == "worker-2" && machine == Machine::Ek(newcomer.ek())),
-    );
+    let enrolled = operator.events().into_iter().any(|event| {
+        matches!(event, Event::Enrolled { host, machine }
+                if host.as_str() == "worker-2" && machine == Machine::Ek(newcomer.ek()))
+    });
     assert!(enrolled);
 }
 

@@ -10,6 +10,7 @@ pub struct Check {
     found: String,
     wanted: String,
     outcome: Outcome,
+    advice: &'static str,
 }
 
 /// How a question was answered.
@@ -31,7 +32,12 @@ impl Check {
         wanted: impl Into<String>,
         outcome: Outcome,
     ) -> Self {
-        Self { name, found: found.into(), wanted: wanted.into(), outcome }
+        Self { name, found: found.into(), wanted: wanted.into(), outcome, advice: "" }
+    }
+
+    /// The same, with what an operator can do where it refuses.
+    pub(crate) fn advised(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
     }
 
     /// What was asked about, in a few words.
@@ -50,6 +56,13 @@ impl Check {
     #[must_use]
     pub fn wanted(&self) -> &str {
         &self.wanted
+    }
+
+    /// What an operator can do about a refusal; nothing where it did not refuse.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        let refused = matches!(self.outcome, Outcome::Refused(_)) && !self.advice.is_empty();
+        refused.then_some(self.advice)
     }
 
     /// How it was answered.

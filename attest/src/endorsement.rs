@@ -21,6 +21,7 @@ use crate::{
 
 mod certificate;
 mod credential;
+pub mod examine;
 mod refusal;
 mod template;
 

@@ -66,7 +66,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! For people, [`snp::examine`] asks the same questions by the same functions and gives all the answers, as plain data
+//! For people, [`snp::examine()`] asks the same questions by the same functions and gives all the answers, as plain data
 //! that opens nothing.
 
 pub mod attested;
@@ -77,6 +77,7 @@ pub mod endorsement;
 pub mod evidence;
 pub mod kind;
 pub mod measure;
+mod moment;
 mod reader;
 pub mod reference;
 pub mod refusal;

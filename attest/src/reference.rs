@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! version = 1
-//! role = "broker"                       # or "vault", "operator": whose evidence this judges
+//! role = "broker"                       # or "vault", "operator", "successor": whose evidence this judges
 //!
 //! [[tpm]]
 //! name = "debian 12, kernel 6.1.0-28"   # appears in claims, audit and errors

@@ -234,6 +234,7 @@ fn role(role: Role) -> &'static str {
         Role::Vault => "vault",
         Role::Broker => "broker",
         Role::Operator => "operator",
+        Role::Successor => "successor",
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! "Part N" is the TPM 2.0 Library specification, Family 2.0, by the Trusted Computing Group.
 
+mod advice;
 pub mod algorithm;
 pub(crate) mod attestation_key;
 pub mod certify;

@@ -16,10 +16,14 @@ use serde_json::Value;
 
 #[path = "vectors/amd.rs"]
 mod amd;
+#[path = "vectors/differential.rs"]
+mod differential;
 #[path = "vectors/mutation.rs"]
 mod mutation;
 #[path = "vectors/report.rs"]
 mod report;
+#[path = "differential/sev_crate.rs"]
+mod sev_crate;
 
 /// 2026-11-21: within the validity of every certificate that has not ended for good.
 pub(crate) const NOW: u64 = 1_795_219_200;
@@ -66,6 +70,9 @@ fn vectors() -> Option<Vec<Vector>> {
 /// The tests of a case. Kinds that are not of SEV-SNP are tested where their verifiers are, all are recognised here.
 fn trials(vector: &Vector) -> Vec<Trial> {
     let mut trials = vec![trial(vector, "is recognised", report::is_recognised)];
+    if vector.kind.starts_with("snp-report") {
+        trials.push(trial(vector, "accepted by us, it is accepted by the crate sev", differential::compared));
+    }
     match vector.kind.as_str() {
         "amd-ca" => trials.push(trial(vector, "is what this program has", amd::authorities)),
         "amd-crl" => trials.push(trial(vector, "is obeyed while it is current", amd::revocation_list)),

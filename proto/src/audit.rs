@@ -235,6 +235,20 @@ pub enum Event {
         /// To what.
         subject: Text<256>,
     },
+    /// The key-encryption key went to a successor, encrypted to it; the approval is spent. It sees it in the clear.
+    HandedOver {
+        /// The session.
+        session: SessionId,
+        /// The successor.
+        host: HostName,
+    },
+    /// The store keeps the key as a successor has sealed it: that guest opens the store too.
+    SuccessorKept {
+        /// The session.
+        session: SessionId,
+        /// The successor.
+        host: HostName,
+    },
 }
 
 /// Something that should never happen in an honest fleet.

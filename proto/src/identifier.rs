@@ -104,6 +104,10 @@ identifier!(
     /// A processor of AMD, as SEV-SNP reports name it. On Turin the first 8 bytes count and the others are zero.
     ChipId, 64);
 
+identifier!(
+    /// The Name of a key in a TPM whose Name algorithm is SHA-256: the algorithm, 00 0b, and the digest.
+    KeyName, 34);
+
 /// The hardware that a host is pinned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,6 +116,8 @@ pub enum Machine {
     Ek(EkDigest),
     /// A processor under an SEV-SNP guest.
     Chip(ChipId),
+    /// A confidential machine of Azure, by the attestation key of its vTPM.
+    Vtpm(KeyName),
 }
 
 impl fmt::Display for Machine {
@@ -119,16 +125,18 @@ impl fmt::Display for Machine {
         match self {
             Self::Ek(ek) => ek.fmt(f),
             Self::Chip(chip) => chip.fmt(f),
+            Self::Vtpm(key) => key.fmt(f),
         }
     }
 }
 
 impl FromStr for Machine {
     type Err = BadMachine;
-    /// The two differ in length.
+    /// They differ in length.
     fn from_str(text: &str) -> Result<Self, BadMachine> {
         match text.len() {
             128 => text.parse().map(Self::Chip).map_err(|_| BadMachine),
+            68 => text.parse().map(Self::Vtpm).map_err(|_| BadMachine),
             _ => text.parse().map(Self::Ek).map_err(|_| BadMachine),
         }
     }
@@ -136,7 +144,9 @@ impl FromStr for Machine {
 
 /// A text names no hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither an EK's hash, 64 hexadecimal digits in lower case, nor a chip id, 128 of them")]
+#[error(
+    "not an EK's hash (64 hexadecimal digits in lower case), a chip id (128), or the Name of the key of Azure's vTPM (68)"
+)]
 pub struct BadMachine;
 
 /// A text is not the hexadecimal form of an identifier.

@@ -30,3 +30,4 @@ pub mod refusal;
 pub mod role;
 pub mod session;
 pub mod setup;
+pub mod succession;

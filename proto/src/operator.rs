@@ -4,7 +4,7 @@ use crate::audit::{MAX_DANGER, Record};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
 use crate::front::Figure;
-use crate::identifier::{AuditKey, ChipId, Digest, EkDigest, Machine, ReplicaId};
+use crate::identifier::{AuditKey, ChipId, Digest, EkDigest, KeyName, Machine, ReplicaId};
 use crate::limits::{MAX_DOCUMENT, MAX_MASTER};
 use crate::name::{CredentialName, HostName};
 use crate::role::Role;
@@ -113,6 +113,8 @@ pub enum Approvee {
     Chip(ChipId),
     /// The first TPM whose EK certificate leads to one of the endorsement roots.
     Certified,
+    /// A confidential machine of Azure with this attestation key in its vTPM.
+    Vtpm(KeyName),
 }
 
 /// What the vault answers an operator.

@@ -194,11 +194,7 @@ mod tests {
         (TPM.0, Some(Path::new("/pins")))
     }
 
-    fn choose(
-        choice: Choice,
-        tpm: (Option<&str>, Option<&Path>),
-        guest: bool,
-    ) -> Result<&'static str, NoPlatform> {
+    fn choose(choice: Choice, tpm: (Option<&str>, Option<&Path>), guest: bool) -> Result<&'static str, NoPlatform> {
         DeviceProcess::choose(choice, tpm, &GuestPaths::default(), |_| guest).map(|chosen| chosen.executable())
     }
 

@@ -15,6 +15,8 @@ pub enum Role {
     Broker = 2,
     /// An operator's command.
     Operator = 3,
+    /// The vault's next guest, which takes its key over.
+    Successor = 4,
 }
 
 impl Role {
@@ -25,6 +27,7 @@ impl Role {
             Self::Vault => 1,
             Self::Broker => 2,
             Self::Operator => 3,
+            Self::Successor => 4,
         }
     }
 }
@@ -36,6 +39,7 @@ impl fmt::Display for Role {
             Self::Vault => "vault",
             Self::Broker => "broker",
             Self::Operator => "operator",
+            Self::Successor => "successor",
         })
     }
 }
@@ -55,7 +59,12 @@ mod tests {
 
     #[test]
     fn a_role_is_one_word_in_json_and_in_messages() {
-        for (role, word) in [(Role::Vault, "vault"), (Role::Broker, "broker"), (Role::Operator, "operator")] {
+        for (role, word) in [
+            (Role::Vault, "vault"),
+            (Role::Broker, "broker"),
+            (Role::Operator, "operator"),
+            (Role::Successor, "successor"),
+        ] {
             assert_eq!(role.to_string(), word);
             assert_eq!(serde_json::to_value(role).unwrap(), word);
         }

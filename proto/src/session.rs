@@ -20,6 +20,7 @@ use crate::name::{Audience, CredentialName, HostName};
 use crate::operator::{OperatorReply, OperatorRequest};
 use crate::refusal::Refusal;
 use crate::role::{Context, Role};
+use crate::succession::{HandedOver, SuccessorRequest};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
@@ -30,7 +31,7 @@ pub const VERSION: u16 = 1;
 pub struct Open {
     /// [`VERSION`].
     pub version: u16,
-    /// Broker or operator.
+    /// Broker, operator or successor.
     pub role: Role,
     /// What the host is called.
     pub name: HostName,
@@ -141,11 +142,13 @@ pub enum Request {
     Broker(BrokerRequest),
     /// An operator's request.
     Operator(Box<OperatorRequest>),
-    /// Fresh evidence, over the context that the vault pushed. Either role.
+    /// Fresh evidence, over the context that the vault pushed. Any role.
     Reattest {
         /// Encoded evidence.
         evidence: Bytes<MAX_EVIDENCE>,
     },
+    /// A successor's request.
+    Successor(SuccessorRequest),
 }
 
 /// What a broker asks.
@@ -305,6 +308,8 @@ pub enum Answer {
     Operator(Box<OperatorReply>),
     /// No.
     Refused(Refusal),
+    /// The key-encryption key, to a successor.
+    HandedOver(HandedOver),
 }
 
 /// A grant as the broker receives it.

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `init` | an [`InitOrder`], to the end | a line with a [`SetupReply`], then a line with the recovery key |
 //! | `recover` | a line with the recovery key, then a [`RecoverOrder`] | a line with a [`SetupReply`] |
+//! | `succeed` | a [`SucceedOrder`], to the end | a line with a [`SetupReply`] |
 //!
 //! The recovery key is never part of a type here: whoever reads or writes it does so in memory that is wiped.
 
@@ -77,6 +78,28 @@ pub struct RecoverOrder {
     pub mix: KeyMix,
     /// On an SEV-SNP guest: reference values for the vault itself, computed before it ran. Without them, those that
     /// accept it as it is.
+    #[serde(default)]
+    pub vault_reference: Option<Text<MAX_DOCUMENT>>,
+}
+
+/// Take over, as its next guest, from a vault that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SucceedOrder {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Where that vault is: a host name or an address.
+    pub host: Text<255>,
+    /// Its TCP port.
+    pub port: u16,
+    /// That vault's reference.
+    pub predecessor: Text<MAX_DOCUMENT>,
+    /// The name under which an operator approved this guest there.
+    pub name: HostName,
+    /// What the sealing key is derived from, beside the measurement and the policy of this guest.
+    #[serde(default)]
+    pub mix: KeyMix,
+    /// Reference values for the vault as this guest, computed before it ran. Without them, those that accept it as it is.
     #[serde(default)]
     pub vault_reference: Option<Text<MAX_DOCUMENT>>,
 }

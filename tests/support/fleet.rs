@@ -121,10 +121,7 @@ impl Fleet {
             insist_unextended: false,
             mix: KeyMix::default(),
             vault_reference: None,
-            operator: FirstOperator {
-                name: OPERATOR.parse().unwrap(),
-                machine: Machine::Ek(self.operator_tpm.ek()),
-            },
+            operator: FirstOperator { name: OPERATOR.parse().unwrap(), machine: Machine::Ek(self.operator_tpm.ek()) },
             operator_reference: Text::new(self.operator_tpm.reference(Role::Operator, "desk")).unwrap(),
             broker_reference: Some(Text::new(self.host.tpm.reference(Role::Broker, "production")).unwrap()),
             policy: Some(Text::new(plan.policy).unwrap()),

@@ -10,7 +10,9 @@ use crate::program::ours;
 use crate::silicon::{Silicon, reference};
 use crate::tpm::adjacent_ports;
 use crate::tsm_tree::TsmTree;
+use crate::worker::GRANT_FD;
 use blindferry_device::client::Device;
+use blindferry_parent::{Ask, Parent};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::identifier::{ChipId, Machine};
 use blindferry_proto::key_mix::KeyMix;
@@ -20,6 +22,7 @@ use blindferry_proto::role::Role;
 use blindferry_proto::setup::{FirstOperator, InitOrder, RecoverOrder, SetupReply, VERSION};
 use blindferry_session::Attester;
 use blindferry_session::client::ConnectError;
+use command_fds::{CommandFdExt, FdMapping};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -58,7 +61,7 @@ pub struct GuestEnclave {
     pub reference: String,
     /// The recovery key as it was shown.
     pub recovery: String,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     running: Option<Running>,
 }
 
@@ -77,7 +80,7 @@ impl GuestFleet {
         CALLER.make_directory(&desk);
         boot(&desk, &Silicon::launch(DESK_IMAGE, desk_chip), CALLER);
         let tree = TsmTree::serve(host.join("tsm"), host.join(SILICON), "sev_guest");
-        let mut enclave = GuestEnclave::set_up(&directory.path().join("enclave"), enclave_chip);
+        let mut enclave = GuestEnclave::set_up(&directory.path().join("enclave"), ENCLAVE_IMAGE, enclave_chip);
         enclave.init();
         enclave.serve();
         let mut fleet = Self { enclave, broker: None, tree, directory };
@@ -183,11 +186,33 @@ impl GuestFleet {
         path
     }
 
+    /// The token of a credential, as a program gets it from the launcher.
+    #[must_use]
+    pub fn released(&self, credential: &str) -> String {
+        let ask = Ask::for_credential(credential.parse().unwrap());
+        let grant = Parent::connect(&self.parents()).unwrap().ask(&ask).unwrap().into_descriptor();
+        let mut command = USER.command(&ours("blindferry-launch"));
+        command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
+        command.arg("--workers").arg(self.workers()).args(["--", "sh", "-c", "cat"]);
+        command.current_dir(self.user_directory()).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.fd_mappings(vec![FdMapping { parent_fd: grant, child_fd: GRANT_FD }]).unwrap();
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Another enclave on the chip of this fleet's, of the same image, over a store of its own.
     #[must_use]
     pub fn second_enclave(&self) -> GuestEnclave {
         let [chip, ..] = CHIPS;
-        GuestEnclave::set_up(&self.directory.path().join("second"), chip)
+        GuestEnclave::set_up(&self.directory.path().join("second"), ENCLAVE_IMAGE, chip)
+    }
+
+    /// A guest that is launched from any image on any chip, to be an enclave.
+    #[must_use]
+    pub fn guest_of(&self, image: &str, chip: u8) -> GuestEnclave {
+        let name = format!("{image} {chip}").replace(' ', "-");
+        GuestEnclave::set_up(&self.directory.path().join(name), image, chip)
     }
 
     fn host(&self) -> PathBuf {
@@ -196,9 +221,9 @@ impl GuestFleet {
 }
 
 impl GuestEnclave {
-    fn set_up(directory: &Path, chip: u8) -> Self {
+    fn set_up(directory: &Path, image: &str, chip: u8) -> Self {
         ENCLAVE.make_directory(directory);
-        boot(directory, &Silicon::launch(ENCLAVE_IMAGE, chip), ENCLAVE);
+        boot(directory, &Silicon::launch(image, chip), ENCLAVE);
         let port = adjacent_ports();
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let enclave = Self {
@@ -342,13 +367,15 @@ fn fake(silicon: &Path) -> DeviceProcess {
 /// The file in which a machine's chip lies.
 const SILICON: &str = "silicon.json";
 
-/// A device process that a test asks itself.
+/// A device process that a test asks itself, with a directory of certificates.
 ///
 /// # Panics
 /// When it cannot be started.
 #[must_use]
-pub fn device_over(tree: &TsmTree) -> (Device, std::process::Child) {
-    let paths = GuestPaths { tsm: tree.root().to_owned(), device: "/dev/null".into(), ..GuestPaths::default() };
+pub fn device_over(tree: &TsmTree, certificates: Option<&Path>) -> (Device, std::process::Child) {
+    let certificates = certificates.map(Path::to_owned);
+    let (tsm, device) = (tree.root().to_owned(), "/dev/null".into());
+    let paths = GuestPaths { tsm, device, certificates, ..GuestPaths::default() };
     let spawned = blindferry_device::spawn::spawn(&ours("blindferry-device-snp"), DeviceProcess::Snp(paths));
     let (child, socket) = spawned.unwrap();
     (Device::new(socket).unwrap(), child)

@@ -68,9 +68,14 @@ impl Operator {
         assert!(matches!(reply, Ok(OperatorReply::Checked { applied: Some(_), .. })), "{reply:?}");
     }
 
-    /// Allows a TPM to enrol as a broker.
+    /// Allows a machine to enrol as a broker.
     pub fn approve(&self, host: &str, whom: Approvee) {
-        let approve = OperatorRequest::HostApprove { host: host.parse().unwrap(), whom, role: Role::Broker };
+        self.approve_as(Role::Broker, host, whom);
+    }
+
+    /// Allows a machine to enrol.
+    pub fn approve_as(&self, role: Role, host: &str, whom: Approvee) {
+        let approve = OperatorRequest::HostApprove { host: host.parse().unwrap(), whom, role };
         assert_eq!(self.ask(approve), Ok(OperatorReply::Done));
     }
 

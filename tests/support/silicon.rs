@@ -1,7 +1,7 @@
 //! A chip with SEV-SNP that is none: reports signed under a root whose keys everybody has, derived keys from a secret that
 //! everybody knows. What it is lies in a file, which a test changes as a host or an update would.
 
-use blindferry_amd::{Amd, ReportSpec, VekSpec, certificate_table, guid};
+use blindferry_amd::{Amd, ReportSpec, Vek, VekSpec, certificate_table, guid};
 use blindferry_handle::sev_guest::{ExtendedReport, KeyRequest, TABLE_LIMIT};
 use ring::digest::{SHA256, SHA384, digest};
 use ring::hmac::{self, HMAC_SHA256};
@@ -24,13 +24,23 @@ pub struct Silicon {
     pub tcb: [u8; 3],
     /// The guest SVN.
     pub guest_svn: u32,
+    /// Whether the host gives certificates beside a report.
+    pub certificates: bool,
 }
 
 impl Silicon {
     /// A Genoa chip under the newest firmware, and a guest on it.
     #[must_use]
     pub fn launch(image: &str, chip: u8) -> Self {
-        Self { image: image.to_owned(), policy: 0x3_0000, chip, launches: 1, tcb: [10, 23, 84], guest_svn: 0 }
+        Self {
+            image: image.to_owned(),
+            policy: 0x3_0000,
+            chip,
+            launches: 1,
+            tcb: [10, 23, 84],
+            guest_svn: 0,
+            certificates: true,
+        }
     }
 
     /// What [`Silicon::write`] wrote.
@@ -55,10 +65,13 @@ impl Silicon {
     /// What MSG_REPORT_REQ gives, and what the host has beside it.
     #[must_use]
     pub fn report(&self, data: &[u8; 64], vmpl: u32) -> ExtendedReport {
+        self.report_by(&self.vek(), data, vmpl)
+    }
+
+    /// The same, by a key that somebody keeps.
+    #[must_use]
+    pub fn report_by(&self, vek: &Vek, data: &[u8; 64], vmpl: u32) -> ExtendedReport {
         let amd = Amd::of("Genoa");
-        let [bootloader, snp, microcode] = self.tcb;
-        let spls = vec![(1, bootloader), (2, 0), (4, 0), (5, 0), (6, 0), (7, 0), (3, snp), (8, microcode)];
-        let vek = amd.vcek(&VekSpec { spls, hwid: Some(vec![self.chip; 64]), ..VekSpec::genoa() });
         let mut measurement = [0; 48];
         measurement.copy_from_slice(digest(&SHA384, self.image.as_bytes()).as_ref());
         let mut report_id = [0; 32];
@@ -75,9 +88,20 @@ impl Silicon {
             ..ReportSpec::genoa()
         };
         let report = vek.sign(&spec.under(self.tcb()));
+        if !self.certificates {
+            return ExtendedReport { report, table: Vec::new() };
+        }
         let mut table = certificate_table(&[(guid::VCEK, &vek.der), (guid::ASK, &amd.ask_der)]);
         table.resize(TABLE_LIMIT, 0);
         ExtendedReport { report, table }
+    }
+
+    /// A key of the chip's, with the certificate that AMD's service would have for it: another one each time.
+    #[must_use]
+    pub fn vek(&self) -> Vek {
+        let [bootloader, snp, microcode] = self.tcb;
+        let spls = vec![(1, bootloader), (2, 0), (4, 0), (5, 0), (6, 0), (7, 0), (3, snp), (8, microcode)];
+        Amd::of("Genoa").vcek(&VekSpec { spls, hwid: Some(vec![self.chip; 64]), ..VekSpec::genoa() })
     }
 
     /// What MSG_KEY_REQ gives; `None` where the firmware refuses.

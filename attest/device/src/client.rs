@@ -23,8 +23,8 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::approval::{Approval, PolicyRef};
 use crate::authority::Authority;
 use crate::protocol::{
-    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT,
-    REQUEST_LIMIT, Reply, Request,
+    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError,
+    REPLY_LIMIT, REQUEST_LIMIT, Reply, Request,
 };
 
 /// The most requests that wait while one is with the device process.

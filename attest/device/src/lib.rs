@@ -15,6 +15,7 @@
 
 pub mod approval;
 pub mod authority;
+pub mod certificates;
 pub mod client;
 pub mod pcr;
 pub mod protocol;

@@ -177,6 +177,8 @@ pub struct TpmDescription {
     pub salt_key_name: Vec<u8>,
     /// A software TPM: its keys are worth what the file system that holds them is worth.
     pub software: bool,
+    /// Whether a paravisor of Azure keeps it, whose report vouches for the attestation key.
+    pub azure: bool,
 }
 
 /// A numbered message: a request, or the reply to the request of the same number.

@@ -14,9 +14,7 @@ use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use thiserror::Error;
 
-use crate::protocol::{
-    DeviceRefusal, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request,
-};
+use crate::protocol::{DeviceRefusal, KEY_LEN, Numbered, ProtocolError, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request};
 
 /// Why a device process ends.
 #[derive(Debug, Error)]

@@ -43,7 +43,7 @@ pub const PUSHES: usize = 1024;
 pub struct ClientSettings {
     /// What this host is called.
     pub name: HostName,
-    /// Broker or operator.
+    /// Broker, operator or successor.
     pub role: Role,
     /// The one vault that we talk to.
     pub vault: VaultReference,

@@ -3,13 +3,17 @@
 //! [`Heard`] → [`Challenged`] → [`Claimed`] → [`Proven`] → [`Standing`]. A peer that fails is refused by the stage it
 //! is in; it learns a code and, before it is proven, nothing else.
 
+mod error;
+
+pub use error::ServerError;
+
 use crate::channel::{Channel, ChannelError, Exporter, Reader, Stream, Writer, fresh_context};
 use crate::identity::Identity;
 use crate::platform::{Platform, PlatformError};
 use crate::vouched::vouched;
-use blindferry_attest::attested::{AppraisalError, Attested, Expected, Pinned, appraise};
+use blindferry_attest::attested::{Attested, Expected, Pinned, appraise};
 use blindferry_attest::binder::Binder;
-use blindferry_attest::evidence::{Evidence, EvidenceError};
+use blindferry_attest::evidence::Evidence;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
@@ -23,7 +27,6 @@ use ring::rand::SecureRandom;
 use rustls::ServerConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io;
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -102,7 +105,7 @@ pub async fn hear<S: Stream>(stream: S, tls: &Arc<ServerConfig>, own: &Identity)
     let open: Open = receive(&mut channel, OpenReply::Refused).await?;
     let heard = Heard { channel, open };
     match (heard.open.version, heard.open.role) {
-        (VERSION, Role::Broker | Role::Operator) => Ok(heard),
+        (VERSION, Role::Broker | Role::Operator | Role::Successor) => Ok(heard),
         (VERSION, Role::Vault) => {
             heard.refuse(RefusalCode::Malformed.into()).await;
             Err(ServerError::RoleOfVault)
@@ -226,11 +229,7 @@ impl<S: Stream> Claimed<S> {
     ///
     /// # Errors
     /// [`ServerError::Appraisal`]; the peer is told that it was refused, and the connection is closed.
-    pub async fn judge(
-        mut self,
-        pinned: Pinned<'_>,
-        reference: &ReferenceValues,
-    ) -> Result<Proven<S>, ServerError> {
+    pub async fn judge(mut self, pinned: Pinned<'_>, reference: &ReferenceValues) -> Result<Proven<S>, ServerError> {
         let expected = Expected { binder: self.binder, role: self.open.role, pinned };
         match appraise(self.evidence, expected, reference) {
             Ok(attested) => Ok(Proven { channel: self.channel, attested }),
@@ -327,71 +326,6 @@ impl Rechallenge {
         let evidence = Evidence::decode(evidence).map_err(|source| ServerError::Evidence { source })?;
         let expected = Expected { binder: self.binder, role: self.role, pinned };
         appraise(evidence, expected, reference).map_err(|source| ServerError::Appraisal { source: Box::new(source) })
-    }
-}
-
-/// Why a peer got no session.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The TLS handshake failed.
-    #[error("the TLS handshake failed")]
-    Tls {
-        /// Why.
-        source: io::Error,
-    },
-    /// The connection is not what it must be, or ended.
-    #[error("the connection cannot go on")]
-    Channel(
-        /// Why.
-        #[from]
-        ChannelError,
-    ),
-    /// The peer speaks another version.
-    #[error("the peer speaks version {version}, want {VERSION}")]
-    Version {
-        /// Its version.
-        version: u16,
-    },
-    /// Only a reflection of the vault would claim this.
-    #[error("the peer claims to be a vault")]
-    RoleOfVault,
-    /// The vault's own platform made no evidence.
-    #[error("the vault cannot prove itself")]
-    OwnEvidence {
-        /// Why not.
-        source: PlatformError,
-    },
-    /// The vault's audit key signs nothing.
-    #[error("the vault cannot vouch for itself with its audit key")]
-    NotVouched,
-    /// The peer's evidence does not parse.
-    #[error("the peer's evidence cannot be read")]
-    Evidence {
-        /// Why not.
-        source: EvidenceError,
-    },
-    /// The peer's evidence was refused.
-    #[error("the peer's evidence is refused")]
-    Appraisal {
-        /// Why.
-        source: Box<AppraisalError>,
-    },
-}
-
-impl ServerError {
-    /// The stable code for audit and metrics.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Tls { .. } => "tls",
-            Self::Channel(error) => error.code(),
-            Self::Version { .. } => "version",
-            Self::RoleOfVault => "role-of-vault",
-            Self::OwnEvidence { .. } => "own-evidence",
-            Self::NotVouched => "not-vouched",
-            Self::Evidence { source } => source.code(),
-            Self::Appraisal { source } => source.code(),
-        }
     }
 }
 

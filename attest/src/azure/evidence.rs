@@ -38,7 +38,8 @@ impl AzureEvidence {
     }
 
     /// The blob, with the certificates and revocation lists beside it.
-    pub(crate) fn beside_blob(&self) -> &SnpEvidence {
+    #[must_use]
+    pub fn beside_blob(&self) -> &SnpEvidence {
         &self.snp
     }
 

@@ -9,7 +9,7 @@ use crate::{
     checks::{Check, Outcome},
     reference::ReferenceValues,
     snp::{self, EndorsedVek, Report, ReportId, SnpClaims, SnpEvidence, Verdict},
-    tpm::{self, key::Key},
+    tpm::{self, algorithm::HashAlg, attestation_key, key::Key, public::Scheme},
 };
 
 /// A blob and what was found beside it, as bytes of files.
@@ -69,8 +69,13 @@ pub fn examine(files: &Files<'_>, request: &Request<'_>) -> Examination {
     let hcl = match Hcl::parse(files.blob) {
         Ok(hcl) => hcl,
         Err(refusal) => {
-            let verdict = Verdict::Refused(refusal.code());
-            return Examination { checks: vec![refused(&refusal)], verdict, snp: None, claims: None };
+            let code = refusal.code();
+            // TDX is no fault of the evidence, but a lack of this verifier.
+            let (check, verdict) = match refusal.question() {
+                Question::Tdx => (open(&refusal), Verdict::Unjudged(code)),
+                _ => (refused(&refusal), Verdict::Refused(code)),
+            };
+            return Examination { checks: vec![check], verdict, snp: None, claims: None };
         }
     };
     let form = format!("version {}, AMD SEV-SNP, SHA-256", hcl.version());
@@ -105,7 +110,15 @@ pub fn examine(files: &Files<'_>, request: &Request<'_>) -> Examination {
         checks.extend(snp.checks.iter().cloned());
     }
     match (runtime, files.quote) {
-        (Some(runtime), Some(quote)) => verdicts.push(quoted(&mut checks, runtime, &quote, request)),
+        (Some(runtime), Some(quote)) => verdicts.push(quoted(&mut checks, runtime, &quote, request, Outcome::Passed)),
+        // Nothing vouches for the blob, so a quote by its key says nothing; but one by another key is wrong all the same.
+        (None, Some(quote)) if vouched.is_none() => {
+            if let Ok(runtime) = RuntimeData::parse(hcl.runtime())
+                && let refused @ Verdict::Refused(_) = quoted(&mut checks, &runtime, &quote, request, Outcome::Open)
+            {
+                verdicts.push(refused);
+            }
+        }
         (Some(_), None) => {
             let wanted = "a quote by the key in the blob: without, nothing says what was booted, or when";
             checks.push(Check::new(Question::Ak.name(), "no quote", wanted, Outcome::Open));
@@ -138,8 +151,10 @@ fn quoted(
     runtime: &RuntimeData,
     quote: &tpm::examine::Files<'_>,
     request: &Request<'_>,
+    vouched: Outcome,
 ) -> Verdict {
-    let template = public_area(runtime.ak());
+    let scheme = Scheme::RsaSsa(HashAlg::Sha256);
+    let template = attestation_key::template(runtime.ak(), scheme);
     let told = quote.ak_public.map(tpm::public::Public::parse);
     if let Some(Ok(other)) = &told
         && other.key() != runtime.ak()
@@ -148,24 +163,13 @@ fn quoted(
         checks.push(refused(&refusal));
         return Verdict::Refused(refusal.code());
     }
-    checks.push(Check::new(Question::Ak.name(), "HCLAkPub", "the key in the blob", Outcome::Passed));
+    checks.push(Check::new(Question::Ak.name(), "HCLAkPub", "the key in a blob that is vouched for", vouched));
     let signature = tpmt_signature(quote.signature, runtime.ak());
     let files = tpm::examine::Files { ak_public: quote.ak_public.or(Some(&template)), signature: &signature, ..*quote };
     let request = tpm::examine::Request { reference: request.reference, ak_name: None, challenge: request.challenge };
     let examination = tpm::examine::examine(&files, &request);
     checks.extend(examination.checks);
     examination.verdict
-}
-
-/// TPMT_PUBLIC by Azure's template for this key: it signs alone, restricted, RSASSA with SHA-256 (the key at 0x81000003).
-fn public_area(ak: &Key) -> Vec<u8> {
-    let Key::Rsa { modulus, .. } = ak else { return Vec::new() };
-    let mut out = vec![0x00, 0x01, 0x00, 0x0b, 0x00, 0x05, 0x00, 0x72, 0, 0, 0x00, 0x10, 0x00, 0x14, 0x00, 0x0b];
-    let bits = u16::try_from(modulus.len().saturating_mul(8)).unwrap_or(u16::MAX);
-    out.extend_from_slice(&bits.to_be_bytes());
-    out.extend_from_slice(&[0; 4]);
-    sized(&mut out, modulus);
-    out
 }
 
 /// A signature as long as the key is bare: without its algorithm and length in front.
@@ -187,7 +191,12 @@ fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn refused(refusal: &AzureRefusal) -> Check {
     let code = refusal.code();
-    Check::new(refusal.question().name(), refusal.found(), refusal.wanted(), Outcome::Refused(code))
+    let check = Check::new(refusal.question().name(), refusal.found(), refusal.wanted(), Outcome::Refused(code));
+    check.advised(refusal.question().advice())
+}
+
+fn open(refusal: &AzureRefusal) -> Check {
+    Check::new(refusal.question().name(), refusal.found(), refusal.wanted(), Outcome::Open)
 }
 
 /// A refusal before what could not be judged, and that before what was accepted.

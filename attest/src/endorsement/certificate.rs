@@ -86,7 +86,7 @@ fn parse_chain(chain: &[Vec<u8>]) -> Result<Vec<X509Certificate<'_>>, Endorsemen
     Ok(parsed)
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err(format!("{} bytes follow it", rest.len()));
@@ -115,7 +115,7 @@ fn is_for(certificate: &X509Certificate<'_>, ek: &Key) -> bool {
     kind_fits && spki.subject_public_key.unused_bits == 0 && *spki.subject_public_key.data == *ek.bare()
 }
 
-fn valid_at(certificate: &X509Certificate<'_>, index: usize, now: u64) -> Result<(), EndorsementError> {
+pub(super) fn valid_at(certificate: &X509Certificate<'_>, index: usize, now: u64) -> Result<(), EndorsementError> {
     let validity = certificate.validity();
     let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     match i64::try_from(now) {
@@ -124,7 +124,10 @@ fn valid_at(certificate: &X509Certificate<'_>, index: usize, now: u64) -> Result
     }
 }
 
-fn critical_extensions_known(certificate: &X509Certificate<'_>, index: usize) -> Result<(), EndorsementError> {
+pub(super) fn critical_extensions_known(
+    certificate: &X509Certificate<'_>,
+    index: usize,
+) -> Result<(), EndorsementError> {
     let unknown = certificate.extensions().iter().filter(|extension| extension.critical).find(|extension| {
         !matches!(
             extension.parsed_extension(),
@@ -144,7 +147,7 @@ fn critical_extensions_known(certificate: &X509Certificate<'_>, index: usize) ->
 }
 
 /// `index` counts the CA in the chain; between it and the leaf are `index - 1` other CAs.
-fn may_sign(authority: &X509Certificate<'_>, index: usize) -> Result<(), EndorsementError> {
+pub(super) fn may_sign(authority: &X509Certificate<'_>, index: usize) -> Result<(), EndorsementError> {
     let refused = |what| EndorsementError::Authority { index, what };
     let constraints =
         authority.basic_constraints().ok().flatten().ok_or_else(|| refused("it has no basicConstraints"))?;
@@ -163,7 +166,7 @@ fn may_sign(authority: &X509Certificate<'_>, index: usize) -> Result<(), Endorse
     }
 }
 
-fn signed_by(
+pub(super) fn signed_by(
     certificate: &X509Certificate<'_>,
     issuer: &X509Certificate<'_>,
     index: usize,
@@ -217,7 +220,12 @@ fn curve_of(certificate: &X509Certificate<'_>) -> Option<Curve> {
 }
 
 /// The end of the chain must be signed by a root, or be one (but for the EK's own certificate, which cannot).
-fn anchored(chain: &[X509Certificate<'_>], ek: EkHash, roots: &[Vec<u8>], now: u64) -> Result<(), EndorsementError> {
+pub(super) fn anchored(
+    chain: &[X509Certificate<'_>],
+    ek: EkHash,
+    roots: &[Vec<u8>],
+    now: u64,
+) -> Result<(), EndorsementError> {
     let end = chain.len().saturating_sub(1);
     let last = chain.get(end).ok_or(EndorsementError::NotAllowed { ek })?;
     let mut refusal = None;
@@ -243,7 +251,7 @@ fn anchored(chain: &[X509Certificate<'_>], ek: EkHash, roots: &[Vec<u8>], now: u
 }
 
 /// Section 3.2 of the EK Credential Profile: not a CA, for encryption or key agreement, and, where it lists uses, for EKs.
-fn for_an_ek(leaf: &X509Certificate<'_>, ek: &Key) -> Result<(), EndorsementError> {
+pub(super) fn for_an_ek(leaf: &X509Certificate<'_>, ek: &Key) -> Result<(), EndorsementError> {
     let refused = |what| EndorsementError::CertificateUse { what };
     if leaf.is_ca() {
         return Err(refused("it is a CA's"));
@@ -267,7 +275,7 @@ fn for_an_ek(leaf: &X509Certificate<'_>, ek: &Key) -> Result<(), EndorsementErro
 }
 
 /// tpmManufacturer in the subjectAltName: `id:` and the four bytes of the TCG vendor identifier in hexadecimal.
-fn manufacturer(leaf: &X509Certificate<'_>) -> Option<String> {
+pub(super) fn manufacturer(leaf: &X509Certificate<'_>) -> Option<String> {
     let names = leaf.subject_alternative_name().ok().flatten()?;
     let found: BTreeSet<&str> = names
         .value

@@ -117,6 +117,7 @@ enum RoleText {
     Vault,
     Broker,
     Operator,
+    Successor,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +175,7 @@ impl RoleText {
             Self::Vault => "vault",
             Self::Broker => "broker",
             Self::Operator => "operator",
+            Self::Successor => "successor",
         }
     }
 }
@@ -184,6 +186,7 @@ impl From<RoleText> for Role {
             RoleText::Vault => Self::Vault,
             RoleText::Broker => Self::Broker,
             RoleText::Operator => Self::Operator,
+            RoleText::Successor => Self::Successor,
         }
     }
 }
@@ -194,6 +197,7 @@ impl From<Role> for RoleText {
             Role::Vault => Self::Vault,
             Role::Broker => Self::Broker,
             Role::Operator => Self::Operator,
+            Role::Successor => Self::Successor,
         }
     }
 }

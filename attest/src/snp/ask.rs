@@ -108,6 +108,7 @@ impl Row {
             Answer::Open => Outcome::Open,
         };
         Check::new(self.question.name(), (self.found)(case), (self.wanted)(case), outcome)
+            .advised(self.question.advice())
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     tcb::Tcb,
     vek::{Extensions, Holder, KeyKind, p384_key},
 };
+use crate::moment::rfc3339;
 use crate::tpm::algorithm::sha256;
 
 /// A signing key that a pinned root vouches for. Only [`EndorsedVek::endorse`] makes one. Verifying the chain costs more
@@ -140,7 +141,11 @@ impl EndorsedVek {
         let seconds = i64::try_from(now).unwrap_or(i64::MAX);
         let (from, until) = (&self.validity.from, &self.validity.until);
         let refused = |question, what, at: &(i64, String)| {
-            Err(SnpRefusal::new(question, format!("now {now}"), format!("{} {what} {}", at.1, at.0)))
+            Err(SnpRefusal::new(
+                question,
+                format!("now {}", rfc3339(seconds)),
+                format!("{} {what} {}", at.1, rfc3339(at.0)),
+            ))
         };
         if seconds < from.0 {
             return refused(Question::CertificateNotYetValid, "valid from", from);

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     attested::PinnedMachine,
     checks::{Check, Outcome},
+    moment::rfc3339,
     reference::ReferenceValues,
 };
 
@@ -77,11 +78,13 @@ pub fn examine(evidence: &SnpEvidence, request: &Request<'_>) -> Examination {
     let mut checks = Vec::new();
     let stop = |mut checks: Vec<Check>, refusal: &SnpRefusal| {
         let (question, code) = (refusal.question(), refusal.code());
-        checks.push(Check::new(question.name(), refusal.found(), refusal.wanted(), Outcome::Refused(code)));
-        let verdict = match question {
-            Question::CertificateMissing => Verdict::Unjudged(code),
-            _ => Verdict::Refused(code),
+        // What is missing leaves a question open: nothing was found that is wrong.
+        let (outcome, verdict) = match question {
+            Question::CertificateMissing => (Outcome::Open, Verdict::Unjudged(code)),
+            _ => (Outcome::Refused(code), Verdict::Refused(code)),
         };
+        let check = Check::new(question.name(), refusal.found(), refusal.wanted(), outcome);
+        checks.push(check.advised(question.advice()));
         Examination { checks, verdict, reference: None, claims: None }
     };
     let report = match Report::parse(evidence.report()) {
@@ -144,6 +147,7 @@ fn chain(vek: &EndorsedVek, now: u64) -> [Check; 6] {
         Root::Dangerous(fingerprint) => format!("trusted dangerously, not AMD's: {}", hex::encode(fingerprint)),
     };
     let (from, until) = vek.validity();
+    let now = rfc3339(i64::try_from(now).unwrap_or(i64::MAX));
     let revocation = match vek.revocation() {
         Revocation::NotRevoked { .. } => passed(Question::CertificateRevoked, "not revoked", "not revoked"),
         Revocation::Unknown => {
@@ -160,8 +164,8 @@ fn chain(vek: &EndorsedVek, now: u64) -> [Check; 6] {
             "as AMD specifies them",
         ),
         revocation,
-        passed(Question::CertificateNotYetValid, format!("from {from}"), format!("before {now}")),
-        passed(Question::CertificateExpired, format!("until {until}"), format!("after {now}")),
+        passed(Question::CertificateNotYetValid, format!("valid from {}", rfc3339(from)), format!("before {now}")),
+        passed(Question::CertificateExpired, format!("valid until {}", rfc3339(until)), format!("after {now}")),
     ]
 }
 

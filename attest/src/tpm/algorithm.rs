@@ -44,6 +44,12 @@ impl HashAlg {
         }
     }
 
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn digest(self, bytes: &[u8]) -> Vec<u8> {
+        self.hash(&[bytes])
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>, field: &'static str) -> Result<Self, Malformed> {
         let id = reader.u16(field)?;
         Self::from_id(id).ok_or(Malformed::WeakHash { field, found: id })

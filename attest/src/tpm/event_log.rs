@@ -14,7 +14,7 @@ mod parse;
 pub mod replay;
 pub mod variable;
 
-pub use fact::{Content, Fact};
+pub use fact::{CheckedData, Content, Fact};
 pub use kind::Kind;
 pub use replay::{Bank, Compared, Replayed};
 
@@ -127,6 +127,18 @@ pub enum EventLogError {
         /// Which.
         pcr: u8,
     },
+    /// The data of an event is of a type whose digest has to be that of the data, and is not.
+    #[error(
+        "event {number} of the event log, {called} in PCR {pcr}, has data that does not give its digest; it was altered"
+    )]
+    Data {
+        /// Which, from 0.
+        number: usize,
+        /// Its PCR.
+        pcr: u32,
+        /// What the log calls it.
+        called: Kind,
+    },
     /// The events do not give the value that was quoted: some are missing, invented, altered or out of order.
     #[error(
         "the event log gives PCR {pcr} the value {}, quoted is {}; the log is incomplete or false",
@@ -159,6 +171,7 @@ impl EventLogError {
             Self::Locality { .. } => "event-log-locality",
             Self::NoSha256 => "event-log-no-sha256",
             Self::NotQuoted { .. } => "event-log-not-quoted",
+            Self::Data { .. } => "event-log-data",
             Self::Replay { .. } => "event-log-replay",
         }
     }

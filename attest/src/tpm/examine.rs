@@ -1,10 +1,17 @@
 //! The command's road for a quote and what lies beside it: all questions and all answers, for a person to read. Opens nothing.
 
+use std::error::Error as _;
+
 use super::{
     AkName,
+    advice::advice,
+    attestation_key::template,
+    event_log::Log,
     events::{Answer, Logs},
+    key::Key,
     public::Public,
     quoted::{AuthenticQuote, QuotedPcrs},
+    signature::Signature,
 };
 use crate::{
     checks::{Check, Outcome},
@@ -20,8 +27,10 @@ pub struct Files<'a> {
     pub attest: &'a [u8],
     /// TPMT_SIGNATURE.
     pub signature: &'a [u8],
-    /// TPMT_PUBLIC of the attestation key; without it, nothing can be judged.
+    /// TPMT_PUBLIC of the attestation key; without it or the next, nothing can be judged.
     pub ak_public: Option<&'a [u8]>,
+    /// The attestation key alone, for want of its public area: whether it could sign more than quotes stays open.
+    pub ak_key: Option<&'a Key>,
     /// Values of PCRs, SHA-256 bank, ascending. Those that were not quoted are left aside.
     pub pcrs: Option<&'a [(u8, [u8; 32])]>,
     /// `binary_bios_measurements`.
@@ -91,6 +100,9 @@ impl List {
 
     fn key(&mut self, files: &Files<'_>, request: &Request<'_>) -> Option<Public> {
         let Some(bytes) = files.ak_public else {
+            if let Some(key) = files.ak_key {
+                return self.bare_key(key, files, request);
+            }
             self.open("attestation key", "none", "its public area (TPMT_PUBLIC)");
             self.missing = Some("tpm-ak-missing");
             return None;
@@ -104,6 +116,23 @@ impl List {
                 let (found, code) = (ak.name().to_string(), "tpm-ak-name");
                 self.refused("attestation key's Name", found, wanted.to_string(), code);
             }
+        }
+        Some(ak)
+    }
+
+    /// A key without attributes and Name: it is taken for what a quote needs, and said so.
+    fn bare_key(&mut self, key: &Key, files: &Files<'_>, request: &Request<'_>) -> Option<Public> {
+        let parsed = Signature::parse(files.signature)
+            .map_err(|cause| AppraisalError::parsing(cause, AppraisalError::SignatureForm));
+        let signature = self.answer("signature", "parses", "a TPMT_SIGNATURE", parsed)?;
+        self.checks.pop();
+        let area = Public::parse(&template(key, signature.scheme())).map_err(AppraisalError::AkPublic);
+        let ak = self.answer("attestation key", "a key without its public area", "a key that signs like this", area)?;
+        let found = "not told by a bare key";
+        self.open("attestation key's attributes", found, "restricted, signing, fixed to its TPM: give TPMT_PUBLIC");
+        self.open("attestation key's Name", found, "the Name that was pinned: give TPMT_PUBLIC");
+        if request.ak_name.is_some() {
+            self.missing = Some("tpm-ak-missing");
         }
         Some(ak)
     }
@@ -153,6 +182,7 @@ impl List {
             match logs.agreeing() {
                 Ok((agreeing, None)) => {
                     self.passed(name, format!("gives the quoted values of PCRs {agreeing:?}"));
+                    self.event_data(files.event_log.unwrap_or_default());
                 }
                 Ok((_, Some(differs))) | Err(differs) => {
                     self.refused(name, differs.to_string(), "gives the quoted values", differs.code());
@@ -170,6 +200,15 @@ impl List {
                     self.refused("IMA list", refusal.to_string(), "gives the quoted PCR 10", refusal.code());
                 }
             }
+        }
+    }
+
+    /// Whether what the events say is what was hashed, where a type of event promises that.
+    fn event_data(&mut self, log: &[u8]) {
+        let name = "event data";
+        match Log::parse(log).and_then(|log| log.check_data()) {
+            Ok(checked) => self.passed(name, checked.to_string()),
+            Err(error) => self.refused(name, error.to_string(), "gives its digest", error.code()),
         }
     }
 
@@ -228,7 +267,7 @@ impl List {
                 Some(value)
             }
             Err(error) => {
-                self.checks.push(Check::new(name, error.to_string(), wanted, Outcome::Refused(error.code())));
+                self.refused(name, whole(&error), wanted, error.code());
                 None
             }
         }
@@ -240,10 +279,22 @@ impl List {
     }
 
     fn refused(&mut self, name: &'static str, found: impl Into<String>, wanted: impl Into<String>, code: &'static str) {
-        self.checks.push(Check::new(name, found, wanted, Outcome::Refused(code)));
+        self.checks.push(Check::new(name, found, wanted, Outcome::Refused(code)).advised(advice(code)));
     }
 
     fn open(&mut self, name: &'static str, found: impl Into<String>, wanted: impl Into<String>) {
         self.checks.push(Check::new(name, found, wanted, Outcome::Open));
     }
+}
+
+/// An error with its causes, from the outside in.
+fn whole(error: &AppraisalError) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push_str(": ");
+        told.push_str(&error.to_string());
+        cause = error.source();
+    }
+    told
 }

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::der::{BIT_STRING, SEQUENCE, tlv, unsigned};
+use x509_parser::{prelude::FromDer as _, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+
+use super::der::{BIT_STRING, SEQUENCE, strip_zeros, tlv, unsigned};
 
 /// A public key of a kind that we accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,24 @@ impl Key {
         }
         let exponent = exponent.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         (exponent >= 65537 && exponent % 2 == 1).then(|| Self::Rsa { modulus: modulus.to_vec(), exponent })
+    }
+
+    /// Reads a SubjectPublicKeyInfo in DER, of RSA with 2048, 3072 or 4096 bits, P-256 or P-384; nothing when it is another.
+    #[must_use]
+    pub fn from_spki(der: &[u8]) -> Option<Self> {
+        let (rest, spki) = SubjectPublicKeyInfo::from_der(der).ok()?;
+        let key = match spki.parsed().ok()? {
+            PublicKey::RSA(key) => Self::rsa(strip_zeros(key.modulus), strip_zeros(key.exponent))?,
+            PublicKey::EC(point) => {
+                let curve = [Curve::P256, Curve::P384].into_iter().find(|curve| {
+                    point.data().len() == 2 * curve.field_len() + 1 && point.data().first() == Some(&4)
+                })?;
+                Self::Ecc { curve, point: point.data().to_vec() }
+            }
+            _ => return None,
+        };
+        // What is written again says whether every parameter was the one that it was taken for.
+        (rest.is_empty() && key.spki() == der).then_some(key)
     }
 
     /// SubjectPublicKeyInfo in DER (RFC 5480; RFC 8017 with rsaEncryption).

@@ -246,18 +246,24 @@ fn evidence_of_one_platform_does_not_pass_for_another() {
     let name = name_of(&machine.public());
     let judge = |evidence, pinned| {
         let expected = Expected { binder: binder(Role::Broker), role: Role::Broker, pinned };
-        appraise(evidence, expected, &reference).unwrap_err().code()
+        let refused = appraise(evidence, expected, &reference).unwrap_err();
+        match refused {
+            AppraisalError::Platform { found, wanted } => format!("{}: {found}, not {wanted}", refused.code()),
+            _ => refused.code().to_owned(),
+        }
     };
     let guest =
         PinnedGuest { machine: PinnedMachine::ByReference, report_id: None, now: NOW, crls: &[], endorsed: None };
     // Without the report, a vTPM's key could be anybody's.
     let vtpm = Pinned::Vtpm { name: Some(&name), earlier: None, guest };
-    assert_eq!(judge(Evidence::Tpm(machine.quote()), vtpm), "evidence-pinned-platform");
+    assert_eq!(judge(Evidence::Tpm(machine.quote()), vtpm), "evidence-pinned-platform: tpm, not azure");
     let ak = Pinned::Ak { name: &name, earlier: None };
-    assert_eq!(judge(machine.evidence(&amd), ak), "evidence-pinned-platform");
+    assert_eq!(judge(machine.evidence(&amd), ak), "evidence-pinned-platform: azure, not tpm");
+    let not_guest = judge(machine.evidence(&amd), Pinned::Guest(guest));
+    assert_eq!(not_guest, "evidence-pinned-platform: azure, not snp");
     let (blob, vcek) = machine.blob(&amd);
     let snp = SnpEvidence::new(blob[32..1216].to_vec(), vec![vcek, amd.ask_der.clone()], vec![]).unwrap();
-    assert_eq!(judge(Evidence::Snp(snp.clone()), vtpm), "evidence-pinned-platform");
+    assert_eq!(judge(Evidence::Snp(snp.clone()), vtpm), "evidence-pinned-platform: snp, not azure");
     // The report of a paravisor is no evidence of a guest: it answers no binder.
     assert_eq!(judge(Evidence::Snp(snp), Pinned::Guest(guest)), "snp-report-data");
 }

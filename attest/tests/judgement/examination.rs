@@ -20,6 +20,7 @@ fn examined(case: &Case, with_reference: bool, challenge: Option<&[u8]>) -> Exam
         attest: &parts.attest,
         signature: &parts.signature,
         ak_public: Some(&parts.public),
+        ak_key: None,
         pcrs: Some(&case.pcrs),
         event_log: Some(&case.event_log).filter(|log| !log.is_empty()).map(Vec::as_slice),
         ima_log: None,

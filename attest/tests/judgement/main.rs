@@ -9,11 +9,17 @@ mod azure;
 #[cfg(test)]
 mod boot;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;
 #[cfg(test)]
 mod codes;
+#[cfg(test)]
+mod differential_snp;
+#[cfg(test)]
+mod differential_tpm;
 #[cfg(test)]
 mod event_log;
 #[cfg(test)]
@@ -35,6 +41,9 @@ mod parsers;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
+#[path = "../differential/quotes.rs"]
+mod quotes;
+#[cfg(test)]
 mod real_evidence;
 #[cfg(test)]
 mod reference;
@@ -43,6 +52,9 @@ mod reference;
 mod registry;
 #[cfg(test)]
 mod result;
+#[cfg(test)]
+#[path = "../differential/sev_crate.rs"]
+mod sev_crate;
 #[cfg(test)]
 mod software_tpm;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use blindferry_attest::{
 use crate::guest::{Guest, LATER, NOW, PROVIDER};
 
 /// A guest with one fault, by the code of its refusal.
-fn faulty() -> Vec<(&'static str, Guest)> {
+pub(crate) fn faulty() -> Vec<(&'static str, Guest)> {
     let good = Guest::good;
     let mut cases = vec![
         ("snp-length", good().with(|it| it.tamper = |report| report.truncate(1183))),
@@ -196,7 +196,8 @@ fn each_fault_alone_is_refused_by_its_own_code_on_both_roads() {
             Outcome::Refused(code) => Some(code),
             Outcome::Passed | Outcome::Open => None,
         });
-        assert_eq!(first, Some(code), "case {number}");
+        // What is missing is no fault of what is there.
+        assert_eq!(first, Some(code).filter(|code| *code != "snp-certificate-missing"), "case {number}");
         let verdict = match code {
             "snp-certificate-missing" => Verdict::Unjudged(code),
             _ => Verdict::Refused(code),

@@ -28,7 +28,7 @@ pub(crate) fn time_of(vector: &Vector) -> u64 {
 }
 
 /// The code of the first refusal, or `accepted`.
-fn code(examination: &Examination) -> &'static str {
+pub(crate) fn code(examination: &Examination) -> &'static str {
     match examination.verdict {
         Verdict::Accepted => "accepted",
         Verdict::Refused(code) | Verdict::Unjudged(code) => code,

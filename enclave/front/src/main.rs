@@ -65,6 +65,11 @@ enum What {
         #[arg(last = true)]
         options: Vec<OsString>,
     },
+    /// Become the next guest of a vault that runs: take its key over and have its store open for this guest too.
+    Succeed {
+        #[command(flatten)]
+        file: File,
+    },
     /// Read the configuration, say whether it is one, and do nothing else.
     CheckConfig {
         #[command(flatten)]
@@ -102,8 +107,11 @@ fn with_causes(error: &dyn Error) -> String {
 fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     close_all_but(&[])?; // before a child could inherit what we were not meant to
     let command = Arguments::parse().command;
-    let (What::Serve { file } | What::CheckConfig { file } | What::Init { file, .. } | What::Recover { file, .. }) =
-        &command;
+    let (What::Serve { file }
+    | What::CheckConfig { file }
+    | What::Init { file, .. }
+    | What::Recover { file, .. }
+    | What::Succeed { file }) = &command;
     let mut configuration = Configuration::read(&file.config)?;
     if let Some(platform) = file.platform {
         configuration.platform = platform;
@@ -118,6 +126,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
         }
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
+        What::Succeed { .. } => Errand::Succeed,
     };
     let filter = EnvFilter::try_from_env("BLINDFERRY_LOG").or_else(|_| EnvFilter::try_new("info"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -204,7 +213,7 @@ fn conclude(end: LinkEnd, errand: &Errand, vault: Option<ExitStatus>) -> Result<
         (LinkEnd::Stopped, _) => Ok(ExitCode::SUCCESS),
         (LinkEnd::Failed(refusal), _) => Err(format!("the vault cannot go on: {refusal}").into()),
         // Its errand is done, well or not; it has said so itself.
-        (LinkEnd::Closed, Errand::Init { .. } | Errand::Recover { .. }) => {
+        (LinkEnd::Closed, Errand::Init { .. } | Errand::Recover { .. } | Errand::Succeed) => {
             Ok(vault.and_then(|status| u8::try_from(status.code()?).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
         }
         (LinkEnd::Closed, Errand::Serve { .. }) => Err(match vault {

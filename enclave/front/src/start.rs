@@ -46,6 +46,8 @@ pub enum Errand {
         /// Options of the vault, verbatim.
         options: Vec<OsString>,
     },
+    /// Take over from a vault that runs, which the vault's order on the standard input names.
+    Succeed,
 }
 
 impl Errand {
@@ -157,6 +159,7 @@ fn arguments(errand: &Errand) -> Vec<OsString> {
             ["init".into()].into_iter().chain(force).chain(options.iter().cloned()).collect()
         }
         Errand::Recover { options } => ["recover".into()].into_iter().chain(options.iter().cloned()).collect(),
+        Errand::Succeed => vec!["succeed".into()],
     }
 }
 

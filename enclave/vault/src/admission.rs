@@ -16,9 +16,10 @@ use blindferry_attest::endorsement::{
 use blindferry_attest::evidence::Evidence;
 use blindferry_attest::snp::Report;
 use blindferry_attest::tpm::AkName;
+use blindferry_attest::tpm::public::Public;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
+use blindferry_proto::identifier::{ChipId, EkDigest, KeyName, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
@@ -50,7 +51,11 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard.prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random).await?.claim().await?;
+        let claimed = heard
+            .prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random)
+            .await?
+            .claim()
+            .await?;
         let (claimed, known) = pin(vault, claimed).await?;
         judge(vault, claimed, known).await
     };
@@ -100,6 +105,10 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
         Ok(machine) => machine,
         Err((code, why)) => return Err(turn_away(claimed, code, Some(why)).await),
     };
+    if role == Role::Successor && !matches!(machine, Machine::Chip(_)) {
+        let why = "a successor is an SEV-SNP guest".to_owned();
+        return Err(turn_away(claimed, "successor-not-a-guest", Some(why)).await);
+    }
     let record = match vault.records.host(&host).await {
         Ok(record) => record,
         Err(error) => {
@@ -111,8 +120,12 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
     match (admit(record.as_ref(), role, machine), machine) {
         (Admission::Pinned(pin), _) => Ok((claimed, Known::Enrolled(pin))),
         (Admission::Enrol, Machine::Ek(ek)) => enrol(vault, claimed, allowing(ek), role).await,
-        // A report is by the chip's own key: the judgement itself shows what an activation shows of a TPM.
-        (Admission::Enrol, Machine::Chip(chip)) => Ok((claimed, Known::Allowed(chip))),
+        // A report is by the chip's own key, and vouches for that of a vTPM: the judgement itself shows what an activation
+        // shows of a TPM.
+        (Admission::Enrol, machine) => match Pin::vouched(machine) {
+            Some(pin) => Ok((claimed, Known::Allowed(machine, pin))),
+            None => Err(turn_away(claimed, "identity-changed", None).await),
+        },
         (Admission::EnrolByCertificate, _) => {
             let policy = EndorsementPolicy {
                 allowed: BTreeSet::new(),
@@ -138,8 +151,8 @@ async fn pin<S: Stream>(vault: &Vault, claimed: Claimed<S>) -> Result<(Claimed<S
 enum Known {
     /// It was enrolled.
     Enrolled(Pin),
-    /// It is enrolled if it turns out to be a guest on this processor.
-    Allowed(ChipId),
+    /// It is enrolled if it turns out to be of this hardware.
+    Allowed(Machine, Pin),
 }
 
 /// The hardware that the peer claims.
@@ -161,9 +174,12 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             }
             Ok(Machine::Chip(ChipId(*chip.as_bytes())))
         }
-        Evidence::Azure(_) => {
-            let why = "sessions take the quote of a machine's vTPM as a TPM's, not yet with the report that vouches for it";
-            Err(("azure-session", why.to_owned()))
+        Evidence::Azure(evidence) => {
+            let unusable = |why| ("tpm-ak-public", why);
+            let ak = Public::parse(evidence.tpm().ak_public()).map_err(|error| unusable(chain(&error)))?;
+            let name = ak.name().as_bytes().try_into();
+            name.map(|name| Machine::Vtpm(KeyName(name)))
+                .map_err(|_| unusable("the vTPM's key is not named by SHA-256".to_owned()))
         }
     }
 }
@@ -230,14 +246,14 @@ async fn record(vault: &Vault, host: &HostName, role: Role, enrolled: Enrolled) 
     Ok(ak)
 }
 
-/// Pins a processor whose guest was judged under the host's name.
-async fn record_guest(vault: &Vault, host: &HostName, role: Role, chip: ChipId) -> Result<(), Refusal> {
-    let record = HostRecord::enrolled_guest(role, chip, vault.clock.now());
+/// Pins hardware whose evidence was judged under the host's name.
+async fn record_judged(vault: &Vault, host: &HostName, role: Role, machine: Machine) -> Result<(), Refusal> {
+    let record = HostRecord::enrolled_judged(role, machine, vault.clock.now());
     if let Err(error) = vault.records.put_host(host, &record).await {
         vault.store_failed(&error).await;
         return Err(RefusalCode::NotReady.into());
     }
-    vault.audit(Event::Enrolled { host: host.clone(), machine: Machine::Chip(chip) }).await
+    vault.audit(Event::Enrolled { host: host.clone(), machine }).await
 }
 
 async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> Result<Admitted<S>, Turned> {
@@ -249,12 +265,12 @@ async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> R
     let earlier = vault.clock_of(&host);
     let (pin, first) = match known {
         Known::Enrolled(pin) => (pin, None),
-        Known::Allowed(chip) => (Pin::chip(&chip), Some(chip)),
+        Known::Allowed(machine, pin) => (pin, Some(machine)),
     };
     let proven = claimed.judge(pin.pinned(earlier.as_ref(), None, vault.clock.now()), &reference).await?;
     vault.keep_clock(&host, proven.attested());
-    if let Some(chip) = first
-        && let Err(refusal) = record_guest(vault, &host, role, chip).await
+    if let Some(machine) = first
+        && let Err(refusal) = record_judged(vault, &host, role, machine).await
     {
         proven.refuse(refusal).await;
         return Err(Turned::Away { code: "store", why: None });

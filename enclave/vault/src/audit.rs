@@ -167,9 +167,10 @@ impl<B: Backing> Auditor<B> {
         &self.signer
     }
 
-    /// What every record names from now on; the first [`MAX_DANGERS`] of it.
+    /// What every record names from now on, in at most [`MAX_DANGERS`] lines; of more dangers, the last line says how many
+    /// are left out.
     pub fn set_dangers(&self, dangers: &[String]) {
-        *lock(&self.dangers) = dangers.iter().take(MAX_DANGERS).map(|danger| Text::cut(danger)).collect();
+        *lock(&self.dangers) = named(dangers);
     }
 
     /// What every record names.
@@ -229,6 +230,16 @@ impl<B: Backing> AuditWriter<B> {
             answer(done, failed.clone().map_or(Ok(Recorded { number }), |error| Err(AuditError::Store(error))));
         }
     }
+}
+
+fn named(dangers: &[String]) -> Dangers {
+    let all = dangers.len() <= MAX_DANGERS;
+    let shown = if all { MAX_DANGERS } else { MAX_DANGERS - 1 };
+    let mut lines: Dangers = dangers.iter().take(shown).map(|danger| Text::cut(danger)).collect();
+    if !all {
+        lines.push(Text::cut(&format!("dangerously: and {} more", dangers.len() - shown)));
+    }
+    lines
 }
 
 fn lock(dangers: &Mutex<Dangers>) -> MutexGuard<'_, Dangers> {

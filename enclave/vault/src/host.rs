@@ -8,7 +8,7 @@ use blindferry_attest::attested::{Attested, Pinned, PinnedGuest, PinnedMachine};
 use blindferry_attest::endorsement::Enrolled;
 use blindferry_attest::snp::{self, ReportId};
 use blindferry_attest::tpm::{AkName, QuoteClock};
-use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
+use blindferry_proto::identifier::{ChipId, EkDigest, KeyName, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::operator::{HostEntry, Standing};
 use blindferry_proto::role::Role;
@@ -45,6 +45,8 @@ pub enum Place {
     },
     /// Enrolled as an SEV-SNP guest: on this processor and no other.
     EnrolledGuest(ChipId),
+    /// Enrolled as a confidential machine of Azure: with this key in its vTPM and no other.
+    EnrolledVtpm(KeyName),
 }
 
 /// By what a peer is judged.
@@ -54,6 +56,8 @@ pub enum Pin {
     Ak(AkName),
     /// The processor under its guest.
     Chip(snp::ChipId),
+    /// The Name of the attestation key of Azure's vTPM, for which a report has to vouch each time.
+    Vtpm(AkName),
 }
 
 impl Pin {
@@ -61,6 +65,17 @@ impl Pin {
     #[must_use]
     pub fn chip(chip: &ChipId) -> Self {
         Self::Chip(snp::ChipId::new(chip.0))
+    }
+
+    /// A peer whose evidence brings all that vouches for this hardware; `None` for a TPM, which has to activate a credential
+    /// first.
+    #[must_use]
+    pub fn vouched(machine: Machine) -> Option<Self> {
+        match machine {
+            Machine::Chip(chip) => Some(Self::chip(&chip)),
+            Machine::Vtpm(key) => AkName::from_bytes(&key.0).ok().map(Self::Vtpm),
+            Machine::Ek(_) => None,
+        }
     }
 
     /// What evidence must show: of a TPM, that its clock did not go back; of a guest, that it is the one of the session's
@@ -78,6 +93,12 @@ impl Pin {
                 let machine = PinnedMachine::Chip(chip);
                 Pinned::Guest(PinnedGuest { machine, report_id, now, crls: &[], endorsed: None })
             }
+            // A machine that was stopped may start on another processor; the key stays.
+            Self::Vtpm(name) => {
+                let machine = PinnedMachine::ByReference;
+                let guest = PinnedGuest { machine, report_id, now, crls: &[], endorsed: None };
+                Pinned::Vtpm { name: Some(name), earlier, guest }
+            }
         }
     }
 }
@@ -91,10 +112,16 @@ impl HostRecord {
         Self { role, place: Place::Enrolled { ek, ak }, since: now }
     }
 
-    /// The record of a host whose report was judged and found to be of this processor.
+    /// The record of a host whose evidence was judged and found to be of this hardware.
     #[must_use]
-    pub fn enrolled_guest(role: Role, chip: ChipId, now: u64) -> Self {
-        Self { role, place: Place::EnrolledGuest(chip), since: now }
+    pub fn enrolled_judged(role: Role, machine: Machine, now: u64) -> Self {
+        let place = match machine {
+            Machine::Chip(chip) => Place::EnrolledGuest(chip),
+            Machine::Vtpm(key) => Place::EnrolledVtpm(key),
+            // Not enrolled by being judged.
+            Machine::Ek(_) => Place::Allowed(machine),
+        };
+        Self { role, place, since: now }
     }
 
     /// Its hardware, where it is fixed.
@@ -104,6 +131,7 @@ impl HostRecord {
             Place::Allowed(machine) => Some(*machine),
             Place::Enrolled { ek, .. } => Some(Machine::Ek(*ek)),
             Place::EnrolledGuest(chip) => Some(Machine::Chip(*chip)),
+            Place::EnrolledVtpm(key) => Some(Machine::Vtpm(*key)),
             Place::AllowedByCertificate => None,
         }
     }
@@ -111,16 +139,16 @@ impl HostRecord {
     /// Whether its hardware has shown itself.
     #[must_use]
     pub fn is_enrolled(&self) -> bool {
-        matches!(self.place, Place::Enrolled { .. } | Place::EnrolledGuest(_))
+        matches!(self.place, Place::Enrolled { .. } | Place::EnrolledGuest(_) | Place::EnrolledVtpm(_))
     }
 
     /// The host as an operator sees it.
     #[must_use]
     pub fn entry(&self, name: HostName, connected: bool) -> HostEntry {
-        let standing = match &self.place {
-            Place::Enrolled { .. } | Place::EnrolledGuest(_) if connected => Standing::Connected,
-            Place::Enrolled { .. } | Place::EnrolledGuest(_) => Standing::Enrolled,
-            Place::Allowed(_) | Place::AllowedByCertificate => Standing::Allowed,
+        let standing = match (self.is_enrolled(), connected) {
+            (true, true) => Standing::Connected,
+            (true, false) => Standing::Enrolled,
+            (false, _) => Standing::Allowed,
         };
         HostEntry { name, machine: self.machine(), role: self.role, standing, since: self.since }
     }
@@ -156,9 +184,17 @@ pub fn admit(record: Option<&HostRecord>, role: Role, machine: Machine) -> Admis
             Err(_) => Admission::Conflict,
         },
         (Place::EnrolledGuest(pinned), Machine::Chip(chip)) if *pinned == chip => Admission::Pinned(Pin::chip(&chip)),
+        (Place::EnrolledVtpm(pinned), Machine::Vtpm(key)) if *pinned == key => match AkName::from_bytes(&key.0) {
+            Ok(name) => Admission::Pinned(Pin::Vtpm(name)),
+            Err(_) => Admission::Conflict,
+        },
         (
-            Place::Allowed(_) | Place::AllowedByCertificate | Place::Enrolled { .. } | Place::EnrolledGuest(_),
-            Machine::Ek(_) | Machine::Chip(_),
+            Place::Allowed(_)
+            | Place::AllowedByCertificate
+            | Place::Enrolled { .. }
+            | Place::EnrolledGuest(_)
+            | Place::EnrolledVtpm(_),
+            Machine::Ek(_) | Machine::Chip(_) | Machine::Vtpm(_),
         ) => Admission::Conflict,
     }
 }
@@ -177,7 +213,13 @@ impl Knocks {
         if self.waiting.len() >= WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(HostEntry { name, machine: Some(machine), role, standing: Standing::Waiting, since: now });
+        self.waiting.push_back(HostEntry {
+            name,
+            machine: Some(machine),
+            role,
+            standing: Standing::Waiting,
+            since: now,
+        });
     }
 
     /// Those that wait.
@@ -224,6 +266,12 @@ mod tests {
     const CHIP: Machine = Machine::Chip(ChipId([3; 64]));
     const OTHER_CHIP: Machine = Machine::Chip(ChipId([4; 64]));
 
+    const VTPM: Machine = {
+        let mut name = [7; 34];
+        (name[0], name[1]) = (0x00, 0x0b);
+        Machine::Vtpm(KeyName(name))
+    };
+
     fn record(place: Place) -> HostRecord {
         HostRecord { role: Role::Broker, place, since: 0 }
     }
@@ -239,6 +287,8 @@ mod tests {
         let certified = record(Place::AllowedByCertificate);
         let pinned = Admission::Pinned(Pin::Ak(AkName::from_bytes(&ak()).unwrap()));
         let allowed_guest = record(Place::Allowed(CHIP));
+        let key = KeyName(ak().try_into().unwrap());
+        let (allowed_vtpm, vtpm) = (record(Place::Allowed(VTPM)), record(Place::EnrolledVtpm(key)));
         let guest = record(Place::EnrolledGuest(ChipId([3; 64])));
         for (record, role, machine, admission) in [
             (None, Role::Broker, EK, Admission::Wait),
@@ -259,6 +309,14 @@ mod tests {
             (Some(&guest), Role::Broker, OTHER_CHIP, Admission::Conflict),
             (Some(&guest), Role::Broker, EK, Admission::Conflict),
             (Some(&guest), Role::Operator, CHIP, Admission::Conflict),
+            (None, Role::Broker, VTPM, Admission::Wait),
+            (Some(&allowed_vtpm), Role::Broker, VTPM, Admission::Enrol),
+            (Some(&vtpm), Role::Broker, VTPM, Admission::Pinned(Pin::Vtpm(AkName::from_bytes(&ak()).unwrap()))),
+            (Some(&vtpm), Role::Broker, EK, Admission::Conflict),
+            (Some(&vtpm), Role::Broker, CHIP, Admission::Conflict),
+            (Some(&enrolled), Role::Broker, VTPM, Admission::Conflict),
+            (Some(&guest), Role::Broker, VTPM, Admission::Conflict),
+            (Some(&certified), Role::Broker, VTPM, Admission::Conflict),
         ] {
             assert_eq!(admit(record, role, machine), admission, "{record:?} {role:?} {machine:?}");
         }

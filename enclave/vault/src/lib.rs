@@ -12,7 +12,7 @@
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
 //! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `operator` → [`session`] → [`serve`](mod@serve).
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `operator`, `hand_over` → [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
@@ -25,6 +25,7 @@ mod crossing;
 pub mod deposit;
 pub mod figures;
 pub mod grant;
+mod hand_over;
 pub mod host;
 pub mod hpke_keys;
 pub mod lease;
@@ -41,6 +42,7 @@ pub mod serve;
 pub mod session;
 pub mod setup;
 pub mod store;
+pub mod succeed;
 pub mod unseal;
 pub mod upstream;
 pub mod vault;

@@ -15,6 +15,7 @@ use blindferry_vault::link::{FrontLink, Incoming};
 use blindferry_vault::sealed::RecoveryKey;
 use blindferry_vault::serve::{Settings, serve};
 use blindferry_vault::setup::{Existing, SetupError, answer, init, recover};
+use blindferry_vault::succeed::{SucceedError, succeed};
 use blindferry_vault::vault::chain;
 use ring::rand::SystemRandom;
 use std::error::Error;
@@ -54,6 +55,7 @@ enum Errand {
     Serve(Settings),
     Init(Existing),
     Recover,
+    Succeed,
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
@@ -68,7 +70,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let device = PacketSocket::from_fd(take_inherited(DEVICE)?)?;
     let setup = match errand {
         Errand::Serve(_) => None,
-        Errand::Init(_) | Errand::Recover => {
+        Errand::Init(_) | Errand::Recover | Errand::Succeed => {
             Some((File::from(take_inherited(INPUT)?), File::from(take_inherited(OUTPUT)?)))
         }
     };
@@ -95,7 +97,11 @@ fn errand(arguments: Vec<String>) -> Result<Errand, Box<dyn Error>> {
         ["init"] => Ok(Errand::Init(Existing::Keep)),
         ["init", "--force"] => Ok(Errand::Init(Existing::Lose)),
         ["recover"] => Ok(Errand::Recover),
-        _ => Err("usage: blindferry-vault serve | init [--force] | recover; started by blindferry-enclave".into()),
+        ["succeed"] => Ok(Errand::Succeed),
+        _ => {
+            Err("usage: blindferry-vault serve | init [--force] | recover | succeed; started by blindferry-enclave"
+                .into())
+        }
     }
 }
 
@@ -136,9 +142,9 @@ async fn set_up(
     let work = async {
         let done = set_up_with(errand, &link, device, input, &mut output).await;
         if let Err(error) = &done {
-            let refusal = error
-                .downcast_ref::<SetupError>()
-                .map_or_else(|| Refusal::new(RefusalCode::Malformed, &chain(error.as_ref())), Refusal::from);
+            let set_up = error.downcast_ref::<SetupError>().map(Refusal::from);
+            let refusal = set_up.or_else(|| error.downcast_ref::<SucceedError>().map(Refusal::from));
+            let refusal = refusal.unwrap_or_else(|| Refusal::new(RefusalCode::Malformed, &chain(error.as_ref())));
             answer(&mut output, &SetupReply::Refused(refusal))?;
         }
         done
@@ -168,6 +174,11 @@ async fn set_up_with(
             let order = serde_json::from_slice(order)?;
             let now = Clock::start()?.now();
             recover(link, device, &recovery, &order, &random, output, now).await.map_err(Into::into)
+        }
+        Errand::Succeed => {
+            let order = serde_json::from_slice(&read(&mut input, MAX_ORDER)?)?;
+            let now = Clock::start()?.now();
+            succeed(link, device, &order, &random, output, now).await.map_err(Into::into)
         }
         Errand::Serve(_) => Err("serving is not setting up".into()),
     }

@@ -1,6 +1,5 @@
 //! What operators ask. Every change is in the audit before it is answered.
 
-use crate::approvals;
 use crate::deposit;
 use crate::host::{HostRecord, Place};
 use crate::mint;
@@ -9,6 +8,7 @@ use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, chain, lock};
+use crate::{approvals, hand_over};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
@@ -134,19 +134,26 @@ async fn approve(
     role: Role,
 ) -> Result<OperatorReply, Refusal> {
     if role == Role::Vault {
-        return Err(Refusal::new(RefusalCode::Malformed, "a host is a broker or an operator"));
+        return Err(Refusal::new(RefusalCode::Malformed, "a host is a broker, an operator or a successor"));
+    }
+    if role == Role::Successor && matches!(whom, Approvee::Ek(_) | Approvee::Vtpm(_)) {
+        return Err(Refusal::new(RefusalCode::Malformed, "a successor is an SEV-SNP guest: approve it by its chip"));
     }
     let place = match whom {
         Approvee::Ek(ek) => Place::Allowed(Machine::Ek(ek)),
         Approvee::Chip(chip) => Place::Allowed(Machine::Chip(chip)),
+        Approvee::Vtpm(key) => Place::Allowed(Machine::Vtpm(key)),
         Approvee::Certified if role == Role::Broker => Place::AllowedByCertificate,
         Approvee::Certified => {
-            return Err(Refusal::new(RefusalCode::Denied, "an operator's machine is approved by its EK or its chip alone"));
+            return Err(Refusal::new(RefusalCode::Denied, "only a worker host is approved by certificate"));
         }
         Approvee::Waiting => match lock(&vault.knocks).only(&host, role) {
             Some(machine) => Place::Allowed(machine),
             None => {
-                return Err(Refusal::new(RefusalCode::Unknown, "not exactly one machine waits under that name and role"));
+                return Err(Refusal::new(
+                    RefusalCode::Unknown,
+                    "not exactly one machine waits under that name and role",
+                ));
             }
         },
     };
@@ -239,6 +246,7 @@ fn reference_of(role: Role) -> Result<Document, Refusal> {
     match role {
         Role::Broker => Ok(Document::BrokerReference),
         Role::Operator => Ok(Document::OperatorReference),
+        Role::Successor => Ok(Document::SuccessorReference),
         Role::Vault => Err(Refusal::new(
             RefusalCode::Malformed,
             "reference values for the vault go to its hosts and operators; to let it start on new values, approve them",
@@ -287,15 +295,17 @@ fn require_approvals(vault: &Vault) -> Result<(), Refusal> {
         SealedBy::Guest => Err(Refusal::new(
             RefusalCode::Malformed,
             "the vault's key is sealed to its SEV-SNP guest: there are no PCR values to approve; another image opens the \
-             store with the recovery key",
+             store once it was handed over (`blindferry succeed`), or with the recovery key",
         )),
     }
 }
 
 async fn revoke_old_approvals(vault: &Vault, session: &SessionEntry) -> Result<OperatorReply, Refusal> {
-    require_approvals(vault)?;
     note(vault, session, "enclave revoke-old", "").await?;
-    approvals::keep_newest(vault).await?;
+    match vault.sealed_by {
+        SealedBy::Tpm | SealedBy::SoftwareTpm => approvals::keep_newest(vault).await?,
+        SealedBy::Guest => hand_over::withdraw_other(vault).await?,
+    }
     Ok(OperatorReply::Done)
 }
 
@@ -309,6 +319,9 @@ fn status(vault: &Vault) -> OperatorReply {
     warnings.extend(vault.auditor.dangers().iter().map(|danger| Text::cut(danger.as_str())));
     if vault.sealed_by == SealedBy::SoftwareTpm {
         warnings.push(Text::cut("the platform is a software TPM: its keys are worth what guards its files"));
+    }
+    if lock(&vault.guests).other {
+        warnings.push(Text::cut("another guest opens the store too; `blindferry enclave revoke-old` withdraws it"));
     }
     if policy_version == 0 {
         warnings.push(Text::cut("there is no policy yet: nothing is allowed"));

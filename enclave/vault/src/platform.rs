@@ -59,6 +59,7 @@ impl Platform {
     /// [`PlatformError::Device`].
     pub async fn find(device: &Device) -> Result<Self, PlatformError> {
         match device.describe().await.map_err(PlatformError::Device)? {
+            Description::Tpm(TpmDescription { azure: true, .. }) => Err(PlatformError::Azure),
             Description::Tpm(tpm) => Ok(Self::Tpm(tpm)),
             Description::Snp(guest) => Ok(Self::Guest(guest)),
         }
@@ -105,6 +106,15 @@ impl SealedBy {
 }
 
 impl Sealing {
+    /// The PCR values, on a TPM.
+    #[must_use]
+    pub fn approved(&self) -> Option<&PcrValues> {
+        match self {
+            Self::Approved(values) => Some(values),
+            Self::Guest(_) => None,
+        }
+    }
+
     /// Seals the key, and opens it again to see that it works.
     ///
     /// # Errors
@@ -116,9 +126,10 @@ impl Sealing {
         authority: &PolicyAuthority,
         random: &dyn SecureRandom,
     ) -> Result<SealedKey, PlatformError> {
-        let secret = key.into_secret();
-        let (opened, blobs) = match self {
+        match self {
+            Self::Guest(mix) => seal_to_guest(device, key, mix).await,
             Self::Approved(values) => {
+                let secret = key.into_secret();
                 let version = device.counter_create().await.map_err(PlatformError::Device)?;
                 let approval = approve(authority, values, version, random).map_err(PlatformError::Approvals)?;
                 let point = authority.public_point(random).map_err(PlatformError::Seal)?;
@@ -128,20 +139,34 @@ impl Sealing {
                 let opened = device.unseal(&blob, &public, &approval).await.map_err(PlatformError::Device)?;
                 let approvals = Approvals { authority: public, list: vec![approval] };
                 let approvals = approvals.to_blob().map_err(PlatformError::Approvals)?;
-                (opened, vec![(SealedName::Platform, blob), (SealedName::Approvals, approvals)])
+                let blobs = vec![(SealedName::Platform, blob), (SealedName::Approvals, approvals)];
+                compared(secret, &opened, blobs)
             }
-            Self::Guest(mix) => {
-                let blob = device.seal_to_guest(share(&secret)?, mix).await.map_err(PlatformError::Device)?;
-                let opened = device.unseal_as_guest(&blob).await.map_err(PlatformError::Device)?;
-                (opened.secret, vec![(SealedName::Platform, blob)])
-            }
-        };
-        #[expect(clippy::disallowed_methods, reason = "compares what was sealed with what was unsealed")]
-        if !opened.ct_eq(secret.expose()) {
-            return Err(PlatformError::SealedWrongly);
         }
-        Ok(SealedKey { key: KeyEncryptionKey::from_secret(secret).map_err(PlatformError::Seal)?, blobs })
     }
+}
+
+/// Seals the key to this guest, and opens it again to see that it works.
+///
+/// # Errors
+/// [`PlatformError`].
+pub async fn seal_to_guest(device: &Device, key: KeyEncryptionKey, mix: KeyMix) -> Result<SealedKey, PlatformError> {
+    let secret = key.into_secret();
+    let blob = device.seal_to_guest(share(&secret)?, mix).await.map_err(PlatformError::Device)?;
+    let opened = device.unseal_as_guest(&blob).await.map_err(PlatformError::Device)?;
+    compared(secret, &opened.secret, vec![(SealedName::Platform, blob)])
+}
+
+fn compared(
+    secret: SecretBytes,
+    opened: &SecretBytes,
+    blobs: Vec<(SealedName, Vec<u8>)>,
+) -> Result<SealedKey, PlatformError> {
+    #[expect(clippy::disallowed_methods, reason = "compares what was sealed with what was unsealed")]
+    if !opened.ct_eq(secret.expose()) {
+        return Err(PlatformError::SealedWrongly);
+    }
+    Ok(SealedKey { key: KeyEncryptionKey::from_secret(secret).map_err(PlatformError::Seal)?, blobs })
 }
 
 /// The PCRs as they are now, if sealing to them means anything.
@@ -173,6 +198,9 @@ pub enum PlatformError {
     /// The platform says no.
     #[error("the platform refuses")]
     Device(#[source] DeviceError),
+    /// A machine of Azure.
+    #[error("a vault does not run on a confidential machine of Azure: its hosts and operators may")]
+    Azure,
     /// Not a selection of PCRs.
     #[error("these are not PCRs to seal to")]
     Selection(#[source] PcrError),

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::confine::Confined;
 use crate::figures::Figures;
 use crate::grant::{GRANT_LIFE, GrantError, GrantKeys};
+use crate::hand_over::Guests;
 use crate::host::Knocks;
 use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
 use crate::lease::Leases;
@@ -127,7 +128,9 @@ async fn start(
     let random = SystemRandom::new();
     let clock = Clock::start().map_err(|_| ServeError::Clock)?;
     let platform = Platform::find(device).await.map_err(ServeError::Platform)?;
-    let Unsealed { key: kek, outdated } = unseal(link, device, &platform).await.map_err(ServeError::Unseal)?;
+    let unsealed = unseal(link, device, platform.sealed_by()).await.map_err(ServeError::Unseal)?;
+    let Unsealed { key: kek, form, outdated } = unsealed;
+    let handed = sealed_get(link, SealedName::Successor).await.map_err(ServeError::Store)?;
     let records = Records::open(link.clone(), &kek).await.map_err(ServeError::Store)?;
     let records = Arc::new(records);
     let signer = Signer::new(kek.audit_signing_seed().map_err(ServeError::Keys)?).map_err(ServeError::Audit)?;
@@ -136,7 +139,7 @@ async fn start(
     let authority = authority(link, &kek, &random).await?;
     let kek = match outdated {
         Some(outdated) => {
-            let anew = outdated.seal_anew(link, device, kek, &authority, &random).await;
+            let anew = outdated.seal_anew(link, device, kek).await;
             let (kek, risen) = anew.map_err(ServeError::Unseal)?;
             let event = Event::SealedAnew { risen: Text::cut(&risen) };
             let _recorded = auditor.record(event).await.map_err(ServeError::Audit)?;
@@ -167,6 +170,7 @@ async fn start(
         auditor,
         authority,
         sealed_by: platform.sealed_by(),
+        guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
         documents: Mutex::new(documents),
         figures: Figures::default(),
         handshakes: Semaphore::new(HANDSHAKES),
@@ -211,7 +215,11 @@ async fn documents<B: Backing>(records: &Records<B>) -> Result<Documents, ServeE
         None => Policy::deny_all(),
     };
     let mut references = HashMap::new();
-    for (document, role) in [(Document::BrokerReference, Role::Broker), (Document::OperatorReference, Role::Operator)] {
+    for (document, role) in [
+        (Document::BrokerReference, Role::Broker),
+        (Document::OperatorReference, Role::Operator),
+        (Document::SuccessorReference, Role::Successor),
+    ] {
         if let Some(stored) = records.document(document).await.map_err(ServeError::Store)? {
             let values = ReferenceValues::parse(stored.text.as_str())
                 .map_err(|source| ServeError::Reference { role, source })?;

@@ -5,7 +5,7 @@
 
 use crate::admission::{Admitted, admit_peer};
 use crate::vault::{NewSession, SessionEntry, Vault};
-use crate::{crossing, operator};
+use crate::{crossing, hand_over, operator};
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Text;
 use blindferry_proto::limits::MAX_FRAME;
@@ -216,6 +216,7 @@ async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer
     let answer = match (entry.role, request) {
         (Role::Broker, Request::Broker(request)) => crossing::answer(vault, entry, request).await,
         (Role::Operator, Request::Operator(request)) => operator::answer(vault, entry, *request).await,
+        (Role::Successor, Request::Successor(request)) => hand_over::answer(vault, entry, request).await,
         _ => Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")),
     };
     answer.unwrap_or_else(|refusal| {

@@ -6,7 +6,7 @@
 
 use crate::audit::{AuditError, Signer};
 use crate::host::{HostRecord, Place};
-use crate::platform::{Platform, PlatformError, SealedKey, Sealing};
+use crate::platform::{Platform, PlatformError, SealedKey};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, RecoveryKey, SealError};
 use crate::store::{Backing, Document, Records, SealedName, StoreError, erase, sealed_get, sealed_put};
@@ -14,7 +14,7 @@ use crate::vault::chain;
 use blindferry_attest::reference::{Firmware, ReferenceError, ReferenceValues};
 use blindferry_attest::snp::vek::Holder;
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report, SnpRefusal};
-use blindferry_attest::tpm::AkName;
+use blindferry_attest::tpm::{AkName, PcrValues};
 use blindferry_device::client::Device;
 use blindferry_device::protocol::SnpDescription;
 use blindferry_proto::bounded::{Text, TooLong};
@@ -62,7 +62,7 @@ pub async fn init<B: Backing + Clone>(
     let wrapped = recovery.wrap(&kek, random).map_err(SetupError::Seal)?;
     let record_key = kek.record_key().map_err(SetupError::Seal)?;
     let stored_authority = authority.seal(random, &record_key).map_err(SetupError::Seal)?;
-    let reference = reference_text(&platform, &kek, &sealing, order.vault_reference.as_ref(), now)?;
+    let reference = vault_reference(&platform, &kek, sealing.approved(), order.vault_reference.as_ref(), now)?;
 
     // From here on the store changes.
     erase(backing).await.map_err(SetupError::Store)?;
@@ -106,7 +106,7 @@ pub async fn recover<B: Backing>(
     let platform = Platform::find(device).await.map_err(SetupError::Platform)?;
     let sealing = platform.sealing(device, &order.pcrs, order.insist_unextended, order.mix).await;
     let sealing = sealing.map_err(SetupError::Platform)?;
-    let reference = reference_text(&platform, &kek, &sealing, order.vault_reference.as_ref(), now)?;
+    let reference = vault_reference(&platform, &kek, sealing.approved(), order.vault_reference.as_ref(), now)?;
     let sealed = sealing.seal(device, kek, &authority, random).await.map_err(SetupError::Platform)?;
     answer(out, &SetupReply::Done { vault_reference: reference }).map_err(SetupError::Out)?;
     sealed_put(backing, sealed.blobs).await.map_err(SetupError::Store)
@@ -152,25 +152,23 @@ fn check_reference(text: &str, wanted: Role) -> Result<(), SetupError> {
 }
 
 /// What hosts and operators have to know of this vault beforehand.
-fn reference_text(
+pub(crate) fn vault_reference(
     platform: &Platform,
     kek: &KeyEncryptionKey,
-    sealing: &Sealing,
+    approved: Option<&PcrValues>,
     given: Option<&Text<MAX_DOCUMENT>>,
     now: u64,
 ) -> Result<Text<MAX_DOCUMENT>, SetupError> {
     let key = Signer::new(kek.audit_signing_seed().map_err(SetupError::Seal)?).map_err(SetupError::Audit)?.key();
     let name = "as it was at init";
-    let (identity, values) = match (platform, sealing) {
-        (Platform::Tpm(tpm), Sealing::Approved(values)) => {
+    let (identity, values) = match (platform, approved) {
+        (Platform::Tpm(tpm), Some(values)) => {
             let ak = AkName::from_bytes(&tpm.ak_name).map_err(|_| SetupError::AkName)?;
             let captured = ReferenceValues::capture(Role::Vault, name, Firmware::Any, values);
             (format!("ak = \"{ak}\""), captured.map_err(|source| SetupError::Reference { role: Role::Vault, source })?)
         }
-        (Platform::Guest(guest), Sealing::Guest(_)) => guest_reference(guest, name, given, now)?,
-        (Platform::Tpm(_), Sealing::Guest(_)) | (Platform::Guest(_), Sealing::Approved(_)) => {
-            return Err(SetupError::OtherPlatform);
-        }
+        (Platform::Guest(guest), None) => guest_reference(guest, name, given, now)?,
+        (Platform::Tpm(_), None) | (Platform::Guest(_), Some(_)) => return Err(SetupError::OtherPlatform),
     };
     let text = format!(
         "# What a host or an operator has to know of this vault before it talks to it.\n\
@@ -213,7 +211,7 @@ fn guest_reference(
     Ok((identity, values))
 }
 
-fn check_version(version: u32) -> Result<(), SetupError> {
+pub(crate) fn check_version(version: u32) -> Result<(), SetupError> {
     if version == VERSION { Ok(()) } else { Err(SetupError::Version { version }) }
 }
 

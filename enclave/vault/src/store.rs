@@ -37,7 +37,7 @@ use thiserror::Error;
 
 use crate::sealed::{KeyEncryptionKey, RecordKey, SealError};
 
-pub use self::blobs::{SealedName, erase, sealed_get, sealed_put};
+pub use self::blobs::{SealedName, erase, sealed_alone, sealed_get, sealed_put};
 pub use self::typed::{Credential, Document, IfPresent, Master, Removed, StoredDocument};
 
 use self::manifest::{Change, Entry, Manifest, Place};

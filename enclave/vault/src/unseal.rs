@@ -2,20 +2,21 @@
 //! of SEV-SNP if this is the guest that the key was sealed to.
 
 use crate::approvals::{Approvals, ApprovalsError};
-use crate::platform::{Platform, PlatformError, SealedBy, SealedKey, Sealing};
-use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
+use crate::platform::{PlatformError, SealedBy, SealedKey, seal_to_guest};
+use crate::sealed::{KeyEncryptionKey, SealError};
 use crate::store::{Backing, SealedName, StoreError, sealed_get, sealed_put};
 use blindferry_device::approval::Approval;
 use blindferry_device::client::{Device, DeviceError, GuestKey};
 use blindferry_device::protocol::{DeviceRefusal, DifferingField};
 use blindferry_proto::key_mix::KeyMix;
-use ring::rand::SecureRandom;
 
 /// The key-encryption key, open.
 #[derive(Debug)]
 pub struct Unsealed {
     /// The key.
     pub key: KeyEncryptionKey,
+    /// Which of the stored forms it was.
+    pub form: SealedName,
     /// Whether it should be sealed anew.
     pub outdated: Option<Outdated>,
 }
@@ -23,27 +24,45 @@ pub struct Unsealed {
 /// A key that is sealed to less than the guest has by now.
 #[derive(Debug)]
 pub struct Outdated {
+    form: SealedName,
     mix: KeyMix,
     risen: Vec<DifferingField>,
 }
 
-/// Unseals the key-encryption key: on a TPM under the newest approval that fits, on a guest by its firmware.
+/// Unseals the key-encryption key: on a TPM under the newest approval that fits, on a guest by its firmware, whichever of
+/// the two guests it is that the store may open for.
 ///
 /// # Errors
 /// [`UnsealError`]; [`UnsealError::NoneFits`] says what differs.
-pub async fn unseal<B: Backing>(
-    backing: &B,
-    device: &Device,
-    platform: &Platform,
-) -> Result<Unsealed, UnsealError> {
+pub async fn unseal<B: Backing>(backing: &B, device: &Device, sealed_by: SealedBy) -> Result<Unsealed, UnsealError> {
     let blob = sealed_get(backing, SealedName::Platform).await.map_err(UnsealError::Store)?;
     let blob = blob.ok_or(UnsealError::NotInitialised)?;
-    match platform.sealed_by() {
+    match sealed_by {
         SealedBy::Tpm | SealedBy::SoftwareTpm => {
-            approved(backing, device, &blob).await.map(|key| Unsealed { key, outdated: None })
+            let key = approved(backing, device, &blob).await?;
+            Ok(Unsealed { key, form: SealedName::Platform, outdated: None })
         }
-        SealedBy::Guest => as_guest(device, &blob).await,
+        SealedBy::Guest => match as_guest(device, &blob, SealedName::Platform).await {
+            Err(UnsealError::OtherGuest(first)) => {
+                let handed = sealed_get(backing, SealedName::Successor).await.map_err(UnsealError::Store)?;
+                let Some(blob) = handed else { return Err(UnsealError::OtherGuest(first)) };
+                as_guest(device, &blob, SealedName::Successor).await.map_err(|error| match error {
+                    UnsealError::OtherGuest(second) => UnsealError::OtherGuest(nearer(first, second)),
+                    error => error,
+                })
+            }
+            unsealed => unsealed,
+        },
     }
+}
+
+/// Of two guests that this one is not, the one that it is almost: what it lacks is what an operator wants to know.
+fn nearer(first: DeviceRefusal, second: DeviceRefusal) -> DeviceRefusal {
+    let distance = |refusal: &DeviceRefusal| match refusal {
+        DeviceRefusal::GuestDiffers { differing } => differing.len(),
+        _ => usize::MAX,
+    };
+    if distance(&second) < distance(&first) { second } else { first }
 }
 
 async fn approved<B: Backing>(backing: &B, device: &Device, blob: &[u8]) -> Result<KeyEncryptionKey, UnsealError> {
@@ -81,12 +100,12 @@ async fn try_one(
     KeyEncryptionKey::from_secret(secret).map_err(UnsealError::Key)
 }
 
-async fn as_guest(device: &Device, blob: &[u8]) -> Result<Unsealed, UnsealError> {
+async fn as_guest(device: &Device, blob: &[u8], form: SealedName) -> Result<Unsealed, UnsealError> {
     match device.unseal_as_guest(blob).await {
         Ok(GuestKey { secret, mix, risen }) => {
             let key = KeyEncryptionKey::from_secret(secret).map_err(UnsealError::Key)?;
-            let outdated = (!risen.is_empty()).then_some(Outdated { mix, risen });
-            Ok(Unsealed { key, outdated })
+            let outdated = (!risen.is_empty()).then_some(Outdated { form, mix, risen });
+            Ok(Unsealed { key, form, outdated })
         }
         Err(DeviceError::Refused(refusal @ (DeviceRefusal::GuestDiffers { .. } | DeviceRefusal::GuestForeign))) => {
             Err(UnsealError::OtherGuest(refusal))
@@ -106,12 +125,11 @@ impl Outdated {
         backing: &B,
         device: &Device,
         key: KeyEncryptionKey,
-        authority: &PolicyAuthority,
-        random: &dyn SecureRandom,
     ) -> Result<(KeyEncryptionKey, String), UnsealError> {
-        let sealed = Sealing::Guest(self.mix).seal(device, key, authority, random).await;
-        let SealedKey { key, blobs } = sealed.map_err(UnsealError::Anew)?;
-        sealed_put(backing, blobs).await.map_err(UnsealError::Store)?;
+        let SealedKey { key, blobs } = seal_to_guest(device, key, self.mix).await.map_err(UnsealError::Anew)?;
+        sealed_put(backing, blobs.into_iter().map(|(_, blob)| (self.form, blob)).collect())
+            .await
+            .map_err(UnsealError::Store)?;
         let risen = self.risen.iter().map(|field| format!("{} {} to {}", field.name, field.sealed, field.found));
         Ok((key, risen.collect::<Vec<_>>().join("; ")))
     }
@@ -140,8 +158,8 @@ pub enum UnsealError {
     NoneFits(DeviceRefusal),
     /// It was sealed to another guest.
     #[error(
-        "{0}; if the image, the chip or the guest's policy was changed on purpose, use the recovery key with \
-         `blindferry recover`"
+        "{0}; if the image, the chip or the guest's policy was changed on purpose, have the guest before hand its key over \
+         with `blindferry succeed`, or use the recovery key with `blindferry recover`"
     )]
     OtherGuest(DeviceRefusal),
     /// The device process refused for another reason.

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::confine::Confined;
 use crate::figures::Figures;
 use crate::grant::GrantKeys;
+use crate::hand_over::Guests;
 use crate::host::{Knocks, Pin};
 use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
@@ -74,6 +75,7 @@ pub struct Vault {
     pub(crate) authority: PolicyAuthority,
     pub(crate) confined: Confined,
     pub(crate) sealed_by: SealedBy,
+    pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Semaphore,

@@ -64,7 +64,8 @@ impl Call for Caller {
 fn refused(error: ConnectError) -> DialError {
     match error {
         ConnectError::Refused { refusal } => DialError::Refused(refusal),
-        ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => DialError::VaultNotAccepted { source: Box::new(error) },
+        ConnectError::VaultRefused { .. } => DialError::VaultNotAccepted { source: Box::new(error) },
+        ConnectError::AnotherVault => DialError::AnotherVault,
         error => DialError::Session { source: Box::new(error) },
     }
 }

@@ -77,6 +77,14 @@ fn fail(error: &StartError) -> ExitCode {
 fn start(arguments: &Arguments) -> Result<(), StartError> {
     let configuration = Configuration::read(&arguments.config)?;
     let reference = read_reference(&configuration.vault_reference)?;
+    for danger in reference.reference.dangers() {
+        warn!(
+            key = danger.key,
+            name = danger.name,
+            reason = danger.reason,
+            "the vault's reference accepts it dangerously"
+        );
+    }
     let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
     let platform = configuration.platform(Path::exists)?;
     if arguments.check_config {

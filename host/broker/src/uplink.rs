@@ -167,6 +167,12 @@ pub enum DialError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What the vault's reference accepts, over another store: a vault that was made anew, or somebody's own.
+    #[error(
+        "this is another vault than the one of the configured reference: its hardware and software are accepted, and it \
+         lacks that vault's audit key; nothing was told to it"
+    )]
+    AnotherVault,
     /// It took too long.
     #[error("no session after {seconds} s")]
     Late {
@@ -182,7 +188,7 @@ impl DialError {
         match self {
             Self::Connect { .. } | Self::Session { .. } | Self::Late { .. } => Setback::Passing,
             Self::Refused(refusal) if refusal.code.is_passing() => Setback::Passing,
-            Self::Refused(_) | Self::VaultNotAccepted { .. } => Setback::Standing,
+            Self::Refused(_) | Self::VaultNotAccepted { .. } | Self::AnotherVault => Setback::Standing,
         }
     }
 }
@@ -282,6 +288,10 @@ fn explain(refused: &DialError) {
         DialError::Refused(Refusal { code: RefusalCode::NotAttested, .. }) => error!(
             why,
             "the vault does not accept this host's evidence: its PCRs, its TPM or its enrolment; `blindferry audit` says which"
+        ),
+        DialError::AnotherVault => error!(
+            why,
+            "another vault answers: if it was made anew, this host needs its new reference; otherwise find out whose it is"
         ),
         refused if refused.setback() == Setback::Standing => error!(why, "no session, and time will not mend it"),
         _ => warn!(why, "no session with the vault"),

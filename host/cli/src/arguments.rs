@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::enclave::Enclave;
 use crate::exit::{EXIT_CODES, Exit};
@@ -16,6 +17,7 @@ use crate::remove::Remove;
 use crate::roots::Roots;
 use crate::run::Run;
 use crate::status::Status;
+use crate::succeed::Succeed;
 use crate::tpm::Tpm;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
@@ -54,6 +56,7 @@ const GENERAL: &str = "General options";
 pub(crate) enum Command {
     Init(Box<Init>),
     Recover(Recover),
+    Succeed(Box<Succeed>),
     Put(Box<Put>),
     List(List),
     Remove(Remove),
@@ -67,6 +70,8 @@ pub(crate) enum Command {
     Reference(Reference),
     #[command(subcommand)]
     Enclave(Enclave),
+    #[command(subcommand)]
+    Attest(Attest),
     Tpm(Tpm),
     Status(Status),
     Audit(Audit),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub(crate) enum Enclave {
     /// Approve PCR values beside those approved before: do it before an update
     Approve(Approve),
-    /// Withdraw all approvals but the newest: do it when the update runs
+    /// Withdraw all approvals but the newest, or on SEV-SNP every guest but the one that runs: do it when the update runs
     RevokeOld {
         /// Do not ask
         #[arg(long)]
@@ -61,10 +61,15 @@ pub(crate) fn run(invocation: &Invocation, enclave: Enclave) -> Result<(), Failu
             invocation.output.show(&Approved { approved }, || format!("approved beside those before:\n{lines}"))
         }
         Enclave::RevokeOld { yes } => {
-            confirm("The vault will not start any more on anything but the values approved last.", yes)?;
+            confirm(
+                "The vault will not start any more on anything but the values approved last, or on any guest but the one that runs.",
+                yes,
+            )?;
             let request = OperatorRequest::RevokeOldApprovals;
             with_session(invocation, async |session| session.order("revoke the old approvals", request).await)?;
-            invocation.output.show(&Revoked { revoked_old: true }, || "revoked all approvals but the newest".to_owned())
+            invocation.output.show(&Revoked { revoked_old: true }, || {
+                "revoked all approvals but the newest, or on SEV-SNP all guests but this one".to_owned()
+            })
         }
     }
 }

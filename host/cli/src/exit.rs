@@ -6,26 +6,29 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// The vault said no; its code is in the error.
-    Refused = 1,
+    Refused,
     /// The command line makes no sense.
-    Usage = 2,
+    Usage,
+    /// `attest`: there was nothing to judge, or not enough. The same number as for wrong usage, since either way nothing
+    /// was found out.
+    Unjudged,
     /// The vault, or the broker, cannot be reached, or the connection was lost.
-    Unreachable = 3,
+    Unreachable,
     /// Evidence was refused: the vault's by us, or ours by the vault.
-    Evidence = 4,
+    Evidence,
     /// Something on this machine is not as it must be: a file, the TPM, the configuration.
-    Local = 5,
+    Local,
     /// The audit does not verify.
-    Audit = 6,
+    Audit,
     /// The policy has problems.
-    Policy = 7,
+    Policy,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Refused => 1,
-            Exit::Usage => 2,
+            Exit::Usage | Exit::Unjudged => 2,
             Exit::Unreachable => 3,
             Exit::Evidence => 4,
             Exit::Local => 5,
@@ -38,4 +41,5 @@ impl From<Exit> for ExitCode {
 /// The same for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit status: 0 done, 1 refused by the vault, 2 wrong usage, 3 vault or broker not reachable, 4 evidence refused,
-5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems.";
+5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems. `attest verify` has its own:
+0 accepted, 1 refused, 2 could not be judged.";

@@ -1,5 +1,6 @@
 //! Why the command did not do what it was asked: what was being done, why not, and what to try next.
 
+use crate::attest::input::InputError;
 use crate::audit::AuditError;
 use crate::configuration::ConfigurationError;
 use crate::deposit::DepositError;
@@ -19,10 +20,10 @@ use blindferry_attest::reference::ReferenceError;
 use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
 use blindferry_device::client::DeviceError;
-use blindferry_proto::platform::NoPlatform;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
+use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_session::PlatformError;
@@ -117,6 +118,9 @@ pub(crate) enum Failure {
     #[error("the audit cannot be relied on")]
     Audit(#[from] AuditError),
 
+    #[error("cannot judge this evidence")]
+    Attest(#[source] InputError),
+
     #[error("cannot get a grant from the broker")]
     Grant { source: ParentError },
     #[error("standard output is a terminal, where the token would be shown")]
@@ -141,7 +145,9 @@ impl Failure {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Exit::Evidence,
+                ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => {
+                    Exit::Evidence
+                }
                 ConnectError::Refused { refusal } => of_refusal(refusal),
                 ConnectError::OwnEvidence { .. }
                 | ConnectError::Identity { .. }
@@ -170,6 +176,7 @@ impl Failure {
             | Self::NotConfirmed
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
+            Self::Attest(_) => Exit::Unjudged,
             Self::Audit(error) => error.exit(),
             Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
@@ -218,7 +225,11 @@ impl Failure {
             Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
             Self::Connect { source } => match source.as_ref() {
                 ConnectError::Refused { refusal } => of_code(refusal.code),
-                ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => Some(
+                ConnectError::AnotherVault => Some(
+                    "its hardware and software are those of the reference, and its store is not: if the vault was made anew \
+                     with `init`, get its new reference from whoever runs it; otherwise this is not your vault",
+                ),
+                ConnectError::VaultRefused { .. } => Some(
                     "do not go on before you know why: either the vault's software changed, then get its new reference \
                      from whoever runs it, or this is not your vault",
                 ),
@@ -241,6 +252,7 @@ impl Failure {
             Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
+            Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
             Self::Compute(error) => error.hint(),
             Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::{Table, moment};
 use crate::session::{Session, with_session};
-use blindferry_proto::identifier::{ChipId, EkDigest, Machine};
+use blindferry_proto::identifier::{ChipId, EkDigest, KeyName, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::operator::{Approvee, HostEntry, OperatorReply, OperatorRequest, Standing};
 use blindferry_proto::role::Role;
@@ -42,6 +42,9 @@ pub(crate) struct Approve {
     /// An SEV-SNP guest on this processor, as `blindferry tpm` shows its chip id there
     #[arg(long, value_name = "HEX", group = "whom")]
     chip_id: Option<ChipId>,
+    /// A confidential machine of Azure, by the AK name that `blindferry tpm` shows there
+    #[arg(long, value_name = "HEX", group = "whom")]
+    vtpm: Option<KeyName>,
     /// The machine that waits under that name now
     #[arg(long, group = "whom")]
     waiting: bool,
@@ -61,6 +64,8 @@ pub(crate) enum PeerRole {
     Broker,
     /// An operator's machine
     Operator,
+    /// The vault's next guest, which takes its key over
+    Successor,
 }
 
 impl From<PeerRole> for Role {
@@ -68,6 +73,7 @@ impl From<PeerRole> for Role {
         match role {
             PeerRole::Broker => Self::Broker,
             PeerRole::Operator => Self::Operator,
+            PeerRole::Successor => Self::Successor,
         }
     }
 }
@@ -85,6 +91,7 @@ struct Shown {
     since: String,
     ek: Option<EkDigest>,
     chip_id: Option<ChipId>,
+    vtpm: Option<KeyName>,
 }
 
 #[derive(Serialize)]
@@ -127,11 +134,12 @@ pub(crate) fn run(invocation: &Invocation, host: Host) -> Result<(), Failure> {
 
 impl Approve {
     fn whom(&self) -> Approvee {
-        match (self.ek, self.chip_id, self.certified) {
+        match (self.ek, self.chip_id, self.vtpm, self.certified) {
             (Some(ek), ..) => Approvee::Ek(ek),
-            (None, Some(chip), _) => Approvee::Chip(chip),
-            (None, None, true) => Approvee::Certified,
-            (None, None, false) => Approvee::Waiting,
+            (None, Some(chip), ..) => Approvee::Chip(chip),
+            (None, None, Some(key), _) => Approvee::Vtpm(key),
+            (None, None, None, true) => Approvee::Certified,
+            (None, None, None, false) => Approvee::Waiting,
         }
     }
 }
@@ -162,12 +170,13 @@ async fn all(session: &Session<'_>) -> Result<Vec<HostEntry>, Failure> {
 
 fn shown(entry: HostEntry) -> Shown {
     let HostEntry { name, machine, role, standing, since } = entry;
-    let (ek, chip_id) = match machine {
-        Some(Machine::Ek(ek)) => (Some(ek), None),
-        Some(Machine::Chip(chip)) => (None, Some(chip)),
-        None => (None, None),
+    let (ek, chip_id, vtpm) = match machine {
+        Some(Machine::Ek(ek)) => (Some(ek), None, None),
+        Some(Machine::Chip(chip)) => (None, Some(chip), None),
+        Some(Machine::Vtpm(key)) => (None, None, Some(key)),
+        None => (None, None, None),
     };
-    Shown { name, role: role_name(role), standing, since: moment(since), ek, chip_id }
+    Shown { name, role: role_name(role), standing, since: moment(since), ek, chip_id, vtpm }
 }
 
 /// A role in a word.
@@ -176,22 +185,24 @@ pub(crate) fn role_name(role: Role) -> &'static str {
         Role::Vault => "vault",
         Role::Broker => "broker",
         Role::Operator => "operator",
+        Role::Successor => "successor",
     }
 }
 
 fn render(hosts: &Hosts) -> String {
-    let mut table = Table::new(&["NAME", "ROLE", "STANDING", "SINCE", "EK OR CHIP"]);
-    for Shown { name, role, standing, since, ek, chip_id } in &hosts.hosts {
+    let mut table = Table::new(&["NAME", "ROLE", "STANDING", "SINCE", "EK, CHIP OR KEY"]);
+    for Shown { name, role, standing, since, ek, chip_id, vtpm } in &hosts.hosts {
         let standing = match standing {
             Standing::Waiting => "waiting",
             Standing::Allowed => "allowed",
             Standing::Enrolled => "enrolled",
             Standing::Connected => "connected",
         };
-        let machine = match (ek, chip_id) {
-            (Some(ek), _) => ek.to_string(),
-            (None, Some(chip)) => chip.to_string(),
-            (None, None) => "any TPM that is certified".to_owned(),
+        let machine = match (ek, chip_id, vtpm) {
+            (Some(ek), ..) => ek.to_string(),
+            (None, Some(chip), _) => chip.to_string(),
+            (None, None, Some(key)) => key.to_string(),
+            (None, None, None) => "any TPM that is certified".to_owned(),
         };
         table.row([name.to_string(), (*role).to_owned(), standing.to_owned(), since.clone(), machine]);
     }
@@ -221,6 +232,9 @@ mod tests {
         assert_eq!(whom(&["h", "--chip-id", &chip]), Some(Approvee::Chip(ChipId([15; 64]))));
         assert_eq!(whom(&["h", "--chip-id", &hash]), None);
         assert_eq!(whom(&["h", "--chip-id", &chip, "--ek", &hash]), None);
+        let name = format!("000b{hash}");
+        assert!(matches!(whom(&["h", "--vtpm", &name]), Some(Approvee::Vtpm(_))));
+        assert_eq!(whom(&["h", "--vtpm", &hash]), None);
         assert_eq!(whom(&["h", "--waiting"]), Some(Approvee::Waiting));
         assert_eq!(whom(&["h", "--certified"]), Some(Approvee::Certified));
         assert_eq!(whom(&["h"]), None);
@@ -242,7 +256,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&hosts).unwrap(),
             serde_json::json!({"hosts": [{"name": "h", "role": "broker", "standing": "allowed",
-                "since": "1970-01-01T00:00:00Z", "ek": null, "chip_id": null}]})
+                "since": "1970-01-01T00:00:00Z", "ek": null, "chip_id": null, "vtpm": null}]})
         );
         assert!(render(&hosts).contains("any TPM that is certified"));
     }

@@ -17,6 +17,7 @@ use std::env;
 use std::process::ExitCode;
 
 mod arguments;
+mod attest;
 mod audit;
 mod configuration;
 mod confirm;
@@ -49,6 +50,7 @@ mod secret_input;
 mod session;
 mod setup;
 mod status;
+mod succeed;
 mod tpm;
 
 #[global_allocator]
@@ -66,15 +68,18 @@ fn main() -> ExitCode {
     };
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
     match obey(&invocation, command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(end) => end,
         Err(failure) => fail(&failure),
     }
 }
 
-fn obey(invocation: &Invocation, command: Command) -> Result<(), Failure> {
+fn obey(invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        // A verdict is no failure: the evidence was judged.
+        Command::Attest(attest) => return attest::run(invocation, attest),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
+        Command::Succeed(succeed) => succeed::run(invocation, &succeed),
         Command::Put(put) => put::run(invocation, *put),
         Command::List(_) => list::run(invocation),
         Command::Remove(remove) => remove::run(invocation, remove),
@@ -89,6 +94,7 @@ fn obey(invocation: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Run(run) => run::run(invocation, run),
         Command::Read(read) => read::run(invocation, read),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn fail(failure: &Failure) -> ExitCode {

@@ -101,9 +101,28 @@ pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     pairs.iter().map(|(name, value)| format!("{name:<width$}  {}\n", printable(value))).collect()
 }
 
-/// A text that cannot steer a terminal: control characters are shown as escapes.
+/// A text that cannot steer a terminal: control characters, and those that nobody sees or that turn text around, are shown
+/// as escapes.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if steers(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// Control characters, those that change the direction of text, and those that cannot be seen.
+pub(crate) fn steers(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 /// Seconds since the epoch in RFC 3339, UTC. What RFC 3339 cannot write stays a number.
@@ -155,6 +174,11 @@ mod tests {
         assert!(!table.render().contains('\u{1b}'));
         assert_eq!(table.render().lines().count(), 2);
         assert!(pairs(&[("a", "\u{9b}31m".to_owned())]).contains("\\u{9b}"));
+        for evil in ["\u{1b}[2J", "\u{9b}31m", "\u{202e}", "\r", "\u{7f}", "\u{200b}", "\u{feff}", "\u{e0041}"] {
+            let shown = printable(&format!("a{evil}b"));
+            assert!(shown.starts_with("a\\") && shown.ends_with('b') && !shown.chars().any(steers), "{shown}");
+        }
+        assert_eq!(printable("Grüße, 東京"), "Grüße, 東京");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use crate::host::{PeerRole, role_name};
 use crate::invocation::Invocation;
 use crate::output::note;
-use crate::policy::{Applied, applied, show_document};
-use crate::session::with_session;
+use crate::policy::{Version, applied, show_document};
+use crate::session::{danger_line, with_session};
 use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::{Firmware, ReferenceValues};
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report};
@@ -81,6 +81,8 @@ enum CapturedRole {
     Operator,
     /// The vault's; for `enclave approve`
     Vault,
+    /// The vault's next guest's; for `succeed`
+    Successor,
 }
 
 /// Which firmware reference values accept.
@@ -102,6 +104,15 @@ struct Captured<'a> {
     text: &'a str,
 }
 
+/// Reference values that were applied.
+#[derive(Serialize)]
+struct AppliedReference {
+    applied: bool,
+    version: Version,
+    /// What they accept in words that start with `dangerously`, a line each.
+    dangers: Vec<String>,
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -119,6 +130,10 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
             let text = document::read(&file)?;
             // Here first: the parser names the place of a mistake, a refusal has one line.
             let values = parse(&file, text.as_str())?;
+            let dangers: Vec<String> = values.dangers().iter().map(danger_line).collect();
+            for danger in &dangers {
+                note(&format!("warning: {danger}: every audit record will say so, status and metrics too"));
+            }
             if let Some(trusted) = signed_by {
                 let (_by, _signed) = sign::check(&file, values, &trusted)?;
             }
@@ -126,9 +141,9 @@ pub(crate) fn run(invocation: &Invocation, reference: Reference) -> Result<(), F
                 session.ask(doing, OperatorRequest::Reference { text }).await
             })?;
             let version = applied(doing, &file, reply)?;
-            invocation
-                .output
-                .show(&Applied { applied: true, version }, || format!("reference values in force{}", version.shown()))
+            invocation.output.show(&AppliedReference { applied: true, version, dangers }, || {
+                format!("reference values in force{}", version.shown())
+            })
         }
         Reference::Capture(capture) => run_capture(invocation, capture),
         Reference::Compute(compute) => compute::run(invocation, &compute),
@@ -254,6 +269,7 @@ impl From<CapturedRole> for Role {
             CapturedRole::Broker => Self::Broker,
             CapturedRole::Operator => Self::Operator,
             CapturedRole::Vault => Self::Vault,
+            CapturedRole::Successor => Self::Successor,
         }
     }
 }

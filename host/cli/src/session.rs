@@ -5,6 +5,8 @@ use crate::device::Hardware;
 use crate::document;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::output::{note, printable};
+use blindferry_attest::reference::{Danger, ReferenceValues};
 use blindferry_device::client::Device;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::role::Role;
@@ -40,6 +42,7 @@ pub(crate) fn with_session<T>(
 ) -> Result<T, Failure> {
     let configuration = invocation.configuration()?;
     let vault = vault_reference(&configuration.vault_reference)?;
+    warn_of(&vault.reference);
     let hardware = Hardware::configured(invocation, &configuration)?;
     let runtime = runtime()?;
     let (_device, socket) = hardware.start()?;
@@ -121,6 +124,18 @@ pub(crate) fn vault_reference(path: &Path) -> Result<VaultReference, Failure> {
     };
     VaultReference::parse(text.as_str())
         .map_err(|source| Failure::VaultReference { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// Says what reference values accept in words that start with `dangerously`, a line each.
+pub(crate) fn warn_of(values: &ReferenceValues) {
+    for danger in values.dangers() {
+        note(&format!("warning: {}", danger_line(&danger)));
+    }
+}
+
+/// A danger as people and documents get it.
+pub(crate) fn danger_line(danger: &Danger<'_>) -> String {
+    printable(&format!("{}: {} ({})", danger.key, danger.name, danger.reason))
 }
 
 async fn dial(configuration: &Configuration) -> Result<TcpStream, Failure> {

@@ -1,4 +1,4 @@
-//! Speaks with `blindferry-enclave init` and `recover` over their standard streams, see [`blindferry_proto::setup`].
+//! Speaks with `blindferry-enclave init`, `recover` and `succeed` over their standard streams, see [`blindferry_proto::setup`].
 //! The recovery key crosses in secret memory on this side.
 
 use crate::failure::Failure;
@@ -12,7 +12,7 @@ use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::platform::Choice;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::role::Role;
-use blindferry_proto::setup::{InitOrder, MAX_ORDER, RecoverOrder, SetupReply};
+use blindferry_proto::setup::{InitOrder, MAX_ORDER, RecoverOrder, SetupReply, SucceedOrder};
 use rustix::io::{Errno, read, write};
 use std::io;
 use std::os::fd::AsFd;
@@ -123,6 +123,22 @@ pub(crate) fn recover(
     let mut started = start(invocation, enclave, &["recover"])?;
     let _progress = invocation.progress("the enclave seals its key to this machine");
     let reference = started.tell(&[key, b"\n", &order]).and_then(|()| started.reply());
+    Ok(started.end(reference)?)
+}
+
+/// Takes over from a vault that runs, and gives the vault reference of this guest.
+///
+/// # Errors
+/// As [`init`].
+pub(crate) fn succeed(
+    invocation: &Invocation,
+    enclave: &EnclaveArguments,
+    order: &SucceedOrder,
+) -> Result<Text<MAX_DOCUMENT>, Failure> {
+    let order = serde_json::to_vec(order).map_err(|source| SetupError::Encode { source })?;
+    let mut started = start(invocation, enclave, &["succeed"])?;
+    let _progress = invocation.progress("proving this guest and the vault to each other");
+    let reference = started.tell(&[&order]).and_then(|()| started.reply());
     Ok(started.end(reference)?)
 }
 

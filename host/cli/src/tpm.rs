@@ -46,6 +46,7 @@ struct ShownTpm {
     vendor: String,
     firmware: String,
     software: bool,
+    azure: bool,
     ek_certificates: usize,
 }
 
@@ -99,6 +100,7 @@ fn shown_tpm(description: &TpmDescription) -> Result<ShownTpm, Failure> {
         vendor: description.vendor.clone(),
         firmware: description.firmware.clone(),
         software: description.software,
+        azure: description.azure,
         ek_certificates: description.ek_certificates.len(),
     })
 }
@@ -138,7 +140,13 @@ fn render_guest(guest: &ShownGuest) -> String {
 }
 
 fn render_tpm(shown: &ShownTpm) -> String {
-    let kind = if shown.software { "software: its keys are worth what guards its files" } else { "hardware" };
+    let kind = if shown.azure {
+        "a confidential machine of Azure: approve it by its AK name"
+    } else if shown.software {
+        "software: its keys are worth what guards its files"
+    } else {
+        "hardware"
+    };
     pairs(&[
         ("EK hash", shown.ek_hash.clone()),
         ("AK name", shown.ak_name.clone()),

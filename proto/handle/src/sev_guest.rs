@@ -105,7 +105,9 @@ impl SevGuest {
         checked_status("make a report", header)?;
         let found = word(header, 4);
         match rest.get(..REPORT_LEN) {
-            Some(report) if usize::try_from(found) == Ok(REPORT_LEN) => Ok(ExtendedReport { report: report.to_vec(), table }),
+            Some(report) if usize::try_from(found) == Ok(REPORT_LEN) => {
+                Ok(ExtendedReport { report: report.to_vec(), table })
+            }
             _ => Err(SevGuestError::ReportLength { found }),
         }
     }
@@ -138,12 +140,8 @@ impl SevGuest {
         request: *mut R,
         response: *mut u8,
     ) -> Result<(), SevGuestError> {
-        let mut argument = GuestRequest {
-            message_version: 1,
-            request: address(request.cast()),
-            response: address(response),
-            exit: 0,
-        };
+        let mut argument =
+            GuestRequest { message_version: 1, request: address(request.cast()), response: address(response), exit: 0 };
         // SAFETY: the argument is one `struct snp_guest_request_ioctl`, which outlives the call; what it points to is the
         // caller's promise. Descriptors of other kinds answer ENOTTY and touch nothing.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), code, &raw mut argument) };

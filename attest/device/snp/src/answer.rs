@@ -11,10 +11,10 @@ use blindferry_handle::secret::SecretBytes;
 use blindferry_handle::sev_guest::ExtendedReport;
 use ring::rand::SystemRandom;
 
-use crate::cache::{self, Cache};
 use crate::guest::Guest;
 use crate::sealing::{self, Unsealed};
 use crate::table::Table;
+use blindferry_device::certificates::{self as cache, Cache};
 
 /// Serves until the client is gone. `cache` holds certificates that the host does not give.
 ///
@@ -96,13 +96,9 @@ type Certificates = (Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 /// The certificate of the key that signed, those above it, revocation lists. The cache first: it is filled for exactly
 /// this chip and TCB version, while a host may not have looked since its firmware was updated.
-fn certificates(
-    made: &ExtendedReport,
-    report: &Report,
-    cache: Option<&Cache>,
-) -> Result<Certificates, DeviceRefusal> {
-    let table = Table::parse(&made.table)
-        .map_err(|error| DeviceRefusal::CertificatesUnusable { reason: error.to_string() })?;
+fn certificates(made: &ExtendedReport, report: &Report, cache: Option<&Cache>) -> Result<Certificates, DeviceRefusal> {
+    let table =
+        Table::parse(&made.table).map_err(|error| DeviceRefusal::CertificatesUnusable { reason: error.to_string() })?;
     let given = match report.body().signing_key {
         0 => table.vcek,
         1 => table.vlek,
@@ -113,8 +109,13 @@ fn certificates(
         return Err(DeviceRefusal::NoCertificate { address: cache::address(report) });
     };
     let mut certificates = vec![own];
+    certificates.extend(cache.map_or(Ok(None), |cache| cache.authority(report))?);
     certificates.extend(table.authorities);
-    Ok((certificates, table.crls))
+    // The one that an operator brought first: a host's may be old.
+    let mut crls: Vec<Vec<u8>> = cache.map_or(Ok(None), |cache| cache.crl(report))?.into_iter().collect();
+    crls.extend(table.crls);
+    crls.truncate(MOST_CRLS);
+    Ok((certificates, crls))
 }
 
 fn parsed(made: &ExtendedReport) -> Result<Report, DeviceRefusal> {
@@ -139,3 +140,6 @@ pub fn no_binder() -> [u8; 64] {
     second.copy_from_slice(b"blindferry: evidence for nobody.");
     data
 }
+
+/// Revocation lists that evidence can carry.
+const MOST_CRLS: usize = 3;

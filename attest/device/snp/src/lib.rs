@@ -12,7 +12,6 @@
 //! is passed on as it came.
 
 pub mod answer;
-pub mod cache;
 pub mod guest;
 pub mod sealing;
 pub mod table;

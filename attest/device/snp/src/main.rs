@@ -11,12 +11,12 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use blindferry_attest::snp::Report;
+use blindferry_device::certificates::{Cache, crl_address};
 use blindferry_device_snp::answer::{describe, serve};
-use blindferry_device_snp::cache::Cache;
 use blindferry_device_snp::guest::Firmware;
 use blindferry_device_snp::tsm::TSM;
 use blindferry_handle::entry::{Entry, enter};
@@ -50,6 +50,9 @@ enum Subcommands {
         /// A certificate in DER, as AMD's key distribution service gives it, to keep in --certificates
         #[arg(long, value_name = "FILE", requires = "certificates")]
         import: Option<PathBuf>,
+        /// A revocation list in DER, as AMD's key distribution service gives it, to keep in --certificates
+        #[arg(long, value_name = "FILE", requires = "certificates")]
+        import_crl: Option<PathBuf>,
     },
 }
 
@@ -93,12 +96,16 @@ fn run() -> Result<(), Box<dyn Error>> {
             let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
             serve(&socket, &guest.firmware(), guest.certificates.as_deref())?;
         }
-        Subcommands::Provision { guest, import } => provision(&guest, import)?,
+        Subcommands::Provision { guest, import, import_crl } => provision(&guest, import, import_crl)?,
     }
     Ok(())
 }
 
-fn provision(guest: &GuestArguments, import: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
+fn provision(
+    guest: &GuestArguments,
+    import: Option<PathBuf>,
+    import_crl: Option<PathBuf>,
+) -> Result<(), Box<dyn Error>> {
     let cache = guest.certificates.as_deref().map(Cache::new);
     let firmware = guest.firmware();
     let described = describe(&firmware, cache.as_ref())?;
@@ -108,10 +115,13 @@ fn provision(guest: &GuestArguments, import: Option<PathBuf>) -> Result<(), Box<
     println!("chip id      {}", body.chip_id);
     println!("measurement  {}", body.measurement);
     println!("TCB version  {}", body.reported_tcb);
-    if let (Some(cache), Some(file)) = (&cache, import) {
-        let mut der = Vec::new();
-        File::open(file)?.take(MOST_BYTES).read_to_end(&mut der)?;
-        println!("certificate  kept in {}", cache.import(&report, &der)?.display());
+    if let (Some(cache), Some(file)) = (&cache, &import_crl) {
+        println!("list         kept in {}", cache.import_crl(&report, &read(file)?)?.display());
+    } else if let Some(address) = crl_address(&report) {
+        println!("list         at {address}");
+    }
+    if let (Some(cache), Some(file)) = (&cache, &import) {
+        println!("certificate  kept in {}", cache.import(&report, &read(file)?)?.display());
         return Ok(());
     }
     match (described.certificates.is_empty(), described.certificate_address) {
@@ -120,6 +130,12 @@ fn provision(guest: &GuestArguments, import: Option<PathBuf>) -> Result<(), Box<
         (true, None) => println!("certificate  missing, and the report does not tell where it would be"),
     }
     Ok(())
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut der = Vec::new();
+    File::open(file)?.take(MOST_BYTES).read_to_end(&mut der)?;
+    Ok(der)
 }
 
 fn report(error: &dyn Error) {

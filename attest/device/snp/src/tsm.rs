@@ -49,7 +49,9 @@ impl Tsm {
         let table = entry.read("auxblob", TABLE_LIMIT)?;
         let after = entry.generation()?;
         if after != before.wrapping_add(WRITES) {
-            let reason = format!("the entry's generation went from {before} to {after}, by more or less than our {WRITES} writes");
+            let reason = format!(
+                "the entry's generation went from {before} to {after}, by more or less than our {WRITES} writes"
+            );
             return Err(DeviceRefusal::ForeignReport { reason });
         }
         if report.len() != REPORT_LEN {
@@ -72,7 +74,8 @@ impl Entry {
             Ok(()) => Ok(Self { path, ours: true }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self { path, ours: false }),
             Err(error) => {
-                let reason = format!("{}: {error}; root can make it once, and give its attributes away", path.display());
+                let reason =
+                    format!("{}: {error}; root can make it once, and give its attributes away", path.display());
                 Err(DeviceRefusal::Guest { operation: "make a report entry".to_owned(), reason })
             }
         }

@@ -13,6 +13,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{AttestInfo, Data, Digest, EncryptedSecret, IdObject, Nonce, Public, SignatureScheme};
 use tss_esapi::traits::Marshall;
 
+use crate::azure;
 use crate::endorsement::{self, EndorsementKey};
 use crate::failure::{During, Failure};
 use crate::pcrs;
@@ -39,7 +40,9 @@ pub(crate) fn create(transaction: &mut Transaction) -> Result<AttestationKey, Fa
 /// Says who the TPM is.
 pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<TpmDescription, Failure> {
     let attestation_key = pinned_attestation_key(transaction, pins)?;
-    transaction.flush(attestation_key.handle)?;
+    if !pins.azure {
+        transaction.flush(attestation_key.handle)?;
+    }
     let endorsement_key = pinned_endorsement_key(transaction, pins)?;
     if endorsement_key.transient {
         transaction.flush(endorsement_key.handle)?;
@@ -71,6 +74,7 @@ pub(crate) fn describe(transaction: &mut Transaction, pins: &Pins) -> Result<Tpm
         ak_public: attestation_key.public.marshall().during("marshal the attestation key")?,
         ak_name: attestation_key.name,
         salt_key_name: transaction.salt_key_name().to_vec(),
+        azure: pins.azure,
     })
 }
 
@@ -109,7 +113,8 @@ pub(crate) fn quote(
         );
         let evidence = evidence
             .map_err(|error| DeviceRefusal::Tpm { operation: "quote".to_owned(), reason: error.to_string() })?;
-        return Ok(Evidence::Tpm(evidence).encode());
+        let evidence = if pins.azure { azure::vouched(transaction, pins, evidence)? } else { Evidence::Tpm(evidence) };
+        return Ok(evidence.encode());
     }
     Err(Failure::Refused(DeviceRefusal::PcrsChanging))
 }
@@ -162,7 +167,7 @@ fn authorise(transaction: &mut Transaction, key: &EndorsementKey) -> Result<Auth
 }
 
 fn pinned_attestation_key(transaction: &mut Transaction, pins: &Pins) -> Result<AttestationKey, Failure> {
-    let key = create(transaction)?;
+    let key = if pins.azure { azure::attestation_key(transaction)? } else { create(transaction)? };
     if key.name != pins.ak_name {
         return Err(Failure::Refused(DeviceRefusal::AttestationKeyChanged {
             pinned: hex::encode(&pins.ak_name),

@@ -94,7 +94,7 @@ pub(crate) fn certificates(transaction: &mut Transaction, kind: EkKind) -> Resul
         if u32::from(index) > CHAIN_LAST {
             break;
         }
-        let bytes = read_index(transaction, index)?;
+        let bytes = read_index(transaction, index, false)?;
         let mut rest = &bytes[..];
         while let Some((der, after)) = der_len(rest).and_then(|len| rest.split_at_checked(len)) {
             total += der.len();
@@ -124,14 +124,19 @@ fn certificate(transaction: &mut Transaction, kind: EkKind) -> Result<Option<Vec
     if !defined {
         return Ok(None);
     }
-    let mut der = read_index(transaction, wanted)?;
+    let mut der = read_index(transaction, wanted, false)?;
     // The index may be larger than the certificate in it.
     let len = der_len(&der).filter(|len| *len <= der.len());
     der.truncate(len.ok_or(DeviceRefusal::BadCertificate { index: kind.certificate_index() })?);
     Ok(Some(der))
 }
 
-fn read_index(transaction: &mut Transaction, wanted: NvIndexTpmHandle) -> Result<Vec<u8>, Failure> {
+/// All of an index, by its own empty password, or the owner's.
+pub(crate) fn read_index(
+    transaction: &mut Transaction,
+    wanted: NvIndexTpmHandle,
+    by_owner: bool,
+) -> Result<Vec<u8>, Failure> {
     let index: NvIndexHandle = transaction
         .plain("find an EK certificate", |context| context.tr_from_tpm_public(TpmHandle::NvIndex(wanted)))?
         .into();
@@ -139,12 +144,13 @@ fn read_index(transaction: &mut Transaction, wanted: NvIndexTpmHandle) -> Result
         transaction.protected(Protect::Response, "find an EK certificate", |context| context.nv_read_public(index))?;
     let size = u16::try_from(public.data_size()).ok().filter(|size| *size <= CERTIFICATE_LIMIT);
     let size = size.ok_or(DeviceRefusal::BadCertificate { index: u32::from(wanted) })?;
+    let by = if by_owner { NvAuth::Owner } else { NvAuth::NvIndex(index) };
     let mut bytes = Vec::new();
     let mut offset = 0;
     while offset < size {
         let piece = NV_PIECE.min(size - offset);
         let read = transaction.protected(Protect::Response, "read an EK certificate", |context| {
-            context.nv_read(NvAuth::NvIndex(index), index, piece, offset)
+            context.nv_read(by, index, piece, offset)
         })?;
         bytes.extend_from_slice(read.value());
         offset += piece;
@@ -190,7 +196,7 @@ fn same_template(public: &Public, template: &Public) -> bool {
         && public.name_hashing_algorithm() == template.name_hashing_algorithm()
 }
 
-fn handles(transaction: &mut Transaction, first: u32) -> Result<Vec<TpmHandle>, Failure> {
+pub(crate) fn handles(transaction: &mut Transaction, first: u32) -> Result<Vec<TpmHandle>, Failure> {
     match transaction.plain("list handles", |context| context.get_capability(CapabilityType::Handles, first, 64))? {
         (CapabilityData::Handles(handles), _) => Ok(handles.iter().copied().collect()),
         _ => Ok(Vec::new()),

@@ -9,6 +9,7 @@
 //! ```
 
 mod attestation;
+mod azure;
 mod confine;
 mod counter;
 mod endorsement;
@@ -24,7 +25,8 @@ mod template;
 mod transaction;
 
 use std::error::Error;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -66,9 +68,19 @@ enum Subcommands {
         /// Which endorsement key to use [default: the best one with a certificate, else ecc-p256]
         #[arg(long, value_name = "KIND")]
         ek: Option<EkKind>,
+        /// This is a confidential machine of Azure: pin the attestation key that its paravisor keeps in the vTPM
+        #[arg(long)]
+        azure: bool,
         /// Pin anew, over a pin file that exists
         #[arg(long)]
         force: bool,
+    },
+    /// Keep the certificate of an Azure machine's processor beside the pin file
+    Import {
+        #[command(flatten)]
+        tpm: TpmArguments,
+        /// The certificate in DER, as AMD or Azure gives it
+        certificate: PathBuf,
     },
 }
 
@@ -102,8 +114,14 @@ fn run() -> Result<(), Box<dyn Error>> {
             let confined = confine(&tpm.tcti, &tpm.pins)?;
             serve::serve(confined, &socket, &tpm.tcti, &tpm.pins)?;
         }
-        Subcommands::Provision { tpm, ek, force } => {
-            let pins = provision::provision(&tpm.tcti, &tpm.pins, ek, force)?;
+        Subcommands::Import { tpm, certificate } => {
+            let mut der = Vec::new();
+            File::open(certificate)?.take(MOST_BYTES).read_to_end(&mut der)?;
+            let pins = pins::Pins::read(&tpm.pins)?;
+            println!("kept in {}", azure::import(&tpm.tcti, &tpm.pins, &pins.salt_key_name, &der)?.display());
+        }
+        Subcommands::Provision { tpm, ek, azure, force } => {
+            let pins = provision::provision(&tpm.tcti, &tpm.pins, ek, azure, force)?;
             println!("pinned in {}", tpm.pins.display());
             println!("salt key         {}", hex::encode(pins.salt_key_name));
             println!("attestation key  {}", hex::encode(pins.ak_name));
@@ -137,3 +155,6 @@ fn report(error: &dyn Error) {
     }
     eprintln!("{line}");
 }
+
+/// More than any certificate.
+const MOST_BYTES: u64 = 64 * 1024;

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use blindferry_device::protocol::DeviceRefusal;
 use serde::{Deserialize, Serialize};
@@ -29,11 +29,18 @@ pub(crate) struct Pins {
     /// SHA-256 of its SubjectPublicKeyInfo, by which allow-lists name a TPM.
     #[serde(with = "hex::serde")]
     pub(crate) ek_hash: Vec<u8>,
+    /// Whether the attestation key is the one that a paravisor of Azure keeps, rather than one that is made from a template.
+    #[serde(default)]
+    pub(crate) azure: bool,
+    /// Beside the pin file: certificates of AMD, which vouch for the paravisor's report.
+    #[serde(skip)]
+    pub(crate) certificates: PathBuf,
 }
 
 impl Pins {
     pub(crate) fn new(salt_key_name: Vec<u8>, ak_name: Vec<u8>, ek_kind: EkKind, ek_hash: Vec<u8>) -> Self {
-        Self { version: VERSION, salt_key_name, ak_name, ek_kind, ek_hash }
+        let (azure, certificates) = (false, PathBuf::new());
+        Self { version: VERSION, salt_key_name, ak_name, ek_kind, ek_hash, azure, certificates }
     }
 
     /// Reads the file.
@@ -51,10 +58,11 @@ impl Pins {
         if u64::try_from(text.len()).is_ok_and(|len| len > LIMIT) {
             return Err(unusable(format!("it has more than {LIMIT} bytes")));
         }
-        let pins: Self = toml::from_str(&text).map_err(|error| unusable(error.message().to_owned()))?;
+        let mut pins: Self = toml::from_str(&text).map_err(|error| unusable(error.message().to_owned()))?;
         if pins.version != VERSION {
             return Err(unusable(format!("it is of version {}, this is {VERSION}", pins.version)));
         }
+        pins.certificates = path.with_file_name(CERTIFICATES);
         Ok(pins)
     }
 
@@ -79,6 +87,9 @@ impl Pins {
 }
 
 const VERSION: u8 = 1;
+
+/// The directory of certificates, beside the pin file.
+pub(crate) const CERTIFICATES: &str = "certificates";
 
 /// No pin file is longer, in bytes.
 const LIMIT: u64 = 4096;
@@ -106,6 +117,7 @@ mod tests {
         let path = directory.join("pins.toml");
         assert!(matches!(Pins::read(&path), Err(DeviceRefusal::NotProvisioned { .. })));
         pins().write(&path, false).unwrap();
+        let pins = || Pins { certificates: path.with_file_name(CERTIFICATES), ..pins() };
         assert_eq!(Pins::read(&path).unwrap(), pins());
         let other = Pins { ak_name: vec![9], ..pins() };
         assert_eq!(other.write(&path, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);

@@ -9,13 +9,20 @@ use blindferry_device::protocol::DeviceRefusal;
 use thiserror::Error;
 
 use crate::attestation;
+use crate::azure;
 use crate::endorsement::{self, EkKind};
 use crate::pins::Pins;
 use crate::tcti::Tcti;
 use crate::transaction::{SaltKey, Transaction};
 
 /// Reads the Names of the TPM's keys and writes them into the pin file.
-pub(crate) fn provision(tcti: &Tcti, path: &Path, wanted: Option<EkKind>, force: bool) -> Result<Pins, ProvisionError> {
+pub(crate) fn provision(
+    tcti: &Tcti,
+    path: &Path,
+    wanted: Option<EkKind>,
+    azure: bool,
+    force: bool,
+) -> Result<Pins, ProvisionError> {
     if !force && path.exists() {
         return Err(ProvisionError::Exists { path: path.display().to_string() });
     }
@@ -29,8 +36,11 @@ pub(crate) fn provision(tcti: &Tcti, path: &Path, wanted: Option<EkKind>, force:
         if endorsement_key.transient {
             transaction.flush(endorsement_key.handle)?;
         }
-        let attestation_key = attestation::create(transaction)?;
-        Ok(Pins::new(salt_key_name, attestation_key.name, kind, endorsement_key.hash))
+        let attestation_key =
+            if azure { azure::attestation_key(transaction)? } else { attestation::create(transaction)? };
+        let mut pins = Pins::new(salt_key_name, attestation_key.name, kind, endorsement_key.hash);
+        pins.azure = azure;
+        Ok(pins)
     })
     .map_err(|refusal| ProvisionError::Tpm { refusal })?;
     pins.write(path, force).map_err(|source| ProvisionError::Write { path: path.display().to_string(), source })?;

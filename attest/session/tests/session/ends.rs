@@ -2,14 +2,15 @@
 
 use crate::platform::{SoftwareTpm, endorsement, reference};
 use blindferry_attest::attested::Pinned;
+use blindferry_attest::binder::Binder;
 use blindferry_attest::tpm::AkName;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{AuditKey, DepositKey, GrantId, LeaseId, ParcelKey, ReplicaId, SessionId};
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
-    Answer, BrokerRequest, Granted, LeaseEnd, Open, OpenReply, PeerProof, ProofReply, Request, VERSION, VaultProof,
-    Welcome,
+    Answer, BrokerRequest, Granted, LeaseEnd, Open, OpenReply, PeerProof, ProofReply, Request, VERSION, VOUCHED,
+    VaultProof, Welcome,
 };
 use blindferry_session::channel::{Channel, Stream};
 use blindferry_session::client::{ClientSettings, ConnectError, Established, VaultIdentity, VaultReference, connect};
@@ -56,6 +57,11 @@ impl World {
 
     pub(crate) fn vouch(&self, message: &[u8]) -> Vec<u8> {
         self.audit.sign(message).as_ref().to_vec()
+    }
+
+    /// The word of the vault's audit key for evidence that is bound to this.
+    pub(crate) fn vouched(&self, binder: &Binder) -> Bytes<64> {
+        Bytes::new(self.vouch(&[VOUCHED, binder.as_bytes()].concat())).unwrap()
     }
 
     pub(crate) fn settings(&self, role: Role) -> ClientSettings {

@@ -55,16 +55,22 @@ async fn a_frame_that_ends_early_ends_the_connection() {
 
 #[tokio::test]
 async fn a_proof_that_breaks_a_bound_is_refused_as_malformed() {
+    // Whether an endorsement follows.
+    const NONE: u8 = 0;
+    const SOME: u8 = 1;
     let bytes = |length| Bytes::<MAX_FRAME>::new(vec![1; length]).unwrap();
-    proof_refused((bytes(MAX_EVIDENCE + 1), bytes(1), 0_u8, bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1025), 0_u8, bytes(1)), "malformed").await;
+    proof_refused((bytes(MAX_EVIDENCE + 1), SOME, bytes(1), 0_u8, bytes(1)), "malformed").await;
+    proof_refused((bytes(1), SOME, bytes(1025), 0_u8, bytes(1)), "malformed").await;
     // As many certificates as fit into 64 bits.
-    proof_refused((bytes(1), bytes(1), u64::MAX, bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1), 1_u8, bytes(4097), bytes(1)), "malformed").await;
-    proof_refused((bytes(1), bytes(1), 0_u8, bytes(1), 0_u8), "malformed").await;
+    proof_refused((bytes(1), SOME, bytes(1), u64::MAX, bytes(1)), "malformed").await;
+    proof_refused((bytes(1), SOME, bytes(1), 1_u8, bytes(4097), bytes(1)), "malformed").await;
+    proof_refused((bytes(1), SOME, bytes(1), 0_u8, bytes(1), 0_u8), "malformed").await;
     proof_refused(bytes(MAX_FRAME_UNATTESTED), "frame-too-long").await;
-    // One within bounds, and so refused for what it says.
-    proof_refused((bytes(MAX_EVIDENCE), bytes(1024), 0_u8, bytes(1)), "evidence-malformed").await;
+    // A marker that is neither of an endorsement nor of none.
+    proof_refused((bytes(1), 2_u8), "malformed").await;
+    // Two within bounds, and so refused for what they say.
+    proof_refused((bytes(MAX_EVIDENCE), SOME, bytes(1024), 0_u8, bytes(1)), "evidence-malformed").await;
+    proof_refused((bytes(MAX_EVIDENCE), NONE), "evidence-malformed").await;
 }
 
 #[tokio::test]

@@ -132,8 +132,7 @@ async fn evidence_bound_to_another_role_than_was_claimed_is_refused() {
 async fn reference_values_of_one_role_let_no_other_in() {
     let world = World::new();
     let (ours, theirs) = pipe();
-    let vault =
-        async { world.claim(theirs).await.unwrap().judge(world.pin(), &reference(Role::Operator)).await };
+    let vault = async { world.claim(theirs).await.unwrap().judge(world.pin(), &reference(Role::Operator)).await };
     let (established, proven) = tokio::join!(world.connect(ours), vault);
     assert_eq!(refused(proven), "reference-role");
     assert!(matches!(established.unwrap_err(), ConnectError::Refused { .. }));

@@ -23,7 +23,9 @@ async fn a_host_proves_itself_again_whenever_it_is_asked() {
         for _ in 0..5 {
             let open = challenge(&mut standing).await;
             let (id, evidence) = evidence(&mut standing).await;
-            let attested = open.judge(&evidence, Pinned::Ak { name: &world.pinned, earlier: Some(&clock) }, &reference(Role::Broker)).unwrap();
+            let attested = open
+                .judge(&evidence, Pinned::Ak { name: &world.pinned, earlier: Some(&clock) }, &reference(Role::Broker))
+                .unwrap();
             assert!(attested.clock().unwrap().clock > clock.clock);
             clock = attested.clock().unwrap().into();
             tell(&mut standing, FromVault::Answer { id, answer: Answer::Done }).await;
@@ -133,7 +135,11 @@ async fn another_key_an_older_clock_and_garbage_are_refused_at_the_next_challeng
             "tpm-clock-reset" => world.host.quote(binder.as_bytes()),
             _ => Vec::new(),
         };
-        let judged = open.judge(&evidence, Pinned::Ak { name: &world.pinned, earlier: earlier.as_ref() }, &reference(Role::Broker));
+        let judged = open.judge(
+            &evidence,
+            Pinned::Ak { name: &world.pinned, earlier: earlier.as_ref() },
+            &reference(Role::Broker),
+        );
         assert_eq!(refused(judged), code);
     }
 }

@@ -158,7 +158,11 @@ async fn a_vaults_evidence_from_an_earlier_session_is_refused() {
     let impostor = async {
         let mut channel = vault_by_hand(theirs).await;
         let _open: Open = receive(&mut channel).await;
-        let proof = VaultProof { evidence: Bytes::new(old).unwrap(), context: Context([1; 32]), vouched: Bytes::new(vec![0; 64]).unwrap() };
+        let proof = VaultProof {
+            evidence: Bytes::new(old).unwrap(),
+            context: Context([1; 32]),
+            vouched: Bytes::new(vec![0; 64]).unwrap(),
+        };
         send(&mut channel, &OpenReply::Proof(proof)).await;
         channel
     };

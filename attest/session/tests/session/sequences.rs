@@ -155,8 +155,10 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
         let sent = match step {
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
-                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
-                frame(&mut stream, &OpenReply::Proof(VaultProof { evidence, context: Context([1; 32]), vouched: Bytes::new(vec![0; 64]).unwrap() })).await
+                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, &exporter);
+                let own = Binder::compute(Role::Vault, identity.spki(), &exporter(&context)).unwrap();
+                let proof = VaultProof { evidence, context: Context([1; 32]), vouched: world.vouched(&own) };
+                frame(&mut stream, &OpenReply::Proof(proof)).await
             }
             Hostile::RefuseOpen => frame(&mut stream, &OpenReply::Refused(RefusalCode::Busy.into())).await,
             Hostile::Activate => {

@@ -34,7 +34,7 @@ async fn a_vault_that_falls_silent_is_given_up_at_the_deadline() {
             if matches!(silent, Silent::Welcome) {
                 let binder = channel.exporter.own_binder(Role::Vault, &context).unwrap();
                 let evidence = Bytes::new(world.vault.quote(binder.as_bytes())).unwrap();
-                let proof = VaultProof { evidence, context: Context([1; 32]), vouched: Bytes::new(vec![0; 64]).unwrap() };
+                let proof = VaultProof { evidence, context: Context([1; 32]), vouched: world.vouched(&binder) };
                 send(&mut channel, &OpenReply::Proof(proof)).await;
                 let _proof: PeerProof = receive(&mut channel).await;
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Answer, Case, Row, one_of, rule};
 use crate::{
     attested::PinnedMachine,
+    moment::rfc3339,
     snp::{
         crl::Revocation,
         product::Product,
@@ -48,10 +49,10 @@ pub(super) const ROWS: [Row; 12] = [
             }
         },
         found: |case| match case.authentic.vek().revocation() {
-            Revocation::NotRevoked { from, until } => format!("valid {from} to {until}"),
+            Revocation::NotRevoked { from, until } => format!("valid {} to {}", rfc3339(from), rfc3339(until)),
             Revocation::Unknown => "no list of this root".to_owned(),
         },
-        wanted: |case| format!("valid at {}", case.wanted.now),
+        wanted: |case| format!("valid at {}", rfc3339(i64::try_from(case.wanted.now).unwrap_or(i64::MAX))),
     },
     Row {
         question: Question::SigningKey,

@@ -1,6 +1,8 @@
 //! What is known of an event after its PCR was compared: the digest, and the bytes behind it where they hash to it.
 
-use super::{Bank, Event, Kind, variable::Variable};
+use std::fmt;
+
+use super::{Bank, Event, EventLogError, Kind, Log, variable::Variable};
 
 /// A digest that was extended into a quoted PCR. Only [`Replayed`](super::Replayed) gives one.
 ///
@@ -26,6 +28,56 @@ pub enum Content<'a> {
     Bytes(&'a [u8]),
     /// The log does not have what was hashed: the digest alone is known.
     Unknown,
+}
+
+/// How much of a log's data is behind its digests. Says nothing about whether the digests are what was quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckedData {
+    /// Events that extend something.
+    pub events: usize,
+    /// Those of them whose data gives the digest.
+    pub hashed: usize,
+}
+
+impl Log<'_> {
+    /// Hashes the data of every event again. Where the type promises that data and digest belong together (separators,
+    /// actions, versions, variables of the configuration, partition tables, commands of GRUB), they have to; elsewhere the
+    /// digest can be of something that a log does not have, such as an image.
+    ///
+    /// # Errors
+    ///
+    /// [`EventLogError::Data`] for the first event that breaks the promise.
+    pub fn check_data(&self) -> Result<CheckedData, EventLogError> {
+        let mut checked = CheckedData { events: 0, hashed: 0 };
+        for (number, event) in self.events.iter().enumerate().filter(|(_, event)| event.kind != Kind::NO_ACTION) {
+            let bank = [Bank::Sha256, Bank::Sha384, Bank::Sha1].into_iter().find(|bank| event.digest(*bank).is_some());
+            checked.events += 1;
+            match bank.map_or(Content::Unknown, |bank| verified(event, bank)) {
+                Content::Unknown if promises(event) => {
+                    return Err(EventLogError::Data { number, pcr: event.pcr, called: event.kind });
+                }
+                Content::Unknown => {}
+                _ => checked.hashed += 1,
+            }
+        }
+        Ok(checked)
+    }
+}
+
+/// TCG PC Client Platform Firmware Profile, section 10.4.1, and GRUB, which writes the text that it hashes.
+fn promises(event: &Event<'_>) -> bool {
+    match event.kind {
+        Kind::SEPARATOR | Kind::EFI_ACTION | Kind::EFI_VARIABLE_DRIVER_CONFIG | Kind::EFI_GPT_EVENT => true,
+        Kind::IPL => WORDS.iter().any(|word| event.data.starts_with(word)),
+        _ => false,
+    }
+}
+
+impl fmt::Display for CheckedData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, hashed } = self;
+        write!(f, "{hashed} of {events} events give their digests; the others are digests of what no log has")
+    }
 }
 
 impl<'a> Fact<'a> {
@@ -99,10 +151,12 @@ fn read(kind: Kind, bytes: &[u8]) -> Content<'_> {
 
 /// GRUB writes a word before what it hashes, and a zero behind, which some versions hash and some do not.
 fn loader_text(data: &[u8], gives: impl Fn(&[u8]) -> bool) -> Option<&str> {
-    const WORDS: [&[u8]; 5] =
-        [b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ", b"grub_cmd ", b"grub_kernel_cmdline "];
     let with_zero = WORDS.iter().find_map(|word| data.strip_prefix(*word)).unwrap_or(data);
     let without = with_zero.strip_suffix(&[0])?;
     let hashed = gives(without) || gives(with_zero);
     hashed.then(|| str::from_utf8(without).ok()).flatten()
 }
+
+/// What GRUB writes before a text that it hashes.
+const WORDS: [&[u8]; 5] =
+    [b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ", b"grub_cmd ", b"grub_kernel_cmdline "];

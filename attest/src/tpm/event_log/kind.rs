@@ -27,6 +27,8 @@ impl Kind {
     pub const EFI_VARIABLE_BOOT: Self = Self(0x8000_0002);
     /// The same, hashed by a newer rule.
     pub const EFI_VARIABLE_BOOT2: Self = Self(0x8000_000c);
+    /// The partition table of the disk that was started from.
+    pub const EFI_GPT_EVENT: Self = Self(0x8000_0006);
     /// The entry of a variable by which an image was found good.
     pub const EFI_VARIABLE_AUTHORITY: Self = Self(0x8000_00e0);
 

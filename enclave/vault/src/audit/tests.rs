@@ -230,3 +230,15 @@ async fn throughput_is_printed() {
     }
     println!("300 records in {:?} over a store in memory", start.elapsed());
 }
+
+#[test]
+fn dangers_are_bounded_and_those_that_are_left_out_are_counted() {
+    let lines = |count: usize| (0..count).map(|n| format!("dangerously_{n}")).collect::<Vec<_>>();
+    for count in 0..=MAX_DANGERS {
+        let all: Vec<String> = named(&lines(count)).iter().map(ToString::to_string).collect();
+        assert_eq!(all, lines(count));
+    }
+    let named = named(&lines(300));
+    assert_eq!(named.len(), MAX_DANGERS);
+    assert_eq!(named.last().unwrap().as_str(), format!("dangerously: and {} more", 300 - MAX_DANGERS + 1));
+}

@@ -12,6 +12,8 @@ use crate::sealed::authority;
 pub enum SealedName {
     /// The key-encryption key, sealed to the platform.
     Platform,
+    /// The same, sealed to another SEV-SNP guest, that of the vault before or after this one.
+    Successor,
     /// The key-encryption key, wrapped by the recovery key.
     Recovery,
     /// The PCR values that were approved, signed.
@@ -23,8 +25,9 @@ pub enum SealedName {
 impl SealedName {
     pub(super) fn key(self) -> Result<Key, StoreError> {
         let key = match self {
-            Self::Platform => b"platform",
-            Self::Recovery => &b"recovery"[..],
+            Self::Platform => &b"platform"[..],
+            Self::Successor => &b"successor"[..],
+            Self::Recovery => b"recovery",
             Self::Approvals => b"approvals",
             Self::PolicyAuthority => authority::KEY,
         };
@@ -52,6 +55,16 @@ pub async fn sealed_put<B: Backing>(backing: &B, blobs: Vec<(SealedName, Vec<u8>
         Ok(Operation::Put { table: Table::Sealed, key: name.key()?, value: value(blob)? })
     };
     commit(backing, blobs.into_iter().map(put).collect::<Result<_, StoreError>>()?).await
+}
+
+/// Stores this as the one form of the key that a guest opens; that of another guest goes in the same transaction.
+///
+/// # Errors
+/// As [`sealed_put`].
+pub async fn sealed_alone<B: Backing>(backing: &B, blob: Vec<u8>) -> Result<(), StoreError> {
+    let put = Operation::Put { table: Table::Sealed, key: SealedName::Platform.key()?, value: value(blob)? };
+    let delete = Operation::Delete { table: Table::Sealed, key: SealedName::Successor.key()? };
+    commit(backing, vec![put, delete]).await
 }
 
 /// Empties the store, to start over: every master, host, document and audit record is lost. Interrupted, it can be

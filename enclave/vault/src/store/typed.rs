@@ -86,6 +86,8 @@ pub enum Document {
     OperatorReference,
     /// The certificates of the CAs whose EK certificates are accepted.
     EndorsementRoots,
+    /// The reference values for the vault's next guest.
+    SuccessorReference,
 }
 
 /// A document and its version.
@@ -280,6 +282,7 @@ impl Document {
             Self::BrokerReference => "broker-reference",
             Self::OperatorReference => "operator-reference",
             Self::EndorsementRoots => "endorsement-roots",
+            Self::SuccessorReference => "successor-reference",
         }
     }
 

@@ -37,7 +37,14 @@ pub(crate) struct Readable<'a> {
 impl<'a> Readable<'a> {
     pub(crate) fn of(record: &Record, body: &'a Body) -> Self {
         let (hash, before) = (hash_of(record).to_string(), body.before.to_string());
-        Self { number: body.number, at: moment_from_millis(body.at), hash, before, dangers: &body.dangers, event: &body.event }
+        Self {
+            number: body.number,
+            at: moment_from_millis(body.at),
+            hash,
+            before,
+            dangers: &body.dangers,
+            event: &body.event,
+        }
     }
 }
 

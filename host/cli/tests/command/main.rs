@@ -1,8 +1,11 @@
 //! What the executable does as a whole, where no vault is needed for it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod attest;
+mod attest_tpm;
 mod bench;
+mod hostile;
 // What to measure is built in one place.
 #[path = "../../../../attest/tests/measured/firmware.rs"]
 mod firmware;

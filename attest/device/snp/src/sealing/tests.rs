@@ -89,8 +89,7 @@ fn differs(guest: &Fake, blob: &[u8]) -> Vec<String> {
     }
 }
 
-const EVERYTHING: KeyMix =
-    KeyMix { root: RootKey::Vcek, tcb: true, guest_svn: true, family_id: true, image_id: true };
+const EVERYTHING: KeyMix = KeyMix { root: RootKey::Vcek, tcb: true, guest_svn: true, family_id: true, image_id: true };
 
 #[test]
 fn the_same_guest_unseals_and_nothing_has_risen() {

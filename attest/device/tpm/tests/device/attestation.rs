@@ -5,7 +5,7 @@ use blindferry_attest::endorsement::{
 };
 use blindferry_attest::evidence::Evidence;
 use blindferry_attest::tpm::PcrSelection;
-use blindferry_device::protocol::{TpmDescription, DeviceRefusal};
+use blindferry_device::protocol::{DeviceRefusal, TpmDescription};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};

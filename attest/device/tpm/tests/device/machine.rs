@@ -9,8 +9,8 @@ use blindferry_device::authority::Authority;
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_device::protocol::{Description, DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_device::spawn::spawn;
-use blindferry_proto::platform::DeviceProcess;
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
+use blindferry_proto::platform::DeviceProcess;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
@@ -157,7 +157,8 @@ pub(crate) fn provision(tcti: &str, pins: &Path, more: &[&str]) -> Output {
 }
 
 pub(crate) fn device(tcti: &str, pins: &Path) -> (Child, Device) {
-    let (process, socket) = spawn(executable(), DeviceProcess::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned() }).unwrap();
+    let (process, socket) =
+        spawn(executable(), DeviceProcess::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned() }).unwrap();
     (process, Device::new(socket).unwrap())
 }
 

@@ -108,7 +108,8 @@ fn a_record_of_another_history_by_the_same_key_breaks_the_link() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let (key, mut records) = audit(1, 5);
     let other = Event::Started { notes: Text::cut("another past") };
-    records[2] = signed(&pair, &Body { number: 2, at: 0, before: hash_of(&records[1]), dangers: Vec::new(), event: other });
+    records[2] =
+        signed(&pair, &Body { number: 2, at: 0, before: hash_of(&records[1]), dangers: Vec::new(), event: other });
     assert_eq!(verify(key, 0, &records, head_of(&records)), Err(Broken::Link { number: 3 }));
     // At the very end nothing follows: there the head tells.
     let (_, untouched) = audit(1, 3);

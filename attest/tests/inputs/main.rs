@@ -1,0 +1,71 @@
+//! The committed inputs of the fuzzer, without a fuzzer: each target takes each of them, and takes the good ones to its end.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, env, fs, path::Path};
+
+#[cfg(test)]
+#[expect(dead_code, reason = "of another test")]
+#[path = "../judgement/boot.rs"]
+mod boot;
+#[cfg(test)]
+#[path = "../measured/firmware.rs"]
+mod firmware;
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "a library to the fuzzer")]
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
+#[cfg(test)]
+#[path = "../measured/image.rs"]
+mod image;
+#[cfg(test)]
+mod seeds;
+#[cfg(test)]
+#[path = "../judgement/synthetic.rs"]
+mod synthetic;
+
+/// Inputs by target, then by name.
+type Inputs = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+
+fn committed() -> Inputs {
+    let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let inputs = |folder: &Path| entries(folder).map(|path| (name(&path), fs::read(path).unwrap())).collect();
+    entries(Path::new(FOLDER)).map(|folder| (name(&folder), inputs(&folder))).collect()
+}
+
+/// With `BLINDFERRY_WRITE_SEEDS` they are written, so that the fuzzer starts from them.
+#[test]
+fn each_seed_gets_to_the_end_of_its_target() {
+    let seeds = seeds::all();
+    for (target, run) in fuzz::TARGETS {
+        let inputs = seeds.get(*target).unwrap_or_else(|| panic!("{target} has no seed"));
+        for (name, bytes) in inputs {
+            assert!(run(bytes), "{target}: {name}");
+        }
+    }
+    assert_eq!(seeds.len(), fuzz::TARGETS.len());
+    if env::var_os("BLINDFERRY_WRITE_SEEDS").is_some() {
+        for (target, inputs) in seeds {
+            let folder = Path::new(FOLDER).join(target);
+            fs::create_dir_all(&folder).unwrap();
+            inputs.iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).unwrap());
+        }
+    }
+}
+
+#[test]
+fn each_committed_input_is_taken_by_its_target_and_all_of_them_stay_small() {
+    let inputs = committed();
+    let mut total = 0;
+    for (target, run) in fuzz::TARGETS {
+        let inputs = inputs.get(*target).unwrap_or_else(|| panic!("{target} has no inputs"));
+        let deep = inputs.values().filter(|bytes| run(bytes)).count();
+        println!("{target}: {} inputs, {deep} to the end", inputs.len());
+        assert!(deep > 0, "{target}: no input gets to its end");
+        total += inputs.values().map(Vec::len).sum::<usize>();
+    }
+    assert_eq!(inputs.len(), fuzz::TARGETS.len(), "folders of targets that are none");
+    assert!(total < 300 * 1024, "{total} bytes");
+}
