@@ -1,6 +1,8 @@
 //! Does the library do nothing but judge? What it asks of the standard library is in its symbols: no files, no network, no
 //! clock, no randomness, no process, and nothing of OpenSSL.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -279,13 +279,15 @@ impl<'a> Uki<'a> {
 
     /// PCR 9.
     fn kernel_parameters(&self) -> Result<Result<[u8; 32], Unpredicted>, UkiError> {
+        // First, so that it is refused whatever else keeps the PCR from being predicted.
+        let cmdline = self.cmdline()?;
         if let Some(reason) = self.initrd_differs {
             return Ok(Err(reason));
         }
         if !self.kernel_measures() {
             return Ok(Err(Unpredicted::Kernel));
         }
-        let Some(cmdline) = self.cmdline()? else {
+        let Some(cmdline) = cmdline else {
             return Ok(Err(Unpredicted::NoCmdline));
         };
         if self.cmdline.is_some_and(cmdline::is_ambiguous) {

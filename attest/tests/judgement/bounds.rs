@@ -3,15 +3,33 @@
 use blindferry_attest::{
     binder::Binder,
     checks::{Check, Outcome},
+    snp::{ChipId, EndorsedVek, KeyKind, ReportId},
 };
 use blindferry_proto::role::Role;
 
-use crate::guest::{Guest, PROVIDER};
+use crate::guest::{Guest, NOW, PROVIDER};
 
 #[test]
 fn the_longest_key_is_bound_and_one_byte_more_is_not() {
     assert!(Binder::compute(Role::Vault, &[1; Binder::MAX_SPKI], &[7; 32]).is_ok());
     assert!(Binder::compute(Role::Vault, &[1; Binder::MAX_SPKI + 1], &[7; 32]).is_err());
+}
+
+#[test]
+fn as_many_certificates_and_lists_as_are_allowed_are_looked_at_and_not_one_more() {
+    let guest = Guest::good();
+    let (evidence, values) = (guest.evidence(), guest.values());
+    let parts = |of: &[Vec<u8>], count: usize| of.iter().cycle().take(count).cloned().collect::<Vec<_>>();
+    let endorse = |certificates: usize, crls: usize| {
+        let (certificates, crls) = (parts(evidence.certificates(), certificates), parts(evidence.crls(), crls));
+        let [certificates, crls] = [&certificates, &crls].map(|all| all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        EndorsedVek::endorse(KeyKind::Vcek, &certificates, &crls, values.anchors(), NOW).map(drop)
+    };
+    assert!(endorse(8, 6).is_ok());
+    for (certificates, crls) in [(9, 0), (1, 7)] {
+        let refusal = endorse(certificates, crls).unwrap_err();
+        assert_eq!(refusal.found(), format!("{certificates} certificates and {crls} lists"));
+    }
 }
 
 /// The table that people read, for a guest that answers everything that can be asked of it. Written down as a whole: a
@@ -58,8 +76,8 @@ fn asked() -> Guest {
     guest.report.family_id = [1; 16];
     guest.report.image_id = [2; 16];
     guest.report.host_data = [0xcc; 32];
-    guest.report_id = Some(blindferry_attest::snp::ReportId::new(guest.report.report_id));
-    guest.chip = Some(blindferry_attest::snp::ChipId::new(guest.report.chip_id));
+    guest.report_id = Some(ReportId::new(guest.report.report_id));
+    guest.chip = Some(ChipId::new(guest.report.chip_id));
     let keys = |byte: &str| format!("[\"{}\"]", byte.repeat(48));
     let reference = guest.reference.with("id_keys", &keys("aa")).with("author_keys", &keys("bb"));
     let reference = reference.with("family_id", &format!("\"{}\"", "01".repeat(16)));

@@ -10,8 +10,11 @@ use crate::{
     synthetic::{AK_ATTRIBUTES, Case, PCR_4, PCR_7, binder, name_of},
 };
 
+/// What it changes, and the change.
+type Fault = (&'static str, fn(&mut Case));
+
 /// Changes of a good case, each alone.
-const FAULTS: &[(&str, fn(&mut Case))] = &[
+const FAULTS: &[Fault] = &[
     ("nothing", |_| {}),
     ("magic", |case| case.magic = 0x7f54_4347),
     ("another structure", |case| case.kind = 0x8017),

@@ -37,6 +37,8 @@ mod guest_reference;
 #[cfg(test)]
 mod ima;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod parsers;
 #[cfg(test)]
 mod questions;

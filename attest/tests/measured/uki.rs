@@ -141,8 +141,11 @@ fn an_image_that_a_stub_could_read_in_two_ways_is_refused() {
     assert_eq!(refused(&[(".linux", b"")]), UkiError::NoKernel);
     assert!(matches!(refused(&[(".linux", b"MZ")]), UkiError::Kernel(_)));
     assert_eq!(Uki::parse(b"").unwrap_err(), UkiError::Image(PeError::NotPe { what: "first signature" }));
-    let bytes = uki(&[(".cmdline", b"\xff")]);
-    assert_eq!(Uki::parse(&bytes).unwrap().predict(&Boot::default()), Err(UkiError::Cmdline));
+    // Whatever else keeps its PCR from being predicted: an old kernel, or files that are wrapped into the initrd.
+    for more in [(".osrel", &b"ID=debian\n"[..]), (".linux", &kernel("5.10.0")), (".pcrsig", b"{}")] {
+        let bytes = uki(&[(".cmdline", b"\xff"), more]);
+        assert_eq!(Uki::parse(&bytes).unwrap().predict(&Boot::default()), Err(UkiError::Cmdline));
+    }
     // Larger in memory than in the file: zeros that the file does not show.
     let mut bytes = uki(&[]);
     let at = bytes.windows(8).position(|name| name == b".osrel\0\0").unwrap();
