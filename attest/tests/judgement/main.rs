@@ -11,6 +11,8 @@ mod boot;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;
@@ -43,7 +45,6 @@ mod parsers;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
-#[path = "../differential/quotes.rs"]
 mod quotes;
 #[cfg(test)]
 mod real_evidence;
@@ -55,7 +56,6 @@ mod registry;
 #[cfg(test)]
 mod result;
 #[cfg(test)]
-#[path = "../differential/sev_crate.rs"]
 mod sev_crate;
 #[cfg(test)]
 mod software_tpm;
