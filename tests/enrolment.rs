@@ -78,7 +78,7 @@ fn an_operators_machine_does_not_enrol_by_certificate() {
     let ended = desk.run(&["host", "approve", "desk-2", "--certified", "--role", "operator"]);
     assert_eq!(ended.code, 1);
     assert!(
-        ended.complained.contains("denied") && ended.complained.contains("by its EK or its chip alone"),
+        ended.complained.contains("denied") && ended.complained.contains("only a worker host"),
         "{}",
         ended.complained
     );

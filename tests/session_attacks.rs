@@ -13,6 +13,7 @@ use blindferry_attest::tpm::AkName;
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::operator::Approvee;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::{Context, Role};
@@ -225,7 +226,12 @@ fn weak_verifier(ak: AkName, reference: ReferenceValues) -> (SocketAddr, thread:
             let _open: Open = channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap();
             let context = Context([9; 32]);
             let evidence = Bytes::new(b"who looks at it".to_vec()).unwrap();
-            let proof = OpenReply::Proof(VaultProof { evidence, context, vouched: Bytes::new(Vec::new()).unwrap() });
+            let proof = OpenReply::Proof(VaultProof {
+                evidence,
+                context,
+                logs: WantedLogs::NONE,
+                vouched: Bytes::new(Vec::new()).unwrap(),
+            });
             channel.writer.send(&proof, MAX_FRAME_UNATTESTED).await.unwrap();
             let shown: PeerProof = channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap();
             let goodbye = ProofReply::Refused(RefusalCode::Busy.into());
@@ -285,8 +291,13 @@ fn talk(client: &Arc<ClientConfig>, address: SocketAddr) -> (HandshakeKind, u32,
     let mut tls = ClientConnection::new(Arc::clone(client), ServerName::try_from("vault.invalid").unwrap()).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let early = tls.early_data().is_some();
-    let open =
-        Open { version: VERSION, role: Role::Operator, name: "desk".parse().unwrap(), context: Context([1; 32]) };
+    let open = Open {
+        version: VERSION,
+        role: Role::Operator,
+        name: "desk".parse().unwrap(),
+        context: Context([1; 32]),
+        logs: WantedLogs::NONE,
+    };
     let body = blindferry_proto::bounded::encode(&open, MAX_FRAME_UNATTESTED).unwrap();
     let header = blindferry_proto::frame::header(body.len(), MAX_FRAME_UNATTESTED).unwrap();
     let mut tls = rustls::Stream::new(&mut tls, &mut stream);

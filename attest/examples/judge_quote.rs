@@ -46,8 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A line for each PCR: index and value.
-fn pcrs() -> Result<Vec<(u8, [u8; 32])>, Box<dyn Error>> {
-    let line = |line: &str| -> Result<_, Box<dyn Error>> {
+fn pcrs() -> Result<Vec<Pcr>, Box<dyn Error>> {
+    let line = |line: &str| -> Result<Pcr, Box<dyn Error>> {
         let (index, value) = line.split_once(' ').ok_or("a PCR is an index and a value")?;
         let mut bytes = [0; 32];
         hex::decode_to_slice(value, &mut bytes)?;
@@ -55,3 +55,5 @@ fn pcrs() -> Result<Vec<(u8, [u8; 32])>, Box<dyn Error>> {
     };
     include_str!("evidence/pcrs").lines().map(line).collect()
 }
+
+type Pcr = (u8, [u8; 32]);

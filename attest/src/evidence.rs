@@ -1,5 +1,7 @@
 //! What a peer claims about itself, as bytes within bounds: parsed, not believed.
 
+use blindferry_proto::{limits, logs::WantedLogs};
+
 use crate::{
     azure::AzureEvidence,
     reader::{Malformed, Reader},
@@ -7,13 +9,13 @@ use crate::{
 };
 
 /// No evidence is larger, in bytes. Without logs it has less than 16 KiB.
-pub const MAX_EVIDENCE: usize = 512 * 1024;
+pub const MAX_EVIDENCE: usize = limits::MAX_EVIDENCE_WITH_LOGS;
 
 /// The longest event log that evidence can have, in bytes: twice the longest that we have seen of a real machine.
-pub const MAX_EVENT_LOG: usize = 192 * 1024;
+pub const MAX_EVENT_LOG: usize = limits::MAX_EVENT_LOG;
 
 /// The longest IMA list that evidence can have, in bytes: about 3000 files.
-pub const MAX_IMA_LOG: usize = 304 * 1024;
+pub const MAX_IMA_LOG: usize = limits::MAX_IMA_LOG;
 
 /// What a peer claims about itself. Holding one tells you:
 /// - the bytes were within bounds, of a known version and platform, and none were left over;
@@ -140,6 +142,16 @@ impl Evidence {
         Ok(evidence)
     }
 
+    /// The logs that are in it.
+    #[must_use]
+    pub fn logs(&self) -> WantedLogs {
+        match self {
+            Self::Tpm(evidence) => evidence.logs(),
+            Self::Snp(_) => WantedLogs::NONE,
+            Self::Azure(evidence) => evidence.tpm().logs(),
+        }
+    }
+
     /// The platform, as claims name it.
     #[must_use]
     pub fn platform(&self) -> &'static str {
@@ -254,6 +266,12 @@ impl TpmEvidence {
     #[must_use]
     pub fn ima_log(&self) -> Option<&[u8]> {
         Some(self.ima_log.as_slice()).filter(|log| !log.is_empty())
+    }
+
+    /// The logs that are in it.
+    #[must_use]
+    pub fn logs(&self) -> WantedLogs {
+        WantedLogs { events: self.event_log().is_some(), ima: self.ima_log().is_some() }
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, EvidenceError> {

@@ -73,15 +73,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blindferry_proto::role::Role;
+use blindferry_proto::{logs::WantedLogs, role::Role};
 
 use crate::{
+    evidence::TpmEvidence,
     refusal::AppraisalError,
     snp::{
         Anchors, Authentic, SnpRefusal,
         ask::{Case, Wanted},
     },
-    tpm::{PcrSelection, PcrValues, events::Logs, pcr::PcrError},
+    tpm::{
+        PcrSelection, PcrValues,
+        events::{CaptureError, EventPolicy, Logs},
+        pcr::PcrError,
+    },
 };
 
 mod difference;
@@ -141,6 +146,25 @@ impl ReferenceValues {
     pub fn capture(role: Role, name: &str, firmware: Firmware, now: &PcrValues) -> Result<Self, ReferenceError> {
         let pcrs = now.iter().map(|(index, value)| (index, BTreeSet::from([*value]))).collect();
         Self::computed(role, name, firmware, pcrs)
+    }
+
+    /// Reference values that accept the boot of a machine by its events, from a quote of
+    /// [`EventPolicy::CAPTURED`] with the event log beside it. `command_line` is the kernel's, in words, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// When the log is not behind the quote, or no policy of events would accept this boot.
+    pub fn capture_events(
+        role: Role,
+        name: &str,
+        firmware: Firmware,
+        evidence: &TpmEvidence,
+        command_line: Option<&str>,
+    ) -> Result<Self, CaptureError> {
+        let policy = EventPolicy::capture(evidence, command_line)?;
+        let none = AcceptedPcrs::Only(BTreeMap::new());
+        let set = ReferenceSet::new(name.to_owned(), firmware, none, Some(policy)).map_err(CaptureError::Reference)?;
+        Self::new(role, vec![set], Vec::new(), Anchors::amd()).map_err(CaptureError::Reference)
     }
 
     /// Reference values that accept any of these values for each PCR, which somebody computed.
@@ -233,6 +257,13 @@ impl ReferenceValues {
     #[must_use]
     pub fn needs_logs(&self) -> bool {
         self.sets.iter().any(|set| set.events.is_some())
+    }
+
+    /// The logs to ask a peer for: those that a set judges, and no other.
+    #[must_use]
+    pub fn wanted_logs(&self) -> WantedLogs {
+        let ima = self.sets.iter().filter_map(|set| set.events.as_ref()).any(EventPolicy::judges_files);
+        WantedLogs { events: self.needs_logs(), ima }
     }
 
     /// The first set that accepts these PCRs with their events, and this firmware.

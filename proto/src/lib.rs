@@ -22,6 +22,7 @@ pub mod identifier;
 pub mod key_mix;
 pub mod limits;
 pub mod local;
+pub mod logs;
 pub mod name;
 pub mod operator;
 pub mod parcel;

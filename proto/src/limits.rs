@@ -6,8 +6,14 @@ pub const MAX_FRAME_UNATTESTED: usize = 32 * 1024;
 pub const MAX_FRAME: usize = 64 * 1024;
 /// Bytes of one packet on a Unix socket, descriptors not counted.
 pub const MAX_PACKET: usize = 128 * 1024;
-/// Bytes of encoded evidence.
+/// Bytes of encoded evidence without logs.
 pub const MAX_EVIDENCE: usize = 16 * 1024;
+/// Bytes of a firmware's event log beside evidence: twice the longest that we have seen of a real machine.
+pub const MAX_EVENT_LOG: usize = 192 * 1024;
+/// Bytes of an IMA list beside evidence: about 3000 files.
+pub const MAX_IMA_LOG: usize = 304 * 1024;
+/// Bytes of encoded evidence with both logs, which nobody accepts who did not ask for them.
+pub const MAX_EVIDENCE_WITH_LOGS: usize = MAX_EVIDENCE + MAX_EVENT_LOG + MAX_IMA_LOG;
 /// Bytes of one certificate.
 pub const MAX_CERTIFICATE: usize = 4 * 1024;
 /// Certificates in an EK's chain.

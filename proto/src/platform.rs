@@ -1,5 +1,6 @@
 //! Which hardware a process of ours proves itself by, as configurations say it and as a device process is told.
 
+use crate::logs::LogPaths;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub enum DeviceProcess {
         tcti: String,
         /// The file of its pinned names.
         pins: PathBuf,
+        /// The logs that it may give away beside a quote; none unless [`DeviceProcess::with_logs`] says so.
+        logs: Option<LogPaths>,
     },
     /// One for this guest.
     Snp(GuestPaths),
@@ -84,7 +87,7 @@ impl DeviceProcess {
         is_there: impl Fn(&Path) -> bool,
     ) -> Result<Self, NoPlatform> {
         let tpm = match tpm {
-            (Some(tcti), Some(pins)) => Some(Self::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned() }),
+            (Some(tcti), Some(pins)) => Some(Self::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned(), logs: None }),
             (None, None) => None,
             _ => return Err(NoPlatform::HalfTpm),
         };
@@ -94,6 +97,15 @@ impl DeviceProcess {
             (Choice::Snp, _) => Ok(Self::Snp(guest.clone())),
             (Choice::Auto, None) if is_there(&guest.tsm) || is_there(&guest.device) => Ok(Self::Snp(guest.clone())),
             (Choice::Auto, None) => Err(NoPlatform::Neither),
+        }
+    }
+
+    /// The same, where it is for a TPM with these logs of its machine.
+    #[must_use]
+    pub fn with_logs(self, logs: Option<LogPaths>) -> Self {
+        match self {
+            Self::Tpm { tcti, pins, logs: _ } => Self::Tpm { tcti, pins, logs },
+            other => other,
         }
     }
 
@@ -110,8 +122,13 @@ impl DeviceProcess {
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
         match self {
-            Self::Tpm { tcti, pins } => {
-                vec!["serve".into(), "--tcti".into(), tcti.into(), "--pins".into(), pins.into()]
+            Self::Tpm { tcti, pins, logs } => {
+                let mut arguments: Vec<OsString> =
+                    vec!["serve".into(), "--tcti".into(), tcti.into(), "--pins".into(), pins.into()];
+                if let Some(LogPaths { events, ima }) = logs {
+                    arguments.extend(["--event-log".into(), events.into(), "--ima-log".into(), ima.into()]);
+                }
+                arguments
             }
             Self::Snp(GuestPaths { tsm, device, certificates, vmpl }) => {
                 let mut arguments: Vec<OsString> = vec![
@@ -137,7 +154,14 @@ impl DeviceProcess {
     /// Those of `absolute`.
     pub fn with_paths<E>(self, absolute: impl Fn(PathBuf) -> Result<PathBuf, E>) -> Result<Self, E> {
         Ok(match self {
-            Self::Tpm { tcti, pins } => Self::Tpm { tcti, pins: absolute(pins)? },
+            Self::Tpm { tcti, pins, logs } => Self::Tpm {
+                tcti,
+                pins: absolute(pins)?,
+                logs: match logs {
+                    Some(LogPaths { events, ima }) => Some(LogPaths { events: absolute(events)?, ima: absolute(ima)? }),
+                    None => None,
+                },
+            },
             Self::Snp(GuestPaths { tsm, device, certificates, vmpl }) => Self::Snp(GuestPaths {
                 tsm: absolute(tsm)?,
                 device: absolute(device)?,

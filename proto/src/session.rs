@@ -3,8 +3,8 @@
 //! After the TLS 1.3 handshake, before anything else:
 //!
 //! ```text
-//! peer  ── Open {version, role, name, context for the vault} ──▶ vault
-//! peer  ◀─ VaultProof {evidence, context for the peer} ───────── vault      the peer judges it, or hangs up
+//! peer  ── Open {version, role, name, context and logs for the vault} ▶ vault
+//! peer  ◀─ VaultProof {evidence, context and logs for the peer} ─ vault      the peer judges it, or hangs up
 //! peer  ── PeerProof {evidence, endorsement} ──────────────────▶ vault
 //! peer  ◀─ Activate {credential} ─────────────────────────────── vault      only at enrolment
 //! peer  ── Activated {secret} ─────────────────────────────────▶ vault
@@ -13,9 +13,12 @@
 //!
 //! From then on: [`Call`] from the peer, [`FromVault`] from the vault, many under way at once.
 
-use crate::bounded::{Bytes, Text, at_most};
+use crate::bounded::{Bytes, CodecError, Text, at_most, decode};
 use crate::identifier::{DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey};
-use crate::limits::{MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE, MAX_GRANT, MAX_PAGE, MAX_PARCEL};
+use crate::limits::{
+    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_PAGE, MAX_PARCEL,
+};
+use crate::logs::WantedLogs;
 use crate::name::{Audience, CredentialName, HostName};
 use crate::operator::{OperatorReply, OperatorRequest};
 use crate::refusal::Refusal;
@@ -37,15 +40,46 @@ pub struct Open {
     pub name: HostName,
     /// The exporter's context for the vault's evidence.
     pub context: Context,
+    /// The logs that shall lie beside the vault's evidence.
+    pub logs: WantedLogs,
+}
+
+impl Open {
+    /// Reads an `Open`: its version first, since what follows in another version may be anything.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn read(frame: &[u8]) -> Result<Self, OpenError> {
+        match postcard::take_from_bytes::<u16>(frame) {
+            Ok((found, _)) if found != VERSION => Err(OpenError::Version { found }),
+            _ => decode(frame, MAX_FRAME_UNATTESTED).map_err(OpenError::Malformed),
+        }
+    }
+}
+
+/// A frame is no `Open` of this version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It is one of another.
+    #[error("the peer speaks version {found}, want {VERSION}")]
+    Version {
+        /// Which.
+        found: u16,
+    },
+    /// It is none.
+    #[error("the first message is not one of this protocol")]
+    Malformed(#[source] CodecError),
 }
 
 /// The vault proves itself, and gives the context for the peer's evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultProof {
     /// The vault's evidence over the peer's context, encoded.
-    pub evidence: Bytes<MAX_EVIDENCE>,
+    pub evidence: Bytes<MAX_EVIDENCE_WITH_LOGS>,
     /// The exporter's context for the peer's evidence.
     pub context: Context,
+    /// The logs that shall lie beside the peer's evidence.
+    pub logs: WantedLogs,
     /// Ed25519 signature by the vault's audit key over [`VOUCHED`] ‖ the binder of its evidence: this is the vault with
     /// that store, and no other of the same software on the same hardware.
     pub vouched: Bytes<64>,
@@ -67,7 +101,7 @@ pub enum OpenReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerProof {
     /// Its evidence over the vault's context, encoded.
-    pub evidence: Bytes<MAX_EVIDENCE>,
+    pub evidence: Bytes<MAX_EVIDENCE_WITH_LOGS>,
     /// Who vouches for its TPM; looked at when the host is not enrolled yet. SEV-SNP evidence brings its own.
     pub endorsement: Option<Endorsement>,
 }
@@ -145,7 +179,7 @@ pub enum Request {
     /// Fresh evidence, over the context that the vault pushed. Any role.
     Reattest {
         /// Encoded evidence.
-        evidence: Bytes<MAX_EVIDENCE>,
+        evidence: Bytes<MAX_EVIDENCE_WITH_LOGS>,
     },
     /// A successor's request.
     Successor(SuccessorRequest),
@@ -285,6 +319,8 @@ pub enum FromVault {
     Reattest {
         /// The exporter's context.
         context: Context,
+        /// The logs that shall lie beside it.
+        logs: WantedLogs,
     },
     /// A lease ended at the vault.
     LeaseEnded {

@@ -11,7 +11,7 @@ use blindferry_proto::name::{Audience, CredentialName, HostName};
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::parcel::{BadParcel, Parcel, ParcelHeader};
 use blindferry_proto::session::{
-    BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProofReply, WorkerConstraint,
+    BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProofReply, VERSION, WorkerConstraint,
 };
 use blindferry_proto::setup::{InitOrder, RecoverOrder};
 use blindferry_proto::{frame, limits};
@@ -32,6 +32,7 @@ proptest! {
     #[test]
     fn bytes_are_no_session_message_or_one_that_survives(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         total::<Open>(&bytes, MAX_FRAME);
+        assert_eq!(Open::read(&bytes).ok(), decode(&bytes, MAX_FRAME).ok().filter(|open: &Open| open.version == VERSION));
         total::<OpenReply>(&bytes, MAX_FRAME);
         total::<PeerProof>(&bytes, MAX_FRAME);
         total::<ProofReply>(&bytes, MAX_FRAME);

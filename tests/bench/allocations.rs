@@ -18,7 +18,6 @@ mod evidence;
 #[expect(dead_code, reason = "attest's tests need more of it")]
 #[path = "../../attest/tests/judgement/guest.rs"]
 mod guest;
-#[expect(dead_code, reason = "attest's tests need more of it")]
 #[path = "../../attest/tests/judgement/synthetic.rs"]
 mod synthetic;
 

@@ -209,6 +209,11 @@ impl Enclave {
 
     /// Writes its configuration; it is read at the next start.
     pub fn configure(&self, plan: &Plan<'_>) {
+        self.configure_with(plan, "");
+    }
+
+    /// The same with more lines at the end.
+    pub fn configure_with(&self, plan: &Plan<'_>, more: &str) {
         let tcti = self.bus.as_ref().map_or_else(|| self.tpm.tcti(), Bus::tcti);
         let mut text = format!(
             "listen = \"{}\"\npublic = \"{}\"\nstore = \"{}\"\ntcti = \"{tcti}\"\npins = \"{}\"\n",
@@ -223,6 +228,7 @@ impl Enclave {
         if let Some(seconds) = plan.grant_life {
             text.push_str(&format!("grant_life = {seconds}\n"));
         }
+        text.push_str(more);
         fs::write(self.configuration(), text).unwrap();
     }
 
@@ -378,10 +384,15 @@ impl Host {
 
     /// Writes its configuration, under this name.
     pub fn configure(&self, name: &str) {
+        self.configure_with(name, &PCRS, "");
+    }
+
+    /// The same, where its TPM quotes these PCRs, with more lines at the end.
+    pub fn configure_with(&self, name: &str, pcrs: &[u8], more: &str) {
         let tcti = self.bus.as_ref().map_or_else(|| self.tpm.tcti(), Bus::tcti);
         let text = format!(
             "name = \"{name}\"\nvault = \"{}\"\nvault_reference = \"{}\"\nparents = \"{}\"\nworkers = \"{}\"\n\
-             device = \"{}\"\ntcti = \"{tcti}\"\npins = \"{}\"\npcrs = {PCRS:?}\n",
+             device = \"{}\"\ntcti = \"{tcti}\"\npins = \"{}\"\npcrs = {pcrs:?}\n{more}",
             self.vault,
             self.reference_file().display(),
             self.parents().display(),

@@ -9,6 +9,7 @@ use blindferry_device::spawn::spawn;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Activated, Endorsement, Open, OpenReply, PeerProof, ProofReply, VERSION, VaultProof};
 use blindferry_session::channel::Channel;
@@ -57,7 +58,7 @@ impl Hand {
             let stream = TcpStream::connect(address).await.unwrap();
             let stream = connector.connect(ServerName::try_from("vault.invalid").unwrap(), stream).await.unwrap();
             let mut channel = Channel::new(TlsStream::Client(stream), identity.spki()).unwrap();
-            let open = Open { version: VERSION, role, name: name.parse().unwrap(), context };
+            let open = Open { version: VERSION, role, name: name.parse().unwrap(), context, logs: WantedLogs::NONE };
             channel.writer.send(&open, MAX_FRAME_UNATTESTED).await.unwrap();
             match channel.reader.receive(MAX_FRAME_UNATTESTED).await.unwrap() {
                 OpenReply::Proof(proof) => Begun { proof, role, channel },

@@ -13,12 +13,14 @@
 pub mod account;
 pub mod attack;
 pub mod azure_machine;
+pub mod boot;
 pub mod bus;
 pub mod command;
 pub mod ek_ca;
 pub mod fleet;
 pub mod guest_fleet;
 pub mod hand;
+pub mod measured;
 pub mod next_guest;
 pub mod oauth;
 pub mod operator;

@@ -104,7 +104,12 @@ impl Tpm {
     /// The device process that serves it.
     #[must_use]
     pub fn device_process(&self) -> DeviceProcess {
-        DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins() }
+        DeviceProcess::Tpm { tcti: self.tcti(), pins: self.pins(), logs: None }
+    }
+
+    /// Where it has its files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Pins the Names of its keys.

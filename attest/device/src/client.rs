@@ -7,24 +7,29 @@
 //! awaited and thrown away before the next request is sent, so a reply is never taken for that of another request, and
 //! at most one request is ever unanswered.
 
+mod error;
+
+pub use error::DeviceError;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use blindferry_attest::evidence::MAX_EVIDENCE;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
+use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use blindferry_proto::key_mix::KeyMix;
+use blindferry_proto::limits::MAX_EVIDENCE;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_seqpacket::AsyncPackets;
-use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::approval::{Approval, PolicyRef};
 use crate::authority::Authority;
 use crate::protocol::{
-    BLOB_LIMIT, CounterRequest, Description, DeviceRefusal, DifferingField, KEY_LEN, Numbered, ProtocolError,
-    REPLY_LIMIT, REQUEST_LIMIT, Reply, Request,
+    BLOB_LIMIT, CounterRequest, Description, DifferingField, KEY_LEN, Numbered, REPLY_LIMIT, REQUEST_LIMIT, Reply,
+    Request,
 };
 
 /// The most requests that wait while one is with the device process.
@@ -75,9 +80,26 @@ impl Device {
     /// # Errors
     /// [`DeviceError`].
     pub async fn quote(&self, binder: [u8; 32], selection: Option<&PcrSelection>) -> Result<Vec<u8>, DeviceError> {
+        self.quote_with(binder, selection, WantedLogs::NONE).await
+    }
+
+    /// The same with these logs beside it, which are read after the quote was made; a guest of SEV-SNP has none. At most
+    /// [`blindferry_attest::evidence::MAX_EVIDENCE`] bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::LogUnreadable`] and its like say what is wrong with which log.
+    pub async fn quote_with(
+        &self,
+        binder: [u8; 32],
+        selection: Option<&PcrSelection>,
+        logs: WantedLogs,
+    ) -> Result<Vec<u8>, DeviceError> {
         let pcrs = selection.map(|selection| selection.indices().collect()).unwrap_or_default();
-        let request = Request::Quote { binder, pcrs };
-        match self.ask(request, None).await?.without_secret()? {
+        let answer = self.ask(Request::Quote { binder, pcrs, logs }, None).await?;
+        if matches!(answer.reply, Reply::EvidenceBeside) {
+            return answer.evidence(logs);
+        }
+        match answer.without_secret()? {
             Reply::Evidence(evidence) if evidence.len() <= MAX_EVIDENCE => Ok(evidence),
             reply => Err(unexpected("quote", &reply)),
         }
@@ -101,7 +123,7 @@ impl Device {
     /// length. The answer has [`KEY_LEN`] bytes.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::CredentialForeign`] when it was made for another TPM.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::CredentialForeign`] when it was made for another TPM.
     pub async fn activate(&self, credential: &[u8], encrypted_secret: &[u8]) -> Result<SecretBytes, DeviceError> {
         let request =
             Request::Activate { credential: credential.to_vec(), encrypted_secret: encrypted_secret.to_vec() };
@@ -130,7 +152,7 @@ impl Device {
     /// Unseals a key of [`KEY_LEN`] bytes, into secret memory of this process.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::WrongPcrs`] says which PCRs are not as approved.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::WrongPcrs`] says which PCRs are not as approved.
     pub async fn unseal(
         &self,
         blob: &[u8],
@@ -145,7 +167,7 @@ impl Device {
     /// is not secret and needs no protection but against loss.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::OtherPlatform`] from a TPM.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::OtherPlatform`] from a TPM.
     pub async fn seal_to_guest(&self, key: SharedSecret, mix: KeyMix) -> Result<Vec<u8>, DeviceError> {
         // Dropped after the answer, as in `seal`.
         match self.ask(Request::SealToGuest { mix }, Some(key.as_fd())).await?.without_secret()? {
@@ -157,7 +179,7 @@ impl Device {
     /// Unseals a key of [`KEY_LEN`] bytes that was sealed to this SEV-SNP guest, into secret memory of this process.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::GuestDiffers`] says in which fields.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::GuestDiffers`] says in which fields.
     pub async fn unseal_as_guest(&self, blob: &[u8]) -> Result<GuestKey, DeviceError> {
         let answer = self.ask(Request::UnsealAsGuest { blob: blob.to_vec() }, None).await?;
         let Answer { reply: Reply::GuestSecret { mix, risen }, descriptors } = answer else {
@@ -170,7 +192,7 @@ impl Device {
     /// Makes the counter against old approvals, and gives its value. One that exists stays as it is.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::CounterTaken`] when something else has its NV index.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::CounterTaken`] when something else has its NV index.
     pub async fn counter_create(&self) -> Result<u64, DeviceError> {
         self.counter(CounterRequest::Create).await
     }
@@ -178,7 +200,7 @@ impl Device {
     /// The counter's value.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::NoCounter`] when it was not made yet.
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::NoCounter`] when it was not made yet.
     pub async fn counter_read(&self) -> Result<u64, DeviceError> {
         self.counter(CounterRequest::Read).await
     }
@@ -186,7 +208,7 @@ impl Device {
     /// Counts once, and gives the new value.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceRefusal::NoCounter`] when it was not made yet. After [`DeviceError::Stalled`] it may or
+    /// [`DeviceError`]; [`crate::protocol::DeviceRefusal::NoCounter`] when it was not made yet. After [`DeviceError::Stalled`] it may or
     /// may not have counted: read it.
     pub async fn counter_increment(&self) -> Result<u64, DeviceError> {
         self.counter(CounterRequest::Increment).await
@@ -215,71 +237,6 @@ pub struct GuestKey {
     pub mix: KeyMix,
     /// What has risen since: with anything here, the key should be sealed anew.
     pub risen: Vec<DifferingField>,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Error)]
-pub enum DeviceError {
-    /// The device process says no.
-    #[error(transparent)]
-    Refused(DeviceRefusal),
-    /// [`WAITING_LIMIT`] requests wait already.
-    #[error("{WAITING_LIMIT} requests wait for the TPM already")]
-    Busy,
-    /// No answer in time. A later request first waits for this one's reply.
-    #[error("the TPM has not answered for {after:?}")]
-    Stalled {
-        /// The deadline.
-        after: Duration,
-    },
-    /// The device process has ended, or broke the protocol earlier; it must be started anew.
-    #[error("the device process has ended")]
-    Ended,
-    /// The socket cannot be watched.
-    #[error("cannot register the socket of the device process")]
-    Register {
-        /// What the runtime said.
-        source: std::io::Error,
-    },
-    /// A packet did not go out or come in.
-    #[error("cannot exchange packets with the device process")]
-    Packet {
-        /// Why.
-        source: PacketError,
-    },
-    /// A message could not be written or read.
-    #[error("cannot speak with the device process")]
-    Protocol {
-        /// Why.
-        source: ProtocolError,
-    },
-    /// A reply that answers another question, or to nobody.
-    #[error("the device process gave an answer that does not belong to the request to {operation}")]
-    Unexpected {
-        /// What was asked.
-        operation: &'static str,
-    },
-    /// The unsealed key arrived, but not in memory that can be adopted.
-    #[error("cannot adopt the secret memory that the device process sent")]
-    Adopt {
-        /// Why.
-        source: blindferry_handle::secret::SecretError,
-    },
-}
-
-impl DeviceError {
-    /// The stable name of the error.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.code(),
-            Self::Busy => "device-busy",
-            Self::Stalled { .. } => "device-stalled",
-            Self::Ended => "device-ended",
-            Self::Register { .. } | Self::Packet { .. } | Self::Adopt { .. } => "device-io",
-            Self::Protocol { .. } | Self::Unexpected { .. } => "device-protocol",
-        }
-    }
 }
 
 /// The conversation, owned by whoever's turn it is.
@@ -354,6 +311,15 @@ impl Answer {
             Reply::Refused(refusal) => Err(DeviceError::Refused(refusal)),
             reply => Ok(reply),
         }
+    }
+
+    /// The evidence in the memfd that came with the reply. It is memory: reading it waits for nobody.
+    fn evidence(self, logs: WantedLogs) -> Result<Vec<u8>, DeviceError> {
+        let Ok([descriptor]) = <[OwnedFd; 1]>::try_from(self.descriptors) else {
+            return Err(DeviceError::Unexpected { operation: "quote" });
+        };
+        let sealed = Handle::from_fd_within(descriptor, logs.most_evidence());
+        sealed.and_then(|sealed| sealed.read()).map_err(|source| DeviceError::Evidence { source })
     }
 
     fn secret(mut self, operation: &'static str) -> Result<SecretBytes, DeviceError> {

@@ -5,6 +5,7 @@
 //! what it is. The first byte of each packet is [`VERSION`].
 
 use blindferry_proto::key_mix::KeyMix;
+use blindferry_proto::logs::WantedLogs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -33,12 +34,14 @@ pub const BLOB_LIMIT: usize = 1024;
 pub enum Request {
     /// Who is this platform? Answered by [`Reply::Description`].
     Describe,
-    /// Evidence over this binder. Answered by [`Reply::Evidence`].
+    /// Evidence over this binder. Answered by [`Reply::Evidence`], with logs by [`Reply::EvidenceBeside`].
     Quote {
         /// A TPM: goes into `extraData` as it is. A guest: into `REPORT_DATA`, zeros after it.
         binder: [u8; 32],
         /// PCRs of the SHA-256 bank. A guest has none: its report covers what it covers.
         pcrs: Vec<u8>,
+        /// The logs that shall lie beside a TPM's quote; a guest of SEV-SNP has none. They are read after the quote was made.
+        logs: WantedLogs,
     },
     /// Read these PCRs of the SHA-256 bank. Answered by [`Reply::Pcrs`].
     Pcrs {
@@ -119,6 +122,8 @@ pub enum Reply {
         /// What has risen since it was sealed: sealed anew, the key is out of reach for what was before.
         risen: Vec<DifferingField>,
     },
+    /// To [`Request::Quote`] with logs: evidence, encoded, in the sealed memfd that comes with the reply.
+    EvidenceBeside,
     /// The answer to any request can be no.
     Refused(DeviceRefusal),
 }

@@ -190,6 +190,32 @@ pub enum DeviceRefusal {
          another cloud's key, or at another VMPL"
     )]
     GuestForeign,
+    /// Logs were asked for on a machine that gives none away.
+    #[error("logs were asked for, and the configuration of this machine gives none away: add a table `[logs]` to it")]
+    LogsNotGiven,
+    /// A log that was asked for cannot be read.
+    #[error("cannot read the {log} {path}: {reason}")]
+    LogUnreadable {
+        /// Which.
+        log: String,
+        /// Where it was looked for.
+        path: String,
+        /// What the kernel said, and what can be done.
+        reason: String,
+    },
+    /// A log is longer than evidence can carry. Nothing of it is sent.
+    #[error(
+        "the {log} {path} has more than the {limit} bytes that evidence can carry: judge PCR values instead, or measure \
+         fewer files"
+    )]
+    LogTooLong {
+        /// Which.
+        log: String,
+        /// Where it is.
+        path: String,
+        /// The most, in bytes.
+        limit: usize,
+    },
     /// The kernel refused the device process something.
     #[error("the device process cannot {operation}: {reason}")]
     Process {
@@ -235,6 +261,9 @@ impl DeviceRefusal {
             Self::CertificatesUnusable { .. } => "certificates-unusable",
             Self::GuestDiffers { .. } => "guest-differs",
             Self::GuestForeign => "guest-foreign",
+            Self::LogsNotGiven => "logs-not-given",
+            Self::LogUnreadable { .. } => "log-unreadable",
+            Self::LogTooLong { .. } => "log-too-long",
             Self::Process { .. } => "process",
         }
     }

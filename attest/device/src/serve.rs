@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use blindferry_attest::evidence::MAX_EVIDENCE;
+use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
 use thiserror::Error;
@@ -39,24 +41,43 @@ pub enum ServeError {
     },
 }
 
-/// A reply, and the secret that goes with it.
+/// A reply, and what goes with it.
 #[derive(Debug)]
 pub struct Answer {
     reply: Reply,
-    secret: Option<SharedSecret>,
+    beside: Beside,
+}
+
+/// What travels beside a reply.
+#[derive(Debug)]
+enum Beside {
+    Nothing,
+    Secret(SharedSecret),
+    Evidence(Handle),
 }
 
 impl Answer {
     /// A reply whose secret travels beside it.
     #[must_use]
     pub fn with(reply: Reply, secret: SharedSecret) -> Self {
-        Self { reply, secret: Some(secret) }
+        Self { reply, beside: Beside::Secret(secret) }
+    }
+
+    /// Encoded evidence that is too long for a reply, in a sealed memfd.
+    ///
+    /// # Errors
+    /// When it is longer than any evidence, or there is no memfd.
+    pub fn with_evidence(evidence: &[u8]) -> Result<Self, DeviceRefusal> {
+        let sealed = Handle::seal_within("evidence", evidence, MAX_EVIDENCE).map_err(|error| {
+            DeviceRefusal::Process { operation: "put evidence into a memfd".to_owned(), reason: error.to_string() }
+        })?;
+        Ok(Self { reply: Reply::EvidenceBeside, beside: Beside::Evidence(sealed) })
     }
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Self { reply, secret: None }
+        Self { reply, beside: Beside::Nothing }
     }
 }
 
@@ -116,9 +137,13 @@ fn send(socket: &PacketSocket, number: u64, answer: Answer) -> Result<(), ServeE
     let bytes = Numbered { number, message: answer.reply }
         .encode(REPLY_LIMIT)
         .map_err(|source| ServeError::Protocol { source })?;
-    let descriptor = answer.secret.as_ref().map(AsFd::as_fd);
+    let descriptor = match &answer.beside {
+        Beside::Nothing => None,
+        Beside::Secret(secret) => Some(secret.as_fd()),
+        Beside::Evidence(sealed) => Some(sealed.as_fd()),
+    };
     socket.send(&bytes, descriptor.as_slice()).map_err(|source| ServeError::Packet { source })?;
-    if let Some(secret) = answer.secret {
+    if let Beside::Secret(secret) = answer.beside {
         secret.handed_over();
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! One TLS connection after its handshake: frames both ways, the peer's key, and exporters for its life.
 
 use blindferry_attest::binder::{Binder, BinderError, EXPORTER_LABEL};
-use blindferry_proto::bounded::{CodecError, TooLong, decode, encode};
+use blindferry_proto::bounded::{CodecError, TooLong, decode};
 use blindferry_proto::frame::{self, HEADER};
 use blindferry_proto::role::{Context, Role};
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -87,16 +87,56 @@ impl<S: Stream> Reader<S> {
     /// # Errors
     /// [`ChannelError`], after which the connection is good for nothing.
     pub async fn receive<T: DeserializeOwned>(&mut self, limit: usize) -> Result<T, ChannelError> {
+        self.announced().await?.take(limit).await
+    }
+
+    /// The next frame as soon as its length is known, which may have to be let in before anything is allocated for it.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn announced(&mut self) -> Result<Announced<'_, S>, ChannelError> {
         let mut header = [0; HEADER];
         match self.0.read_exact(&mut header).await {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ChannelError::Closed),
             Err(source) => return Err(ChannelError::Receive { source }),
         }
-        let length = frame::body_length(header, limit).map_err(|source| ChannelError::FrameTooLong { source })?;
+        Ok(Announced { stream: &mut self.0, header })
+    }
+}
+
+/// A frame whose header came. Nothing is allocated for the rest, which the peer may have sent or not.
+#[derive(Debug)]
+#[must_use = "the frame is still to be taken off the connection"]
+pub struct Announced<'r, S> {
+    stream: &'r mut Shared<S>,
+    header: [u8; HEADER],
+}
+
+impl<S: Stream> Announced<'_, S> {
+    /// Whether its body has more than `length` bytes.
+    #[must_use]
+    pub fn is_over(&self, length: usize) -> bool {
+        frame::body_length(self.header, length).is_err()
+    }
+
+    /// The body's bytes, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn bytes(self, limit: usize) -> Result<Vec<u8>, ChannelError> {
+        let length = frame::body_length(self.header, limit).map_err(|source| ChannelError::FrameTooLong { source })?;
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await.map_err(|source| ChannelError::Receive { source })?;
-        decode(&body, limit).map_err(|source| ChannelError::Message { source })
+        self.stream.read_exact(&mut body).await.map_err(|source| ChannelError::Receive { source })?;
+        Ok(body)
+    }
+
+    /// The body, decoded.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn take<T: DeserializeOwned>(self, limit: usize) -> Result<T, ChannelError> {
+        decode(&self.bytes(limit).await?, limit).map_err(|source| ChannelError::Message { source })
     }
 }
 
@@ -106,10 +146,9 @@ impl<S: Stream> Writer<S> {
     /// # Errors
     /// [`ChannelError`], after which the connection is good for nothing.
     pub async fn send<T: Serialize>(&mut self, message: &T, limit: usize) -> Result<(), ChannelError> {
-        let body = encode(message, limit).map_err(|source| ChannelError::Message { source })?;
-        let header = frame::header(body.len(), limit).map_err(|source| ChannelError::FrameTooLong { source })?;
+        let frame = frame::encode(message, limit).map_err(|source| ChannelError::Message { source })?;
         let sending = |source| ChannelError::Send { source };
-        self.0.write_all(&[&header, body.as_slice()].concat()).await.map_err(sending)?;
+        self.0.write_all(&frame).await.map_err(sending)?;
         self.0.flush().await.map_err(sending)
     }
 

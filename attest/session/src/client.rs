@@ -1,15 +1,16 @@
 //! A broker's or an operator's end: judges the vault, proves itself, then calls and is called.
 
+use crate::asked::{self, UnfitEvidence};
 use crate::channel::{Channel, ChannelError, Stream, fresh_context};
 use crate::identity::{Identity, IdentityError};
 use crate::platform::{Platform, PlatformError};
 use crate::tls;
 use crate::vouched::Vouched;
 use blindferry_attest::attested::{AppraisalError, Expected, appraise};
-use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::role::{Context, Role};
@@ -79,16 +80,18 @@ pub async fn connect<S: Stream, P: Platform>(
     tokio::time::timeout(HANDSHAKE_TIME, handshake).await.map_err(|_| ConnectError::Late)?
 }
 
-/// TLS stands and the vault has our context.
+/// TLS stands; the vault has our context, and knows which logs it is asked for.
 struct Greeted<S> {
     channel: Channel<S>,
     context: Context,
+    logs: WantedLogs,
 }
 
-/// The vault is attested; nothing but a context has been said to it.
+/// The vault is attested; nothing but a context has been said to it. These logs it asks us for.
 struct Judged<S> {
     channel: Channel<S>,
     context: Context,
+    logs: WantedLogs,
 }
 
 impl<S: Stream> Greeted<S> {
@@ -101,18 +104,19 @@ impl<S: Stream> Greeted<S> {
         let connection = connection.map_err(|source| ConnectError::Tls { source })?;
         let mut channel = Channel::new(TlsStream::Client(connection), identity.spki())?;
         let context = fresh_context(&SystemRandom::new())?;
-        let open = Open { version: VERSION, role: settings.role, name: settings.name.clone(), context };
+        let logs = settings.vault.reference.wanted_logs();
+        let open = Open { version: VERSION, role: settings.role, name: settings.name.clone(), context, logs };
         channel.writer.send(&open, MAX_FRAME_UNATTESTED).await?;
-        Ok(Self { channel, context })
+        Ok(Self { channel, context, logs })
     }
 
     async fn judge(mut self, settings: &ClientSettings) -> Result<Judged<S>, ConnectError> {
-        let proof = match self.channel.reader.receive(MAX_FRAME_UNATTESTED).await? {
+        let proof = match self.channel.reader.receive(MAX_FRAME_UNATTESTED + self.logs.most()).await? {
             OpenReply::Proof(proof) => proof,
             OpenReply::Refused(refusal) => return Err(ConnectError::Refused { refusal }),
         };
         let evidence =
-            Evidence::decode(proof.evidence.as_slice()).map_err(|source| ConnectError::Evidence { source })?;
+            asked::read(proof.evidence.as_slice(), self.logs).map_err(|source| ConnectError::Evidence { source })?;
         let binder = self.channel.exporter.peer_binder(Role::Vault, &self.context)?;
         let vouched = settings.vault.audit_key.map(|key| Vouched::by(&key, &binder, proof.vouched.as_slice()));
         let expected = Expected { binder, role: Role::Vault, pinned: settings.vault.identity.pinned() };
@@ -121,7 +125,7 @@ impl<S: Stream> Greeted<S> {
         if matches!(vouched, Some(None)) {
             return Err(ConnectError::AnotherVault);
         }
-        Ok(Judged { channel: self.channel, context: proof.context })
+        Ok(Judged { channel: self.channel, context: proof.context, logs: proof.logs })
     }
 }
 
@@ -133,11 +137,12 @@ impl<S: Stream> Judged<S> {
     ) -> Result<Established<S, P>, ConnectError> {
         let binder = self.channel.exporter.own_binder(settings.role, &self.context)?;
         let own = |source| ConnectError::OwnEvidence { source };
-        let evidence = platform.evidence(&binder).await.map_err(own)?;
+        let evidence = platform.evidence(&binder, self.logs).await.map_err(own)?;
         let evidence =
             Bytes::new(evidence).map_err(|source| own(PlatformError::TooLong { what: "evidence", source }))?;
         let endorsement = platform.endorsement().await.map_err(own)?;
-        self.channel.writer.send(&PeerProof { evidence, endorsement }, MAX_FRAME_UNATTESTED).await?;
+        let most = MAX_FRAME_UNATTESTED + self.logs.most();
+        self.channel.writer.send(&PeerProof { evidence, endorsement }, most).await?;
         let mut reply = self.channel.reader.receive(MAX_FRAME_UNATTESTED).await?;
         if let ProofReply::Activate(credential) = reply {
             let secret = Digest(platform.activate(&credential).await.map_err(own)?);
@@ -191,11 +196,11 @@ pub enum ConnectError {
         #[from]
         ChannelError,
     ),
-    /// What came as the vault's evidence does not parse.
-    #[error("the vault's evidence cannot be read")]
+    /// What came as the vault's evidence does not parse, or is more than was asked for.
+    #[error("what came as the vault's evidence is not taken")]
     Evidence {
         /// Why not.
-        source: EvidenceError,
+        source: UnfitEvidence,
     },
     /// We refuse the vault.
     #[error("the vault's evidence is refused, nothing was said to it")]

@@ -3,8 +3,8 @@
 //! ```text
 //!   peer (broker, operator)                         vault
 //!        │ ◀═══ TLS 1.3, raw public keys (RFC 7250) ═══▶ │   no tickets, no resumption, no 0-RTT
-//!        │ ─── Open {context A} ────────────────────────▶ │
-//!        │ ◀── evidence over binder(vault, A) ─────────── │   the peer judges it before it says anything more
+//!        │ ─── Open {context A, which logs} ────────────▶ │
+//!        │ ◀── evidence over binder(vault, A), which logs │   the peer judges it before it says anything more
 //!        │ ─── evidence over binder(peer, B) ───────────▶ │   the vault judges it
 //!        │ ◀── Welcome ────────────────────────────────── │
 //! ```
@@ -16,6 +16,7 @@
 //!
 //! Each stage of either side is a type, and the next stage takes it by value: no step can be left out.
 
+pub mod asked;
 pub mod channel;
 pub mod client;
 pub mod identity;

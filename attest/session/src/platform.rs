@@ -5,13 +5,18 @@ use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_device::protocol::Description;
 use blindferry_proto::bounded::{Bytes, TooLong};
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::session::{Activate, Endorsement};
 use std::future::Future;
 
 /// Makes evidence. A trait because tests need an end without a TPM; there is one implementation that ships.
 pub trait Platform: Clone + Send + Sync + 'static {
-    /// Evidence over `binder`, encoded.
-    fn evidence(&self, binder: &Binder) -> impl Future<Output = Result<Vec<u8>, PlatformError>> + Send;
+    /// Evidence over `binder`, with these logs of a TPM's machine, encoded.
+    fn evidence(
+        &self,
+        binder: &Binder,
+        logs: WantedLogs,
+    ) -> impl Future<Output = Result<Vec<u8>, PlatformError>> + Send;
     /// Who vouches for the platform's attestation key; nothing where the evidence brings that itself.
     fn endorsement(&self) -> impl Future<Output = Result<Option<Endorsement>, PlatformError>> + Send;
     /// What is inside a credential that was made for this platform.
@@ -41,8 +46,8 @@ impl Attester {
 }
 
 impl Platform for Attester {
-    async fn evidence(&self, binder: &Binder) -> Result<Vec<u8>, PlatformError> {
-        let quote = self.device.quote(*binder.as_bytes(), self.selection.as_ref()).await;
+    async fn evidence(&self, binder: &Binder, logs: WantedLogs) -> Result<Vec<u8>, PlatformError> {
+        let quote = self.device.quote_with(*binder.as_bytes(), self.selection.as_ref(), logs).await;
         quote.map_err(|source| PlatformError::Device { doing: "quote", source })
     }
 

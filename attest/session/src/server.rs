@@ -4,9 +4,12 @@
 //! is in; it learns a code and, before it is proven, nothing else.
 
 mod error;
+mod rechallenge;
 
 pub use error::ServerError;
+pub use rechallenge::Rechallenge;
 
+use crate::asked;
 use crate::channel::{Channel, ChannelError, Exporter, Reader, Stream, Writer, fresh_context};
 use crate::identity::Identity;
 use crate::platform::{Platform, PlatformError};
@@ -17,11 +20,12 @@ use blindferry_attest::evidence::Evidence;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
-    Activate, Activated, Endorsement, Open, OpenReply, PeerProof, ProofReply, VERSION, VaultProof, Welcome,
+    Activate, Activated, Endorsement, Open, OpenError, OpenReply, PeerProof, ProofReply, VaultProof, Welcome,
 };
 use ring::rand::SecureRandom;
 use rustls::ServerConfig;
@@ -37,12 +41,13 @@ pub struct Heard<S> {
     open: Open,
 }
 
-/// The vault proved itself; the peer's turn, over a context that is used once.
+/// The vault proved itself; the peer's turn, over a context that is used once, with the logs that it was asked for.
 #[derive(Debug)]
 pub struct Challenged<S> {
     channel: Channel<S>,
     open: Open,
     context: Context,
+    logs: WantedLogs,
 }
 
 /// The peer sent evidence: parsed, bounded, not believed.
@@ -51,6 +56,8 @@ pub struct Claimed<S> {
     channel: Channel<S>,
     open: Open,
     evidence: Evidence,
+    /// The logs that it may have.
+    logs: WantedLogs,
     binder: Binder,
     endorsement: Option<Endorsement>,
 }
@@ -102,19 +109,25 @@ pub struct Standing<S> {
 pub async fn hear<S: Stream>(stream: S, tls: &Arc<ServerConfig>, own: &Identity) -> Result<Heard<S>, ServerError> {
     let tls = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await.map_err(|source| ServerError::Tls { source })?;
     let mut channel = Channel::new(TlsStream::Server(tls), own.spki())?;
-    let open: Open = receive(&mut channel, OpenReply::Refused).await?;
+    let frame = channel.reader.announced().await?.bytes(MAX_FRAME_UNATTESTED).await;
+    let frame = told(&mut channel, frame, OpenReply::Refused).await?;
+    let open = match Open::read(&frame) {
+        Ok(open) => open,
+        Err(error) => {
+            let code = match error {
+                OpenError::Version { .. } => RefusalCode::Version,
+                OpenError::Malformed(_) => RefusalCode::Malformed,
+            };
+            say_and_close(&mut channel, &OpenReply::Refused(code.into())).await;
+            return Err(error.into());
+        }
+    };
     let heard = Heard { channel, open };
-    match (heard.open.version, heard.open.role) {
-        (VERSION, Role::Broker | Role::Operator | Role::Successor) => Ok(heard),
-        (VERSION, Role::Vault) => {
-            heard.refuse(RefusalCode::Malformed.into()).await;
-            Err(ServerError::RoleOfVault)
-        }
-        (version, _) => {
-            heard.refuse(RefusalCode::Version.into()).await;
-            Err(ServerError::Version { version })
-        }
+    if heard.open.role == Role::Vault {
+        heard.refuse(RefusalCode::Malformed.into()).await;
+        return Err(ServerError::RoleOfVault);
     }
+    Ok(heard)
 }
 
 impl<S: Stream> Heard<S> {
@@ -130,8 +143,9 @@ impl<S: Stream> Heard<S> {
         self.open.role
     }
 
-    /// Proves the vault over the peer's context, and gives the peer one of its own. `vouch` signs as the holder of the
-    /// audit key.
+    /// Proves the vault over the peer's context, with the logs that the peer asks for, and gives the peer a context of its
+    /// own. `logs` are those that the peer shall send: they make room for its next message. `vouch` signs as the holder of
+    /// the audit key.
     ///
     /// # Errors
     /// [`ServerError`] when the platform makes no evidence, nobody signs or the connection fails.
@@ -139,6 +153,7 @@ impl<S: Stream> Heard<S> {
         mut self,
         platform: &P,
         vouch: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+        logs: WantedLogs,
         random: &(dyn SecureRandom + Sync),
     ) -> Result<Challenged<S>, ServerError> {
         let binder = self.channel.exporter.own_binder(Role::Vault, &self.open.context)?;
@@ -147,7 +162,7 @@ impl<S: Stream> Heard<S> {
             self.refuse(RefusalCode::Internal.into()).await;
             return Err(ServerError::NotVouched);
         };
-        let evidence = match platform.evidence(&binder).await {
+        let evidence = match platform.evidence(&binder, self.open.logs).await {
             Ok(evidence) => evidence,
             Err(source) => {
                 self.refuse(RefusalCode::NotReady.into()).await;
@@ -158,9 +173,9 @@ impl<S: Stream> Heard<S> {
             source: PlatformError::TooLong { what: "evidence", source },
         })?;
         let context = fresh_context(random)?;
-        let reply = OpenReply::Proof(VaultProof { evidence, context, vouched });
-        self.channel.writer.send(&reply, MAX_FRAME_UNATTESTED).await?;
-        Ok(Challenged { channel: self.channel, open: self.open, context })
+        let reply = OpenReply::Proof(VaultProof { evidence, context, logs, vouched });
+        self.channel.writer.send(&reply, MAX_FRAME_UNATTESTED + self.open.logs.most()).await?;
+        Ok(Challenged { channel: self.channel, open: self.open, context, logs })
     }
 
     /// Ends it.
@@ -173,14 +188,20 @@ impl<S: Stream> Challenged<S> {
     /// Receives the peer's evidence.
     ///
     /// # Errors
-    /// [`ServerError`] when it does not come, or does not parse.
+    /// [`ServerError`] when it does not come, does not parse, or is more than was asked for.
     pub async fn claim(mut self) -> Result<Claimed<S>, ServerError> {
-        let proof: PeerProof = receive(&mut self.channel, ProofReply::Refused).await?;
+        let most = MAX_FRAME_UNATTESTED + self.logs.most();
+        let proof: PeerProof = receive(&mut self.channel, most, ProofReply::Refused).await?;
         let binder = self.channel.exporter.peer_binder(self.open.role, &self.context)?;
-        match Evidence::decode(proof.evidence.as_slice()) {
-            Ok(evidence) => {
-                Ok(Claimed { channel: self.channel, open: self.open, evidence, binder, endorsement: proof.endorsement })
-            }
+        match asked::read(proof.evidence.as_slice(), self.logs) {
+            Ok(evidence) => Ok(Claimed {
+                channel: self.channel,
+                open: self.open,
+                evidence,
+                logs: self.logs,
+                binder,
+                endorsement: proof.endorsement,
+            }),
             Err(source) => {
                 let refusal = ProofReply::Refused(RefusalCode::NotAttested.into());
                 say_and_close(&mut self.channel, &refusal).await;
@@ -209,6 +230,12 @@ impl<S: Stream> Claimed<S> {
         &self.evidence
     }
 
+    /// The logs that it was asked for.
+    #[must_use]
+    pub fn asked(&self) -> WantedLogs {
+        self.logs
+    }
+
     /// Who, it says, vouches for the key of its TPM.
     #[must_use]
     pub fn endorsement(&self) -> Option<&Endorsement> {
@@ -221,7 +248,7 @@ impl<S: Stream> Claimed<S> {
     /// [`ServerError`] when the connection fails or another message comes.
     pub async fn activate(mut self, credential: Activate) -> Result<(Self, Activated), ServerError> {
         self.channel.writer.send(&ProofReply::Activate(credential), MAX_FRAME_UNATTESTED).await?;
-        let activated = receive(&mut self.channel, ProofReply::Refused).await?;
+        let activated = receive(&mut self.channel, MAX_FRAME_UNATTESTED, ProofReply::Refused).await?;
         Ok((self, activated))
     }
 
@@ -269,73 +296,22 @@ impl<S: Stream> Proven<S> {
     }
 }
 
-/// One re-attestation under way: a context that was sent and has not been answered. Spent by the answer.
-///
-/// Evidence that nobody asked for cannot be judged, since a binder of one's choice makes no challenge:
-///
-/// ```compile_fail,E0451
-/// # use blindferry_attest::binder::Binder;
-/// # use blindferry_proto::role::Role;
-/// # use blindferry_session::server::Rechallenge;
-/// fn unasked(binder: Binder) -> Rechallenge {
-///     Rechallenge { binder, role: Role::Broker }
-/// }
-/// ```
-///
-/// Nor does one challenge take two answers:
-///
-/// ```compile_fail,E0382
-/// # use blindferry_attest::{attested::Pinned, reference::ReferenceValues};
-/// # use blindferry_session::server::Rechallenge;
-/// fn twice(challenge: Rechallenge, evidence: &[u8], pinned: Pinned<'_>, reference: &ReferenceValues) {
-///     let first = challenge.judge(evidence, pinned, reference);
-///     let second = challenge.judge(evidence, pinned, reference);
-/// }
-/// ```
-#[derive(Debug)]
-pub struct Rechallenge {
-    binder: Binder,
-    role: Role,
-}
-
-impl Rechallenge {
-    /// A fresh context to push to the peer, and what its answer has to carry.
-    ///
-    /// # Errors
-    /// [`ServerError`] when there is no binder or no random bytes.
-    pub fn new<S: Stream>(
-        exporter: &Exporter<S>,
-        role: Role,
-        random: &(dyn SecureRandom + Sync),
-    ) -> Result<(Self, Context), ServerError> {
-        let context = fresh_context(random)?;
-        let binder = exporter.peer_binder(role, &context)?;
-        Ok((Self { binder, role }, context))
-    }
-
-    /// Judges the answer.
-    ///
-    /// # Errors
-    /// [`ServerError::Evidence`] or [`ServerError::Appraisal`]: the session is over.
-    pub fn judge(
-        self,
-        evidence: &[u8],
-        pinned: Pinned<'_>,
-        reference: &ReferenceValues,
-    ) -> Result<Attested, ServerError> {
-        let evidence = Evidence::decode(evidence).map_err(|source| ServerError::Evidence { source })?;
-        let expected = Expected { binder: self.binder, role: self.role, pinned };
-        appraise(evidence, expected, reference).map_err(|source| ServerError::Appraisal { source: Box::new(source) })
-    }
-}
-
 /// The peer's next message. One that is no message, or too long, is refused as such: an honest peer of another version
 /// then knows what to look for.
 async fn receive<S: Stream, T: DeserializeOwned, R: Serialize>(
     channel: &mut Channel<S>,
+    most: usize,
     refused: fn(Refusal) -> R,
 ) -> Result<T, ServerError> {
-    let received = channel.reader.receive(MAX_FRAME_UNATTESTED).await;
+    let received = channel.reader.receive(most).await;
+    told(channel, received, refused).await
+}
+
+async fn told<S: Stream, T, R: Serialize>(
+    channel: &mut Channel<S>,
+    received: Result<T, ChannelError>,
+    refused: fn(Refusal) -> R,
+) -> Result<T, ServerError> {
     if let Err(ChannelError::FrameTooLong { .. } | ChannelError::Message { .. }) = &received {
         say_and_close(channel, &refused(RefusalCode::Malformed.into())).await;
     }

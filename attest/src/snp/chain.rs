@@ -92,7 +92,7 @@ impl EndorsedVek {
             let wanted = kind.issuer_name(anchor.product);
             return Err(SnpRefusal::new(Question::ChainSignature, format!("signed by {}", ask.name()), wanted));
         }
-        ark.may_sign_certificates()?;
+        // What a root may do was looked at when it was pinned.
         ask.may_sign_certificates()?;
         let Extensions { product_name, tcb, holder } = Extensions::read(vek, kind, anchor.product)?;
         let key = p384_key(vek)?;

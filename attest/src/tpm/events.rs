@@ -17,6 +17,7 @@
 //! With Secure Boot off, a command line that replaces that of a unified kernel image is seen in PCRs 9 and 12 alone. So a
 //! policy without command lines must demand Secure Boot.
 
+mod capture;
 mod document;
 mod files;
 mod refusal;
@@ -24,6 +25,7 @@ mod rules;
 
 use std::collections::BTreeSet;
 
+pub use capture::CaptureError;
 pub use document::EventPolicyError;
 pub(crate) use document::Table;
 pub use files::FileRules;
@@ -100,6 +102,12 @@ impl EventPolicy {
     pub fn pcrs(&self) -> Vec<u8> {
         let files = self.ima.as_ref().map(|_| ima::PCR);
         self.replayed().into_iter().chain(files).chain([OVERRIDES]).collect()
+    }
+
+    /// Whether it judges the files that a machine measured (IMA).
+    #[must_use]
+    pub fn judges_files(&self) -> bool {
+        self.ima.is_some()
     }
 
     /// Everything that is wrong with a machine; nothing when it is as the policy wants it. `listed` says which PCRs have

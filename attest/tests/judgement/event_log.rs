@@ -3,7 +3,7 @@
 use blindferry_attest::tpm::event_log::{Bank, EventLogError, Kind, Log, MAX_EVENT_LOG, MAX_EVENTS, explain::explain};
 use proptest::prelude::*;
 
-use crate::boot::{Boot, Measured, NO_ACTION, event, header, measured, sha1, sha1_event};
+use crate::boot::{Boot, Judged as _, Measured, NO_ACTION, event, header, measured, sha1, sha1_event};
 
 fn code(bytes: &[u8]) -> &'static str {
     Log::parse(bytes).unwrap_err().code()

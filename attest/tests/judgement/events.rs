@@ -3,7 +3,8 @@
 use blindferry_attest::{reference::ReferenceValues, tpm::event_log::MAX_EVENT_LOG};
 
 use crate::boot::{
-    ACTION, APPLICATION, Boot, COMMAND_LINE, Measured, SEPARATOR, VARIABLE, database, measured, sha256_hex, variable,
+    ACTION, APPLICATION, Boot, COMMAND_LINE, Judged as _, Measured, SEPARATOR, VARIABLE, database, measured,
+    sha256_hex, variable,
 };
 
 #[test]

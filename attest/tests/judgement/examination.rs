@@ -9,7 +9,7 @@ use blindferry_attest::{
 use blindferry_proto::role::Role;
 
 use crate::{
-    boot::{ACTION, APPLICATION, Boot, SEPARATOR, measured, variable},
+    boot::{ACTION, APPLICATION, Boot, Judged as _, SEPARATOR, measured, variable},
     synthetic::{Case, binder},
 };
 

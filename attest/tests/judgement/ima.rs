@@ -3,7 +3,7 @@
 use blindferry_attest::tpm::ima::{Log, MAX_IMA_LOG};
 use proptest::prelude::*;
 
-use crate::boot::{Boot, ima_entry, sha1, sha256, template};
+use crate::boot::{Boot, Judged as _, ima_entry, sha1, sha256, template};
 
 /// An RSA key, and its signature over SHA-256 of `content`, made with `openssl pkeyutl`; the private half was thrown away.
 const SIGNER: &str = "30820122300d06092a864886f70d01010105000382010f003082010a0282010100d043fae7028fa056323c835314f4a6cc87eab627e86d3d2ca5de0f2703221d2ba5754c58b060a889b851fad48079f19a4d8e2c608f29fe3afa9cafef715cf4e69543fe48ec1b0d31e8ad913920f2657bba60c1505da00ed7a5c59db2cc9c7ef0e15e84f5de9c1187fbfa2682878be81a5c40b3061bda8cd16a2f5fe1edf00a698aea00700c2687cb400cbee48cd182b1ab53413052145cceb83964a86805b0f765bf181ba60216b25286c944a21156a58537191d5894f3b49c838121cf59658ddf1b612dcef2720b0bae23a7020407e082eace63e9cb17a2efbb5212bac89eb1c73a5286907b235cb1381b4785a85a578a6af803c4bc38adb43732542289f6670203010001";

@@ -11,6 +11,8 @@ mod boot;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod certify;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use blindferry_amd::{
-    Amd, Crl, VekSpec,
+    Amd, CaSpec, Crl, VekSpec,
+    certificate::VALIDITY,
     der::{amd_oid, extension},
 };
 use blindferry_attest::{
@@ -274,6 +275,26 @@ fn extensions_of_a_signing_key_have_one_form() {
     for (number, guest) in cases.into_iter().enumerate() {
         let refusal = guest.judge().unwrap_err();
         assert_eq!(refusal.code(), "snp-certificate-extension", "case {number}: {refusal}");
+    }
+}
+
+#[test]
+fn an_authority_is_a_ca_that_may_sign_certificates_and_nothing_unknown() {
+    const UNKNOWN: fn(&mut CaSpec) = |ask| ask.further.push(extension(&amd_oid(&[99]), true, &[5, 0]));
+    /// Signed by the root, as the good one is, for the same key.
+    fn authority(change: impl FnOnce(&mut CaSpec)) -> Vec<u8> {
+        let good = |serial| CaSpec { serial, ca: true, key_usage: 0x04, validity: VALIDITY, further: vec![] };
+        let mut ask = good(0x70001);
+        change(&mut ask);
+        Amd::with("Genoa", &good(0x70000), &ask, &good(0x70101)).ask_der
+    }
+    assert!(Guest::good().with(|it| it.certificates = |all| all[1] = authority(|_| {})).judge().is_ok());
+    for guest in [
+        Guest::good().with(|it| it.certificates = |all| all[1] = authority(|ask| ask.ca = false)),
+        Guest::good().with(|it| it.certificates = |all| all[1] = authority(|ask| ask.key_usage = 0x02)),
+        Guest::good().with(|it| it.certificates = |all| all[1] = authority(UNKNOWN)),
+    ] {
+        assert_eq!(guest.judge().unwrap_err().code(), "snp-certificate-extension");
     }
 }
 

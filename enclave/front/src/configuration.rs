@@ -19,6 +19,10 @@
 //! device = "/dev/sev-guest"
 //! vmpl = 0                                           # and certificates = "DIRECTORY" for those that the host lacks
 //!
+//! [logs]                                             # none are given away unless this table is there
+//! events = "/sys/kernel/security/tpm0/binary_bios_measurements"
+//! ima = "/sys/kernel/security/ima/binary_runtime_measurements"
+//!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
 //! connections_per_source = 64
@@ -33,6 +37,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::Deserialize;
 use thiserror::Error;
@@ -57,6 +62,9 @@ pub struct Configuration {
     /// Where the firmware of an SEV-SNP guest is.
     #[serde(default)]
     snp: GuestPaths,
+    /// The logs that the vault gives away beside its evidence. Whoever connects can ask for them, so there are none unless
+    /// this is configured.
+    logs: Option<LogPaths>,
     /// The vault's executable; see [`Configuration::vault`].
     vault: Option<PathBuf>,
     /// The device process's executable; see [`Configuration::device`].
@@ -190,7 +198,8 @@ impl Configuration {
     /// [`ConfigurationError::Platform`].
     pub fn device_process(&self, is_there: impl Fn(&Path) -> bool) -> Result<DeviceProcess, ConfigurationError> {
         let tpm = (self.tcti.as_deref(), self.pins.as_deref());
-        DeviceProcess::choose(self.platform, tpm, &self.snp, is_there).map_err(ConfigurationError::Platform)
+        let process = DeviceProcess::choose(self.platform, tpm, &self.snp, is_there);
+        Ok(process.map_err(ConfigurationError::Platform)?.with_logs(self.logs.clone()))
     }
 
     /// The device process's executable: as configured, or that of `platform` beside this one, which lies at `own`.
@@ -283,6 +292,19 @@ mod tests {
         assert_eq!(configuration.device(&platform, own).unwrap(), Path::new("/opt/bin/blindferry-device-snp"));
         assert!(matches!(read(&without).unwrap().device_process(|_| false), Err(ConfigurationError::Platform(_))));
         assert!(reason(&format!("{without}\nplatform = \"sgx\"\n")).contains("sgx"));
+    }
+
+    #[test]
+    fn logs_are_given_away_only_where_the_configuration_says_so() {
+        let logs = |text: &str| match read(text).unwrap().device_process(|_| false).unwrap() {
+            DeviceProcess::Tpm { logs, .. } => logs,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(logs(WHOLE), None);
+        assert_eq!(logs(&format!("{WHOLE}\n[logs]\n")), Some(LogPaths::default()));
+        let second = logs(&format!("{WHOLE}\n[logs]\nevents = \"/tpm1\"\n")).unwrap();
+        assert_eq!((second.events, second.ima), ("/tpm1".into(), LogPaths::default().ima));
+        assert!(reason(&format!("{WHOLE}\n[logs]\nima_log = \"/x\"\n")).contains("ima_log"));
     }
 
     #[test]

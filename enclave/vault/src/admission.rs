@@ -51,11 +51,11 @@ pub(crate) async fn admit_peer<S: Stream>(vault: &Vault, stream: S) -> Option<Ad
     };
     let (host, role) = (heard.name().clone(), heard.role());
     let admitted = async {
-        let claimed = heard
-            .prove(&vault.platform, |message| vault.auditor.signer().vouch(message).ok(), &vault.random)
-            .await?
-            .claim()
-            .await?;
+        let claimed = {
+            let vouch = |message: &[u8]| vault.auditor.signer().vouch(message).ok();
+            let logs = vault.wanted_logs(role);
+            heard.prove(&vault.platform, vouch, logs, &vault.random).await?.claim().await?
+        };
         let (claimed, known) = pin(vault, claimed).await?;
         judge(vault, claimed, known).await
     };
@@ -262,6 +262,12 @@ async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> R
         let why = format!("there are no reference values for {role}: an operator has to apply some");
         return Err(turn_away(claimed, "no-reference-values", Some(why)).await);
     };
+    if !claimed.asked().cover(reference.wanted_logs()) {
+        claimed
+            .refuse(Refusal::new(RefusalCode::NotReady, "what peers are judged by was just replaced; dial again"))
+            .await;
+        return Err(Turned::Away { code: "reference-replaced", why: None });
+    }
     let earlier = vault.clock_of(&host);
     let (pin, first) = match known {
         Known::Enrolled(pin) => (pin, None),

@@ -20,7 +20,7 @@ use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
 use crate::unseal::{UnsealError, Unsealed, unseal};
-use crate::vault::{Documents, HANDSHAKES, REATTEST_EVERY, Vault, chain, lock};
+use crate::vault::{Documents, HANDSHAKES, LARGE_FRAMES, REATTEST_EVERY, Vault, chain, lock};
 use blindferry_attest::reference::{ReferenceError, ReferenceValues};
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::approval::Approval;
@@ -174,6 +174,7 @@ async fn start(
         documents: Mutex::new(documents),
         figures: Figures::default(),
         handshakes: Semaphore::new(HANDSHAKES),
+        large_frames: Semaphore::new(LARGE_FRAMES),
         cache: MasterCache::default(),
         grants: Mutex::new(GrantKeys::new(replica, clock.now(), &random).map_err(ServeError::Grants)?),
         ledger: Mutex::new(Ledger::default()),

@@ -3,6 +3,8 @@
 //! One task reads, one writes, and each call runs in a task of its own, so that a slow upstream holds up nobody. A call
 //! runs to its end even when its session does not: what was begun is audited.
 
+mod challenge;
+
 use crate::admission::{Admitted, admit_peer};
 use crate::vault::{NewSession, SessionEntry, Vault};
 use crate::{crossing, hand_over, operator};
@@ -12,12 +14,13 @@ use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
-use blindferry_session::channel::{ChannelError, Exporter, Stream};
-use blindferry_session::server::{Rechallenge, Standing};
+use blindferry_session::channel::Stream;
+use blindferry_session::server::Standing;
+use challenge::Challenge;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 
 /// From the first byte until the peer has said whom it wants to be: TLS and one message, for which nobody needs a TPM.
 /// Who is silent holds one of few places for no longer.
@@ -26,6 +29,9 @@ pub const HEAR_TIME: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// A peer that is asked for fresh evidence has this long.
 pub const REATTEST_TIME: Duration = Duration::from_secs(60);
+/// A frame that is longer than others, for the logs in it, has this long from its place on. Whoever sends slower loses the
+/// session.
+pub const LARGE_FRAME_TIME: Duration = Duration::from_secs(20);
 /// Calls of one session under way at once; further ones wait in its connection.
 pub const CALLS: usize = 64;
 /// How a handshake that ran out of time is counted.
@@ -59,13 +65,14 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
 
     let receive = async {
         loop {
-            let Call { id, request } = match reader.receive(MAX_FRAME).await {
-                Ok(call) => call,
-                Err(ChannelError::Closed) => return Over::closed(),
-                Err(_) => return Over::because("connection"),
+            let (Call { id, request }, large) = match challenge.next_call(&vault.large_frames, &mut reader).await {
+                Ok(next) => next,
+                Err(over) => return over,
             };
-            if let Request::Reattest { evidence } = &request {
-                if let Err(over) = reattested(&vault, &entry, &challenge, evidence.as_slice()).await {
+            if let Request::Reattest { evidence } = request {
+                let judged = challenge.answered(&vault, &entry, evidence.as_slice()).await;
+                drop((evidence, large));
+                if let Err(over) = judged {
                     let refused = Answer::Refused(RefusalCode::NotAttested.into());
                     let _unheard = outgoing.try_send(FromVault::Answer { id, answer: refused });
                     return over;
@@ -107,7 +114,7 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
     };
     tokio::pin!(send);
     let mut sending = true;
-    let watch = ask_again(&vault, &entry, &exporter, &challenge, &outgoing);
+    let watch = challenge.ask_again(&vault, &entry, &exporter, &outgoing);
     let order = async { ended.recv().await.unwrap_or_else(|| Over::because("internal")) };
     let over = tokio::select! {
         over = receive => over,
@@ -151,64 +158,6 @@ impl Over {
     #[must_use]
     pub fn with_leases(why: &'static str, leases: LeaseEnd) -> Self {
         Self { why, leases: Some(leases) }
-    }
-}
-
-/// The one challenge of a session that has not been answered yet.
-type Challenge = std::sync::Mutex<Option<Rechallenge>>;
-
-async fn ask_again<S: Stream>(
-    vault: &Vault,
-    entry: &SessionEntry,
-    exporter: &Exporter<S>,
-    challenge: &Challenge,
-    outgoing: &mpsc::Sender<FromVault>,
-) -> Over {
-    let every = Duration::from_secs(vault.reattest_every().into());
-    let mut ticks = interval_at(Instant::now() + every, every);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = entry.suspected() => {}
-        }
-        let Ok((rechallenge, context)) = Rechallenge::new(exporter, entry.role, &vault.random) else {
-            return Over::because("no-binder");
-        };
-        match challenge.lock() {
-            Ok(mut open) => *open = Some(rechallenge),
-            Err(_) => return Over::because("internal"),
-        }
-        if outgoing.try_send(FromVault::Reattest { context }).is_err() {
-            return Over::because("slow-reader");
-        }
-        sleep_until(Instant::now() + REATTEST_TIME.min(every)).await;
-        match challenge.lock() {
-            Ok(open) if open.is_some() => return Over::with_leases("reattestation-late", LeaseEnd::HostRefused),
-            Ok(_) => {}
-            Err(_) => return Over::because("internal"),
-        }
-    }
-}
-
-async fn reattested(vault: &Vault, entry: &SessionEntry, challenge: &Challenge, evidence: &[u8]) -> Result<(), Over> {
-    let open = challenge.lock().ok().and_then(|mut open| open.take());
-    let Some(open) = open else { return Err(Over::because("evidence-unasked")) };
-    let refused = || Over::with_leases("evidence-refused", LeaseEnd::HostRefused);
-    let Some(reference) = vault.reference(entry.role) else { return Err(refused()) };
-    let earlier = vault.clock_of(&entry.host);
-    match open.judge(evidence, entry.pinned(earlier.as_ref()), &reference) {
-        Ok(attested) => {
-            vault.keep_clock(&entry.host, &attested);
-            entry.believe(attested);
-            vault.figures.count("reattestations_total", None);
-            let event = Event::Reattested { session: entry.id, host: entry.host.clone() };
-            vault.audit(event).await.map_err(|_| Over::because("audit"))?;
-            Ok(())
-        }
-        Err(error) => {
-            vault.not_attested(&entry.host, entry.role, error.code(), &error).await;
-            Err(refused())
-        }
     }
 }
 

@@ -54,6 +54,9 @@ pub const SESSIONS: usize = 4096;
 pub const OUTGOING: usize = 1024;
 /// Handshakes at once; more connections are dropped, so that strangers cannot make the TPM busy without bound.
 pub const HANDSHAKES: usize = 32;
+/// Frames of fresh evidence with logs at once; further ones wait in their connections. Those of handshakes are bounded by
+/// [`HANDSHAKES`].
+pub const LARGE_FRAMES: usize = 16;
 /// Seconds between two looks at a host's evidence.
 pub const REATTEST_EVERY: u32 = 300;
 
@@ -79,6 +82,7 @@ pub struct Vault {
     pub(crate) documents: Mutex<Documents>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Semaphore,
+    pub(crate) large_frames: Semaphore,
     pub(crate) cache: MasterCache,
     pub(crate) grants: Mutex<GrantKeys>,
     pub(crate) ledger: Mutex<Ledger>,

@@ -1,5 +1,6 @@
 //! The configuration file: TOML, written by people, so that each mistake is named with its line and column.
 
+use blindferry_proto::logs::LogPaths;
 use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::{Deserialize, Deserializer};
@@ -43,6 +44,9 @@ pub struct Configuration {
     /// Where the firmware of an SEV-SNP guest is.
     #[serde(default)]
     snp: GuestPaths,
+    /// Where the logs are that a vault asks for which judges events.
+    #[serde(default)]
+    logs: LogPaths,
     /// The PCRs of the SHA-256 bank that a TPM quotes: the ones that the vault's reference values for brokers list.
     #[serde(default = "pcrs")]
     pub pcrs: BTreeSet<Pcr>,
@@ -103,7 +107,9 @@ impl Configuration {
     /// # Errors
     /// [`NoPlatform`].
     pub fn platform(&self, is_there: impl Fn(&Path) -> bool) -> Result<DeviceProcess, NoPlatform> {
-        DeviceProcess::choose(self.platform, (self.tcti.as_deref(), self.pins.as_deref()), &self.snp, is_there)
+        let tpm = (self.tcti.as_deref(), self.pins.as_deref());
+        let process = DeviceProcess::choose(self.platform, tpm, &self.snp, is_there)?;
+        Ok(process.with_logs(Some(self.logs.clone())))
     }
 
     /// Its executable.

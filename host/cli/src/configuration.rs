@@ -2,6 +2,7 @@
 //! its line and column.
 
 use blindferry_attest::tpm::PcrSelection;
+use blindferry_proto::logs::LogPaths;
 use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, GuestPaths};
 use serde::{Deserialize, Deserializer};
@@ -32,6 +33,9 @@ pub(crate) struct Configuration {
     /// Where the firmware of an SEV-SNP guest is.
     #[serde(default)]
     pub(crate) snp: GuestPaths,
+    /// Where the logs are that a vault asks for which judges events.
+    #[serde(default)]
+    pub(crate) logs: LogPaths,
     /// The executable of the device process, where it does not lie beside this one.
     pub(crate) device: Option<PathBuf>,
     /// The PCRs of the SHA-256 bank that a TPM quotes: those that the vault's reference values for operators list.

@@ -6,6 +6,7 @@ use crate::invocation::Invocation;
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::packet::PacketSocket;
+use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths};
 use blindferry_session::Attester;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,24 @@ pub(crate) struct PlatformArguments {
     /// Certificates that the host of an SEV-SNP guest does not give [default: as configured]
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) certificates: Option<PathBuf>,
+    /// The TPM's event log [default: as configured, else that of the first TPM]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) event_log: Option<PathBuf>,
+    /// The list of files that Linux measured [default: as configured, else the kernel's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ima_log: Option<PathBuf>,
+}
+
+impl PlatformArguments {
+    /// The same device process with the logs that are named here.
+    fn logs(&self, process: DeviceProcess) -> DeviceProcess {
+        let DeviceProcess::Tpm { logs: Some(LogPaths { events, ima }), .. } = process.clone() else {
+            return process;
+        };
+        let events = self.event_log.clone().unwrap_or(events);
+        let ima = self.ima_log.clone().unwrap_or(ima);
+        process.with_logs(Some(LogPaths { events, ima }))
+    }
 }
 
 /// Which hardware, and which PCRs of a TPM are looked at.
@@ -60,7 +79,8 @@ impl Hardware {
         choice: Choice,
     ) -> Result<Self, Failure> {
         let tpm = (configuration.tcti.as_deref(), configuration.pins.as_deref());
-        let process = DeviceProcess::choose(choice, tpm, &configuration.snp, Path::exists)?;
+        let process = DeviceProcess::choose(choice, tpm, &configuration.snp, Path::exists)?
+            .with_logs(Some(configuration.logs.clone()));
         let executable = match &configuration.device {
             Some(device) => device.clone(),
             None => invocation.neighbour(process.executable())?,
@@ -83,11 +103,16 @@ impl Hardware {
             Err(failure) if !named => return Err(failure),
             _ => {
                 let choice = arguments.platform.unwrap_or_default();
-                let process = DeviceProcess::choose(choice, tpm, &guest, Path::exists)?;
+                let logs = Some(LogPaths::default());
+                let process = DeviceProcess::choose(choice, tpm, &guest, Path::exists)?.with_logs(logs);
                 Self { executable: invocation.neighbour(process.executable())?, process, pcrs: Pcrs::default() }
             }
         };
-        Ok(Self { pcrs: arguments.pcrs.unwrap_or(hardware.pcrs), ..hardware })
+        Ok(Self {
+            pcrs: arguments.pcrs.unwrap_or(hardware.pcrs),
+            process: arguments.logs(hardware.process),
+            ..hardware
+        })
     }
 
     /// The PCRs to look at, if this is a TPM.

@@ -19,6 +19,8 @@ use crate::setup::SetupError;
 use blindferry_attest::reference::ReferenceError;
 use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
+use blindferry_attest::tpm::events::CaptureError;
+use blindferry_attest::tpm::pcr::PcrError;
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
@@ -55,6 +57,12 @@ pub(crate) enum Failure {
     ReferenceRole { path: PathBuf, found: Role, wanted: Role },
     #[error("cannot write what this machine runs as reference values")]
     Capture { source: Box<ReferenceError> },
+    #[error("cannot write the events of this machine's boot as reference values")]
+    CaptureEvents { source: Box<CaptureError> },
+    #[error("an SEV-SNP guest has no event log of a TPM: leave --events out")]
+    NoEvents,
+    #[error("cannot name the PCRs that events are judged by")]
+    EventPcrs { source: PcrError },
     #[error("cannot tell the firmware version of this machine's TPM")]
     Firmware { source: FirmwareError },
     #[error("cannot compute reference values")]
@@ -190,6 +198,9 @@ impl Failure {
             | Self::Reference { .. }
             | Self::ReferenceRole { .. }
             | Self::Capture { .. }
+            | Self::CaptureEvents { .. }
+            | Self::NoEvents
+            | Self::EventPcrs { .. }
             | Self::Firmware { .. }
             | Self::Signing(_)
             | Self::Approval { .. }

@@ -12,16 +12,20 @@ use blindferry_attest::evidence::{Evidence, EvidenceError};
 use blindferry_attest::reference::{Firmware, ReferenceValues};
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report};
 use blindferry_attest::tpm::PcrSelection;
+use blindferry_attest::tpm::events::EventPolicy;
 use blindferry_attest::tpm::quote::{Quote, QuoteError};
 use blindferry_device::client::Device;
 use blindferry_device::pcr::never_extended;
 use blindferry_device::protocol::Description;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::operator::OperatorRequest;
 use blindferry_proto::role::Role;
 use clap::{Args, Subcommand, ValueEnum};
 use rustix::system::uname;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -68,6 +72,10 @@ pub(crate) struct Capture {
     /// Which firmware of the TPM they shall accept
     #[arg(long, value_enum, default_value_t = CapturedFirmware::Exact)]
     firmware: CapturedFirmware,
+    /// Accept a TPM's machine by the events of its boot, which an update of its firmware leaves as they are, and not by PCR
+    /// values
+    #[arg(long, conflicts_with = "pcrs")]
+    events: bool,
     #[command(flatten)]
     hardware: PlatformArguments,
 }
@@ -157,11 +165,16 @@ fn parse(path: &Path, text: &str) -> Result<ReferenceValues, Failure> {
     parsed.map_err(|source| Failure::Reference { path: path.to_owned(), source: Box::new(source) })
 }
 
-fn run_capture(invocation: &Invocation, Capture { role, name, firmware, hardware }: Capture) -> Result<(), Failure> {
+fn run_capture(
+    invocation: &Invocation,
+    Capture { role, name, firmware, events, hardware }: Capture,
+) -> Result<(), Failure> {
     let hardware = Hardware::of(invocation, &hardware)?;
     let role = Role::from(role);
     let name = name.unwrap_or_else(platform_name);
     let (values, firmware, never_extended) = match hardware.pcrs() {
+        Some(_) if events => capture_events(invocation, &hardware, firmware, role, &name)?,
+        None if events => return Err(Failure::NoEvents),
         Some(selection) => capture_tpm(invocation, &hardware, *selection, firmware, role, &name)?,
         None => (capture_guest(invocation, &hardware, role, &name)?, None, Vec::new()),
     };
@@ -201,6 +214,46 @@ fn capture_tpm(
     let captured = ReferenceValues::capture(role, name, accepted, &values);
     let firmware = version.map(|version| format!("{version:016x}"));
     Ok((captured.map_err(|source| Failure::Capture { source: Box::new(source) })?, firmware, never))
+}
+
+/// What the boot of this machine was, by its own log; beside it the firmware version that is accepted alone.
+fn capture_events(
+    invocation: &Invocation,
+    hardware: &Hardware,
+    firmware: CapturedFirmware,
+    role: Role,
+    name: &str,
+) -> Result<(ReferenceValues, Option<String>, Vec<u8>), Failure> {
+    let selection = PcrSelection::new(EventPolicy::CAPTURED).map_err(|source| Failure::EventPcrs { source })?;
+    let progress = invocation.progress("reading the event log");
+    let wanted = WantedLogs { events: true, ima: false };
+    let quote = async |device: Device| device.quote_with(NOBODYS_CHALLENGE, Some(&selection), wanted).await;
+    let encoded = hardware.with("quote with the event log", quote)?;
+    drop(progress);
+    let unread = |source| Failure::Firmware { source };
+    let Evidence::Tpm(evidence) =
+        Evidence::decode(&encoded).map_err(|source| unread(FirmwareError::Evidence(source)))?
+    else {
+        return Err(unread(FirmwareError::NotTpm));
+    };
+    let version = match firmware {
+        CapturedFirmware::Exact => Some(quoted_firmware(&encoded).map_err(unread)?),
+        CapturedFirmware::Any => None,
+    };
+    let accepted = version.map_or(Firmware::Any, |version| Firmware::Only(BTreeSet::from([version])));
+    let values = ReferenceValues::capture_events(role, name, accepted, &evidence, command_line().as_deref())
+        .map_err(|source| Failure::CaptureEvents { source: Box::new(source) })?;
+    let pcrs: Vec<u8> = values.selection().iter().flat_map(|selection| selection.indices()).collect();
+    note(&format!("these judge a quote of PCRs {pcrs:?}: what makes this machine's evidence must be configured so"));
+    Ok((values, version.map(|version| format!("{version:016x}")), Vec::new()))
+}
+
+/// The kernel's command line as it is; only one that was measured goes into reference values.
+fn command_line() -> Option<String> {
+    let mut text = String::new();
+    File::open("/proc/cmdline").ok()?.take(MAX_COMMAND_LINE).read_to_string(&mut text).ok()?;
+    let text = text.trim_end_matches('\n');
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// What this guest is, if AMD vouches for its report.
@@ -253,6 +306,9 @@ pub(crate) enum FirmwareError {
     #[error("the quote of this machine's TPM cannot be read")]
     Quote(#[source] QuoteError),
 }
+
+/// COMMAND_LINE_SIZE of Linux on x86, in bytes, and the end of the line.
+const MAX_COMMAND_LINE: u64 = 2049;
 
 /// No verifier asks for it, since theirs are hashes: this quote convinces nobody.
 const NOBODYS_CHALLENGE: [u8; 32] = [0; 32];

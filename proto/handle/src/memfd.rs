@@ -1,6 +1,6 @@
-//! A handle: a sealed memfd that carries a grant or a parcel.
+//! A handle: a sealed memfd that carries a grant or a parcel, or evidence with its logs.
 //!
-//! **Only ciphertext may ever go in.** Once write-sealed, a memfd can be neither overwritten nor punched, so its bytes
+//! **Only ciphertext may ever go in, or what is public.** Once write-sealed, a memfd can be neither overwritten nor punched, so its bytes
 //! cannot be wiped: they live until the last process that holds a descriptor or a mapping lets go, and can be swapped
 //! out meanwhile. Every process on its way can read it, the parent above all. Plaintext belongs in [`crate::secret`].
 //!
@@ -20,9 +20,13 @@ use crate::seals;
 /// No grant and no parcel is larger, in bytes; more is an attack or a bug.
 pub const MAX_HANDLE: usize = 64 * 1024;
 
-/// A memfd with immutable content of 1 to [`MAX_HANDLE`] bytes. Dropping it closes this descriptor, no other.
+/// A memfd with immutable content of 1 to [`MAX_HANDLE`] bytes, or to another bound that was given. Dropping it closes
+/// this descriptor, no other.
 #[derive(Debug)]
-pub struct Handle(OwnedFd);
+pub struct Handle {
+    memfd: OwnedFd,
+    most: usize,
+}
 
 /// Why a handle could not be made or was refused.
 #[derive(Debug, Error)]
@@ -30,7 +34,7 @@ pub enum HandleError {
     /// Nothing to carry.
     #[error("a handle cannot be empty")]
     Empty,
-    /// More than [`MAX_HANDLE`] bytes.
+    /// More bytes than its bound.
     #[error("{len} bytes are more than a handle may hold")]
     TooLong {
         /// How many bytes there are.
@@ -81,7 +85,16 @@ impl Handle {
     ///
     /// [`HandleError::Empty`], [`HandleError::TooLong`], or what the kernel said.
     pub fn seal(name: &str, ciphertext: &[u8]) -> Result<Self, HandleError> {
-        bounded(ciphertext.len() as u64)?;
+        Self::seal_within(name, ciphertext, MAX_HANDLE)
+    }
+
+    /// The same for public bytes, of which there may be `most`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::seal`].
+    pub fn seal_within(name: &str, ciphertext: &[u8], most: usize) -> Result<Self, HandleError> {
+        bounded(ciphertext.len() as u64, most)?;
         let memfd = create(name).map_err(|error| HandleError::Create { source: error.into() })?;
         let mut rest = ciphertext;
         while !rest.is_empty() {
@@ -97,7 +110,7 @@ impl Handle {
             }
         }
         seals::add(&memfd, SEALS).map_err(|error| HandleError::Seal { source: error.into() })?;
-        Ok(Self(memfd))
+        Ok(Self { memfd, most })
     }
 
     /// Takes a received descriptor, which must be a memfd with all of the seals write, grow, shrink and seal.
@@ -107,7 +120,16 @@ impl Handle {
     /// The descriptor is closed and the reason given: [`HandleError::NotMemfd`], [`HandleError::NotSealed`],
     /// [`HandleError::Empty`] or [`HandleError::TooLong`].
     pub fn from_fd(descriptor: OwnedFd) -> Result<Self, HandleError> {
-        let seals = match fcntl_get_seals(&descriptor) {
+        Self::from_fd_within(descriptor, MAX_HANDLE)
+    }
+
+    /// The same, where there may be `most` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::from_fd`].
+    pub fn from_fd_within(memfd: OwnedFd, most: usize) -> Result<Self, HandleError> {
+        let seals = match fcntl_get_seals(&memfd) {
             Ok(seals) => seals,
             Err(Errno::INVAL | Errno::BADF) => return Err(HandleError::NotMemfd),
             Err(error) => {
@@ -118,12 +140,12 @@ impl Handle {
         if !seals.contains(SEALS) {
             return Err(HandleError::NotSealed);
         }
-        let status = fstat(&descriptor).map_err(|error| HandleError::Inspect { source: error.into() })?;
+        let status = fstat(&memfd).map_err(|error| HandleError::Inspect { source: error.into() })?;
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(HandleError::NotMemfd);
         }
-        bounded(u64::try_from(status.st_size).unwrap_or(u64::MAX))?;
-        Ok(Self(descriptor))
+        bounded(u64::try_from(status.st_size).unwrap_or(u64::MAX), most)?;
+        Ok(Self { memfd, most })
     }
 
     /// Its bytes, all of them, whatever the shared offset is.
@@ -135,7 +157,7 @@ impl Handle {
         let mut bytes = vec![0; self.len()?];
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match pread(&self.0, rest, done as u64) {
+            match pread(&self.memfd, rest, done as u64) {
                 Ok(0) => {
                     return Err(HandleError::Read { source: io::ErrorKind::UnexpectedEof.into() });
                 }
@@ -152,25 +174,25 @@ impl Handle {
     /// The descriptor alone, still sealed.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
-        self.0
+        self.memfd
     }
 
     fn len(&self) -> Result<usize, HandleError> {
-        let status = fstat(&self.0).map_err(|error| HandleError::Inspect { source: error.into() })?;
-        bounded(u64::try_from(status.st_size).unwrap_or(u64::MAX))
+        let status = fstat(&self.memfd).map_err(|error| HandleError::Inspect { source: error.into() })?;
+        bounded(u64::try_from(status.st_size).unwrap_or(u64::MAX), self.most)
     }
 }
 
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.memfd.as_fd()
     }
 }
 
-fn bounded(len: u64) -> Result<usize, HandleError> {
+fn bounded(len: u64, most: usize) -> Result<usize, HandleError> {
     match usize::try_from(len) {
         Ok(0) => Err(HandleError::Empty),
-        Ok(len) if len <= MAX_HANDLE => Ok(len),
+        Ok(len) if len <= most => Ok(len),
         _ => Err(HandleError::TooLong { len }),
     }
 }
@@ -195,7 +217,7 @@ mod tests {
     #[test]
     fn what_was_sealed_is_read_wherever_the_shared_offset_stands() {
         let handle = Handle::seal("test", b"opaque").unwrap();
-        let mut file = std::fs::File::from(handle.0.try_clone().unwrap());
+        let mut file = std::fs::File::from(handle.memfd.try_clone().unwrap());
         file.seek(SeekFrom::Start(4)).unwrap();
         let received = Handle::from_fd(handle.into_fd()).unwrap();
         assert_eq!(received.read().unwrap(), b"opaque");
@@ -245,6 +267,10 @@ mod tests {
         assert!(matches!(Handle::seal("test", b""), Err(HandleError::Empty)));
         assert!(matches!(Handle::seal("test", &vec![0; MAX_HANDLE + 1]), Err(HandleError::TooLong { .. })));
         assert_eq!(Handle::seal("test", &vec![7; MAX_HANDLE]).unwrap().read().unwrap().len(), MAX_HANDLE);
+        let more = Handle::seal_within("test", &vec![7; MAX_HANDLE + 1], MAX_HANDLE + 1).unwrap().into_fd();
+        let cloned = more.try_clone().unwrap();
+        assert!(matches!(Handle::from_fd(cloned), Err(HandleError::TooLong { .. })), "the receiver's own bound holds");
+        assert_eq!(Handle::from_fd_within(more, MAX_HANDLE + 1).unwrap().read().unwrap().len(), MAX_HANDLE + 1);
         for (len, empty) in [(0, true), (MAX_HANDLE as u64 + 1, false), (1 << 40, false)] {
             let memfd = create("test").unwrap();
             rustix::fs::ftruncate(&memfd, len).unwrap();

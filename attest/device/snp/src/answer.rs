@@ -35,7 +35,7 @@ fn answer(
         (Request::Describe, _) => {
             describe(guest, cache).map(|it| Reply::Description(Box::new(Description::Snp(it))).into())
         }
-        (Request::Quote { binder, pcrs: _ }, _) => evidence(guest, cache, &binder).map(|it| Reply::Evidence(it).into()),
+        (Request::Quote { binder, .. }, _) => evidence(guest, cache, &binder).map(|it| Reply::Evidence(it).into()),
         (Request::SealToGuest { mix }, Some(key)) => {
             sealing::seal(guest, &key, mix, &SystemRandom::new()).map(|blob| Reply::Sealed(blob).into())
         }

@@ -1,6 +1,6 @@
 //! What the attestation key does: describe the TPM, quote, and prove by activation that it lives beside the EK.
 
-use blindferry_attest::evidence::{Evidence, TpmEvidence};
+use blindferry_attest::evidence::TpmEvidence;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_device::protocol::{DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_handle::secret::SharedSecret;
@@ -84,7 +84,7 @@ pub(crate) fn quote(
     pins: &Pins,
     binder: [u8; 32],
     selection: PcrSelection,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<TpmEvidence, Failure> {
     let key = pinned_attestation_key(transaction, pins)?;
     let ak_public = key.public.marshall().during("marshal the attestation key")?;
     let list = pcrs::selection_list(selection).during("select PCRs")?;
@@ -113,8 +113,7 @@ pub(crate) fn quote(
         );
         let evidence = evidence
             .map_err(|error| DeviceRefusal::Tpm { operation: "quote".to_owned(), reason: error.to_string() })?;
-        let evidence = if pins.azure { azure::vouched(transaction, pins, evidence)? } else { Evidence::Tpm(evidence) };
-        return Ok(evidence.encode());
+        return Ok(evidence);
     }
     Err(Failure::Refused(DeviceRefusal::PcrsChanging))
 }

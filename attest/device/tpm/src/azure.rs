@@ -34,17 +34,31 @@ pub(crate) fn attestation_key(transaction: &mut Transaction) -> Result<Attestati
     Ok(AttestationKey { handle, public, name })
 }
 
-/// A quote beside the blob that vouches for its key, and the certificate that vouches for the blob.
-pub(crate) fn vouched(transaction: &mut Transaction, pins: &Pins, quote: TpmEvidence) -> Result<Evidence, Failure> {
-    let blob = blob(transaction)?;
-    let report = report(&blob)?;
-    let cache = Cache::new(&pins.certificates);
-    let certificate = cache.certificate(&report)?;
-    let certificate = certificate.ok_or_else(|| DeviceRefusal::NoCertificate { address: address(&report) })?;
-    let certificates = [certificate].into_iter().chain(cache.authority(&report)?).collect();
-    let crls = cache.crl(&report)?.into_iter().collect();
-    let evidence = AzureEvidence::new(blob, certificates, crls, quote);
-    evidence.map(Evidence::Azure).map_err(|error| refused(error.to_string()))
+/// What vouches for the key of this machine's vTPM: the paravisor's blob, and the certificates that vouch for the blob.
+pub(crate) struct Vouching {
+    blob: Vec<u8>,
+    certificates: Vec<Vec<u8>>,
+    crls: Vec<Vec<u8>>,
+}
+
+impl Vouching {
+    /// Reads the blob; the certificates are those that are kept beside the pin file.
+    pub(crate) fn read(transaction: &mut Transaction, pins: &Pins) -> Result<Self, Failure> {
+        let blob = blob(transaction)?;
+        let report = report(&blob)?;
+        let cache = Cache::new(&pins.certificates);
+        let certificate = cache.certificate(&report)?;
+        let certificate = certificate.ok_or_else(|| DeviceRefusal::NoCertificate { address: address(&report) })?;
+        let certificates = [certificate].into_iter().chain(cache.authority(&report)?).collect();
+        let crls = cache.crl(&report)?.into_iter().collect();
+        Ok(Self { blob, certificates, crls })
+    }
+
+    /// A quote beside it.
+    pub(crate) fn with(self, quote: TpmEvidence) -> Result<Evidence, DeviceRefusal> {
+        let evidence = AzureEvidence::new(self.blob, self.certificates, self.crls, quote);
+        evidence.map(Evidence::Azure).map_err(|error| refusal(error.to_string()))
+    }
 }
 
 /// Keeps the certificate of this machine's processor beside the pin file, and gives its path.
@@ -71,7 +85,11 @@ fn report(blob: &[u8]) -> Result<Report, Failure> {
 }
 
 fn refused(reason: String) -> Failure {
-    Failure::Refused(DeviceRefusal::Tpm { operation: "prove a machine of Azure".to_owned(), reason })
+    Failure::Refused(refusal(reason))
+}
+
+fn refusal(reason: String) -> DeviceRefusal {
+    DeviceRefusal::Tpm { operation: "prove a machine of Azure".to_owned(), reason }
 }
 
 /// Where the paravisor keeps its attestation key, and its blob.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use blindferry_calls::{
     BackendError, DenyError, DenyList, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, other_families,
 };
+use blindferry_proto::logs::LogPaths;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, Scope, path_beneath_rules,
@@ -41,15 +42,15 @@ pub(crate) enum ConfineError {
 }
 
 /// Gives up, for good and also for the programs that this process becomes: other processes and threads, all files but
-/// libraries and pins, and all of the network but the TPM.
+/// libraries, pins and logs, and all of the network but the TPM.
 ///
 /// [`blindferry_handle::entry::enter`] came before: non-dumpable, no core files, no new privileges.
-pub(crate) fn confine(tcti: &Tcti, pins: &Path) -> Result<Confined, ConfineError> {
+pub(crate) fn confine(tcti: &Tcti, pins: &Path, logs: Option<&LogPaths>) -> Result<Confined, ConfineError> {
     // Each time, since it is a process's own and the kernel takes it away when ids change. Nobody is left to ask us then,
     // and a request under way may hold a key.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| ConfineError::ParentDeath(error.into()))?;
     if !is_confined() {
-        restrict_files(tcti, pins).map_err(ConfineError::Files)?; // before the filters, which say that it was done
+        restrict_files(tcti, pins, logs).map_err(ConfineError::Files)?; // before the filters, which say that it was done
         restrict_calls(tcti).map_err(ConfineError::Calls)?; // last
     }
     Ok(Confined(()))
@@ -61,7 +62,7 @@ fn is_confined() -> bool {
     getpgid(Some(NOBODY)) == Err(Errno::NOTUNIQ)
 }
 
-fn restrict_files(tcti: &Tcti, pins: &Path) -> Result<(), RulesetError> {
+fn restrict_files(tcti: &Tcti, pins: &Path, logs: Option<&LogPaths>) -> Result<(), RulesetError> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
@@ -77,6 +78,10 @@ fn restrict_files(tcti: &Tcti, pins: &Path) -> Result<(), RulesetError> {
         .add_rules(path_beneath_rules(["/proc"], read))?
         // The directory, so that a new pin file in the place of the old one can be read.
         .add_rules(path_beneath_rules([directory(pins)], AccessFs::ReadFile))?;
+    if let Some(LogPaths { events, ima }) = logs {
+        // These files alone, where they are there. One that is not is an error of whoever asks for it.
+        rules = rules.add_rules(path_beneath_rules([events, ima], AccessFs::ReadFile))?;
+    }
     if let Ok(own) = std::fs::read_link("/proc/self/exe")
         && !own.as_os_str().as_encoded_bytes().starts_with(b"/memfd:")
     {

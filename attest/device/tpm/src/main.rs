@@ -3,7 +3,8 @@
 //! ```text
 //!  holds     no key at rest; a sealed key for the length of one request, then a new address space
 //!  talks to  one client, over the socket that is its standard input; the TPM, over its command bus
-//!  may       open the TPM; read the pin file, libraries and `/etc`; execute itself anew (see `confine.rs`)
+//!  may       open the TPM; read the pin file, the logs that it is given, libraries and `/etc`; execute itself anew (see
+//!            `confine.rs`)
 //!  is        single-threaded and blocking; non-dumpable from exec, without core files and new privileges; ends with
 //!            whoever started it
 //! ```
@@ -15,6 +16,7 @@ mod counter;
 mod endorsement;
 mod failure;
 mod leftovers;
+mod logs;
 mod pcrs;
 mod pins;
 mod provision;
@@ -41,6 +43,8 @@ use clap::{Parser, Subcommand};
 
 use crate::confine::confine;
 use crate::endorsement::EkKind;
+use crate::logs::LogArguments;
+use crate::serve::Machine;
 use crate::tcti::Tcti;
 
 #[global_allocator]
@@ -60,6 +64,8 @@ enum Subcommands {
     Serve {
         #[command(flatten)]
         tpm: TpmArguments,
+        #[command(flatten)]
+        logs: LogArguments,
     },
     /// Read the Names of the TPM's keys and pin them
     Provision {
@@ -109,10 +115,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     enter(&Entry::new())?;
     inherit::close_all_but(&[])?;
     match Arguments::parse().command {
-        Subcommands::Serve { tpm } => {
+        Subcommands::Serve { tpm, logs } => {
+            let logs = logs.paths();
             let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-            let confined = confine(&tpm.tcti, &tpm.pins)?;
-            serve::serve(confined, &socket, &tpm.tcti, &tpm.pins)?;
+            let confined = confine(&tpm.tcti, &tpm.pins, logs.as_ref())?;
+            serve::serve(confined, &socket, &Machine { tcti: tpm.tcti, pins: tpm.pins, logs })?;
         }
         Subcommands::Import { tpm, certificate } => {
             let mut der = Vec::new();

@@ -6,6 +6,7 @@ use crate::platform::{Platform, PlatformError};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::limits::MAX_FRAME;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
@@ -41,15 +42,15 @@ impl<S: Stream, P: Platform> Driver<S, P> {
     /// Runs until the session is over, and says why. Calls under way then end with [`CallError::Over`](super::CallError::Over).
     pub async fn run(self) -> SessionOver {
         let Self { mut reader, mut writer, exporter, mut asked, serving, push, role, platform } = self;
-        let (challenge, mut challenges) = mpsc::channel::<Context>(1);
-        let (proof, mut proofs) = mpsc::channel::<Call>(1);
+        let (challenge, mut challenges) = mpsc::channel::<(Context, WantedLogs)>(1);
+        let (proof, mut proofs) = mpsc::channel::<(Call, WantedLogs)>(1);
 
         let receive = async {
             loop {
                 match reader.receive(MAX_FRAME).await {
                     Ok(FromVault::Answer { id, answer }) => serving.answered(id, answer),
-                    Ok(FromVault::Reattest { context }) => {
-                        if challenge.try_send(context).is_err() {
+                    Ok(FromVault::Reattest { context, logs }) => {
+                        if challenge.try_send((context, logs)).is_err() {
                             return SessionOver::Pressed;
                         }
                     }
@@ -65,26 +66,26 @@ impl<S: Stream, P: Platform> Driver<S, P> {
         };
         let send = async {
             loop {
-                let call = tokio::select! {
+                let (call, logs) = tokio::select! {
                     biased;
-                    Some(call) = proofs.recv() => call,
+                    Some(proof) = proofs.recv() => proof,
                     call = asked.recv() => match call {
-                        Some(call) => call,
+                        Some(call) => (call, WantedLogs::NONE),
                         None => return SessionOver::Ended,
                     },
                 };
                 if !serving.is_awaited(call.id) {
                     continue;
                 }
-                if let Err(source) = writer.send(&call, MAX_FRAME).await {
+                if let Err(source) = writer.send(&call, MAX_FRAME + logs.most()).await {
                     return SessionOver::Failed { source };
                 }
             }
         };
         let reattest = async {
             loop {
-                let Some(context) = challenges.recv().await else { return SessionOver::Closed };
-                match prove_again(&exporter, role, &context, &platform, &serving, &proof).await {
+                let Some(challenge) = challenges.recv().await else { return SessionOver::Closed };
+                match prove_again(&exporter, role, challenge, &platform, &serving, &proof).await {
                     Ok(()) => {}
                     Err(over) => return over,
                 }
@@ -100,17 +101,17 @@ impl<S: Stream, P: Platform> Driver<S, P> {
 async fn prove_again<S: Stream, P: Platform>(
     exporter: &Exporter<S>,
     role: Role,
-    context: &Context,
+    (context, logs): (Context, WantedLogs),
     platform: &P,
     serving: &Serving,
-    proof: &mpsc::Sender<Call>,
+    proof: &mpsc::Sender<(Call, WantedLogs)>,
 ) -> Result<(), SessionOver> {
-    let binder = exporter.own_binder(role, context).map_err(|source| SessionOver::Failed { source })?;
+    let binder = exporter.own_binder(role, &context).map_err(|source| SessionOver::Failed { source })?;
     let own = |source| SessionOver::OwnEvidence { source };
-    let evidence = platform.evidence(&binder).await.map_err(own)?;
+    let evidence = platform.evidence(&binder, logs).await.map_err(own)?;
     let evidence = Bytes::new(evidence).map_err(|source| own(PlatformError::TooLong { what: "evidence", source }))?;
     let mut begun = serving.begin().map_err(|_| SessionOver::Closed)?;
-    let sent = proof.send(begun.call(Request::Reattest { evidence })).await;
+    let sent = proof.send((begun.call(Request::Reattest { evidence }), logs)).await;
     sent.map_err(|_| SessionOver::Closed)?;
     match begun.answer().await {
         Some(Answer::Done) => Ok(()),

@@ -1,10 +1,10 @@
-//! Why a peer got no session, and the stable code of each reason.
+//! Why a peer got no session: a stable code for audit and metrics, a sentence for people.
 
+use crate::asked::UnfitEvidence;
 use crate::channel::ChannelError;
 use crate::platform::PlatformError;
 use blindferry_attest::attested::AppraisalError;
-use blindferry_attest::evidence::EvidenceError;
-use blindferry_proto::session::VERSION;
+use blindferry_proto::session::OpenError;
 use std::io;
 
 /// Why a peer got no session.
@@ -23,12 +23,13 @@ pub enum ServerError {
         #[from]
         ChannelError,
     ),
-    /// The peer speaks another version.
-    #[error("the peer speaks version {version}, want {VERSION}")]
-    Version {
-        /// Its version.
-        version: u16,
-    },
+    /// The first message is of another version, or none.
+    #[error("the peer cannot be understood")]
+    Open(
+        /// Why not.
+        #[from]
+        OpenError,
+    ),
     /// Only a reflection of the vault would claim this.
     #[error("the peer claims to be a vault")]
     RoleOfVault,
@@ -41,11 +42,11 @@ pub enum ServerError {
     /// The vault's audit key signs nothing.
     #[error("the vault cannot vouch for itself with its audit key")]
     NotVouched,
-    /// The peer's evidence does not parse.
-    #[error("the peer's evidence cannot be read")]
+    /// The peer's evidence does not parse, or is more than was asked for.
+    #[error("what the peer sent as its evidence is not taken")]
     Evidence {
         /// Why not.
-        source: EvidenceError,
+        source: UnfitEvidence,
     },
     /// The peer's evidence was refused.
     #[error("the peer's evidence is refused")]
@@ -62,7 +63,8 @@ impl ServerError {
         match self {
             Self::Tls { .. } => "tls",
             Self::Channel(error) => error.code(),
-            Self::Version { .. } => "version",
+            Self::Open(OpenError::Version { .. }) => "version",
+            Self::Open(OpenError::Malformed(_)) => "malformed",
             Self::RoleOfVault => "role-of-vault",
             Self::OwnEvidence { .. } => "own-evidence",
             Self::NotVouched => "not-vouched",

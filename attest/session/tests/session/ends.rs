@@ -7,6 +7,7 @@ use blindferry_attest::tpm::AkName;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{AuditKey, DepositKey, GrantId, LeaseId, ParcelKey, ReplicaId, SessionId};
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
     Answer, BrokerRequest, Granted, LeaseEnd, Open, OpenReply, PeerProof, ProofReply, Request, VERSION, VOUCHED,
@@ -34,6 +35,8 @@ pub(crate) struct World {
     /// The key of the vault's audit.
     pub(crate) audit: Ed25519KeyPair,
     pub(crate) identity: Identity,
+    /// The logs that the vault asks for.
+    pub(crate) asks: WantedLogs,
     pub(crate) tls: Arc<ServerConfig>,
 }
 
@@ -43,7 +46,7 @@ impl World {
         let identity = Identity::generate().unwrap();
         let tls = tls::server(&identity).unwrap();
         let audit = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-        Self { pinned: host.ak(), vault, host, audit, identity, tls }
+        Self { pinned: host.ak(), vault, host, audit, identity, asks: WantedLogs::NONE, tls }
     }
 
     /// Who the host must be.
@@ -76,7 +79,11 @@ impl World {
     /// The vault's end until the peer has sent evidence.
     pub(crate) async fn claim<S: Stream>(&self, stream: S) -> Result<Claimed<S>, ServerError> {
         let heard = hear(stream, &self.tls, &self.identity).await?;
-        heard.prove(&self.vault, |message| Some(self.vouch(message)), &SystemRandom::new()).await?.claim().await
+        heard
+            .prove(&self.vault, |message| Some(self.vouch(message)), self.asks, &SystemRandom::new())
+            .await?
+            .claim()
+            .await
     }
 
     /// The vault's end until the session stands.
@@ -169,7 +176,8 @@ pub(crate) async fn prove(world: &World, channel: &mut Channel<DuplexStream>) ->
 }
 
 pub(crate) fn open(role: Role) -> Open {
-    Open { version: VERSION, role, name: "build-7".parse().unwrap(), context: Context([0xa5; 32]) }
+    let context = Context([0xa5; 32]);
+    Open { version: VERSION, role, name: "build-7".parse().unwrap(), context, logs: WantedLogs::NONE }
 }
 
 pub(crate) fn welcome() -> Welcome {

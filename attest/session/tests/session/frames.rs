@@ -59,7 +59,6 @@ async fn a_proof_that_breaks_a_bound_is_refused_as_malformed() {
     const NONE: u8 = 0;
     const SOME: u8 = 1;
     let bytes = |length| Bytes::<MAX_FRAME>::new(vec![1; length]).unwrap();
-    proof_refused((bytes(MAX_EVIDENCE + 1), SOME, bytes(1), 0_u8, bytes(1)), "malformed").await;
     proof_refused((bytes(1), SOME, bytes(1025), 0_u8, bytes(1)), "malformed").await;
     // As many certificates as fit into 64 bits.
     proof_refused((bytes(1), SOME, bytes(1), u64::MAX, bytes(1)), "malformed").await;
@@ -68,7 +67,8 @@ async fn a_proof_that_breaks_a_bound_is_refused_as_malformed() {
     proof_refused(bytes(MAX_FRAME_UNATTESTED), "frame-too-long").await;
     // A marker that is neither of an endorsement nor of none.
     proof_refused((bytes(1), 2_u8), "malformed").await;
-    // Two within bounds, and so refused for what they say.
+    // Within the bounds of a frame, and so refused for what they say.
+    proof_refused((bytes(MAX_EVIDENCE + 1), NONE), "evidence-too-long").await;
     proof_refused((bytes(MAX_EVIDENCE), SOME, bytes(1024), 0_u8, bytes(1)), "evidence-malformed").await;
     proof_refused((bytes(MAX_EVIDENCE), NONE), "evidence-malformed").await;
 }
@@ -124,7 +124,7 @@ enum Message {
 }
 
 /// The code of the vault's refusal of these first bytes, and what the peer is told.
-async fn first_bytes(bytes: &[u8]) -> (&'static str, Option<RefusalCode>) {
+pub(crate) async fn first_bytes(bytes: &[u8]) -> (&'static str, Option<RefusalCode>) {
     let world = World::new();
     let (ours, theirs) = pipe();
     let host = async {

@@ -1,9 +1,11 @@
 //! Who gets a session?
 
 use crate::ends::{World, open, peer_by_hand, pipe, receive, send, vault_by_hand, welcome};
+use crate::frames::first_bytes;
 use crate::platform::{Conduct, SoftwareTpm, reference};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::limits::MAX_FRAME_UNATTESTED;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Activate, Open, OpenReply, PeerProof, ProofReply, VERSION, VaultProof};
@@ -149,6 +151,10 @@ async fn another_version_of_the_protocol_is_refused_and_told_so() {
         let told = opened_with(Open { version, ..open(Role::Broker) }).await;
         assert_eq!(told, ("version", RefusalCode::Version));
     }
+    // Whatever it has behind its version.
+    let frame = |version: &[u8]| [&[0, 0, 0, 5], version, &[0xff; 4]].concat();
+    assert_eq!(first_bytes(&frame(&[2])).await, ("version", Some(RefusalCode::Version)));
+    assert_eq!(first_bytes(&frame(&[1])).await, ("malformed", Some(RefusalCode::Malformed)));
 }
 
 #[tokio::test]
@@ -267,7 +273,10 @@ async fn a_vaults_context_is_fresh_for_each_peer() {
         };
         let vault = async {
             let heard = hear(theirs, &world.tls, &world.identity).await.unwrap();
-            heard.prove(&world.vault, |message| Some(world.vouch(message)), &SystemRandom::new()).await.is_ok()
+            heard
+                .prove(&world.vault, |message| Some(world.vouch(message)), WantedLogs::NONE, &SystemRandom::new())
+                .await
+                .is_ok()
         };
         let (context, proved) = tokio::join!(host, vault);
         assert!(proved && contexts.insert(context));

@@ -9,6 +9,8 @@ mod frames;
 #[cfg(test)]
 mod handshake;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod platform;
 #[cfg(test)]
 mod reattestation;

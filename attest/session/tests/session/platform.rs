@@ -5,6 +5,8 @@ use blindferry_attest::evidence::{Evidence, TpmEvidence};
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_attest::tpm::AkName;
 use blindferry_proto::bounded::Bytes;
+use blindferry_proto::limits::{MAX_EVENT_LOG, MAX_IMA_LOG};
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Activate, Endorsement};
 use blindferry_session::platform::{Platform, PlatformError};
@@ -35,6 +37,8 @@ struct State {
 pub(crate) enum Conduct {
     /// A quote over the binder.
     Honest,
+    /// A quote over the binder with these logs, whatever was asked for.
+    Talkative(WantedLogs),
     /// These bytes, whatever the binder.
     Says(Vec<u8>),
     /// That it cannot.
@@ -80,6 +84,11 @@ impl SoftwareTpm {
 
     /// Honest evidence over `challenge`, encoded.
     pub(crate) fn quote(&self, challenge: &[u8; 32]) -> Vec<u8> {
+        self.quote_with(challenge, WantedLogs::NONE)
+    }
+
+    /// The same with logs of the greatest length that say nothing.
+    pub(crate) fn quote_with(&self, challenge: &[u8; 32], logs: WantedLogs) -> Vec<u8> {
         let pcr = [self.0.pcr_7.load(Ordering::Relaxed); 32];
         let attest = self.attest(challenge, &pcr);
         let signed = self.0.ak.sign(&SystemRandom::new(), &attest).unwrap();
@@ -88,7 +97,9 @@ impl SoftwareTpm {
         let mut signature = vec![0x00, 0x18, 0x00, 0x0b];
         sized(&mut signature, r);
         sized(&mut signature, s);
-        Evidence::Tpm(TpmEvidence::new(attest, signature, self.ak_public(), vec![(7, pcr)]).unwrap()).encode()
+        let evidence = TpmEvidence::new(attest, signature, self.ak_public(), vec![(7, pcr)]).unwrap();
+        let log = |wanted, most| if wanted { vec![0; most] } else { vec![] };
+        Evidence::Tpm(evidence.with_logs(log(logs.events, MAX_EVENT_LOG), log(logs.ima, MAX_IMA_LOG)).unwrap()).encode()
     }
 
     /// TPMT_PUBLIC of a restricted signing key on P-256.
@@ -119,11 +130,12 @@ impl SoftwareTpm {
 }
 
 impl Platform for SoftwareTpm {
-    async fn evidence(&self, binder: &Binder) -> Result<Vec<u8>, PlatformError> {
+    async fn evidence(&self, binder: &Binder, logs: WantedLogs) -> Result<Vec<u8>, PlatformError> {
         self.0.binders.lock().unwrap().push(*binder.as_bytes());
         let conduct = self.0.conduct.lock().unwrap().clone();
         match conduct {
-            Conduct::Honest => Ok(self.quote(binder.as_bytes())),
+            Conduct::Honest => Ok(self.quote_with(binder.as_bytes(), logs)),
+            Conduct::Talkative(more) => Ok(self.quote_with(binder.as_bytes(), more)),
             Conduct::Says(evidence) => Ok(evidence),
             Conduct::Broken => Err(PlatformError::Other("the TPM is broken")),
             Conduct::Silent => std::future::pending().await,

@@ -6,6 +6,7 @@ use crate::platform::{Conduct, SoftwareTpm, reference};
 use blindferry_attest::attested::Pinned;
 use blindferry_attest::tpm::QuoteClock;
 use blindferry_proto::limits::MAX_FRAME;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Answer, Call, FromVault, Request};
@@ -90,7 +91,7 @@ async fn the_evidence_of_the_handshake_answers_no_later_challenge() {
     let world = World::new();
     let (_established, standing) = world.session().await;
     let first = world.host.quote(&world.host.binders()[0]);
-    let (open, _) = Rechallenge::new(&standing.exporter, Role::Broker, &SystemRandom::new()).unwrap();
+    let (open, _) = Rechallenge::new(&standing.exporter, Role::Broker, WantedLogs::NONE, &SystemRandom::new()).unwrap();
     assert_eq!(refused(open.judge(&first, world.pin(), &reference(Role::Broker))), "tpm-quote-challenge");
 }
 
@@ -99,7 +100,8 @@ async fn fresh_evidence_of_another_session_of_the_same_host_is_refused() {
     let world = World::new();
     let (host, standing) = world.session().await;
     let (_other_host, other) = world.session().await;
-    let (open, context) = Rechallenge::new(&standing.exporter, Role::Broker, &SystemRandom::new()).unwrap();
+    let (open, context) =
+        Rechallenge::new(&standing.exporter, Role::Broker, WantedLogs::NONE, &SystemRandom::new()).unwrap();
     // Over the same context, in the other session: what the host's end there would sign.
     let binder = other.exporter.peer_binder(Role::Broker, &context).unwrap();
     let carried = world.host.quote(binder.as_bytes());
@@ -128,7 +130,8 @@ async fn another_key_an_older_clock_and_garbage_are_refused_at_the_next_challeng
     let (_established, standing) = world.session().await;
     let ahead = QuoteClock { clock: u64::MAX, reset_count: 5, restart_count: 2 };
     for (code, earlier) in [("tpm-ak-name", None), ("tpm-clock-reset", Some(ahead)), ("evidence-malformed", None)] {
-        let (open, context) = Rechallenge::new(&standing.exporter, Role::Broker, &SystemRandom::new()).unwrap();
+        let (open, context) =
+            Rechallenge::new(&standing.exporter, Role::Broker, WantedLogs::NONE, &SystemRandom::new()).unwrap();
         let binder = standing.exporter.peer_binder(Role::Broker, &context).unwrap();
         let evidence = match code {
             "tpm-ak-name" => SoftwareTpm::new().quote(binder.as_bytes()),
@@ -166,7 +169,10 @@ async fn challenges_without_end_are_not_queued_without_end() {
     world.host.behave(Conduct::Silent);
     let vault = async {
         for number in 0..8 {
-            let pushed = standing.writer.send(&FromVault::Reattest { context: Context([number; 32]) }, MAX_FRAME).await;
+            let pushed = standing
+                .writer
+                .send(&FromVault::Reattest { context: Context([number; 32]), logs: WantedLogs::NONE }, MAX_FRAME)
+                .await;
             if pushed.is_err() {
                 break;
             }
@@ -178,8 +184,9 @@ async fn challenges_without_end_are_not_queued_without_end() {
 
 /// Asks for fresh evidence.
 async fn challenge(standing: &mut Standing<DuplexStream>) -> Rechallenge {
-    let (open, context) = Rechallenge::new(&standing.exporter, Role::Broker, &SystemRandom::new()).unwrap();
-    tell(standing, FromVault::Reattest { context }).await;
+    let (open, context) =
+        Rechallenge::new(&standing.exporter, Role::Broker, WantedLogs::NONE, &SystemRandom::new()).unwrap();
+    tell(standing, FromVault::Reattest { context, logs: WantedLogs::NONE }).await;
     open
 }
 

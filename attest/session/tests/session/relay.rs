@@ -6,6 +6,7 @@ use crate::platform::reference;
 use blindferry_attest::attested::{Expected, Pinned, appraise};
 use blindferry_attest::evidence::Evidence;
 use blindferry_proto::bounded::Bytes;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Open, OpenReply, ProofReply, VaultProof};
@@ -161,6 +162,7 @@ async fn a_vaults_evidence_from_an_earlier_session_is_refused() {
         let proof = VaultProof {
             evidence: Bytes::new(old).unwrap(),
             context: Context([1; 32]),
+            logs: WantedLogs::NONE,
             vouched: Bytes::new(vec![0; 64]).unwrap(),
         };
         send(&mut channel, &OpenReply::Proof(proof)).await;

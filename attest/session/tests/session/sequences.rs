@@ -5,7 +5,8 @@ use crate::platform::{SoftwareTpm, endorsement};
 use blindferry_attest::binder::{Binder, EXPORTER_LABEL};
 use blindferry_proto::bounded::{Bytes, decode, encode};
 use blindferry_proto::identifier::{Digest, LeaseId};
-use blindferry_proto::limits::{MAX_FRAME, MAX_FRAME_UNATTESTED};
+use blindferry_proto::limits::{MAX_EVIDENCE_WITH_LOGS, MAX_FRAME, MAX_FRAME_UNATTESTED};
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{
@@ -155,9 +156,14 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
         let sent = match step {
             Hostile::Proof(quote) => {
                 let exporter = |context: &Context| exported(stream.get_ref().1, context);
-                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, &exporter);
+                let evidence = quote.over(&world.vault, Role::Vault, identity.spki(), &context, exporter);
                 let own = Binder::compute(Role::Vault, identity.spki(), &exporter(&context)).unwrap();
-                let proof = VaultProof { evidence, context: Context([1; 32]), vouched: world.vouched(&own) };
+                let proof = VaultProof {
+                    evidence,
+                    context: Context([1; 32]),
+                    logs: WantedLogs::NONE,
+                    vouched: world.vouched(&own),
+                };
                 frame(&mut stream, &OpenReply::Proof(proof)).await
             }
             Hostile::RefuseOpen => frame(&mut stream, &OpenReply::Refused(RefusalCode::Busy.into())).await,
@@ -168,7 +174,9 @@ async fn hostile_vault<S: blindferry_session::channel::Stream>(world: &World, th
             Hostile::Welcome => frame(&mut stream, &ProofReply::Welcome(welcome())).await,
             Hostile::RefuseProof => frame(&mut stream, &ProofReply::Refused(RefusalCode::NotAttested.into())).await,
             Hostile::Answer(id) => frame(&mut stream, &FromVault::Answer { id: *id, answer: answer(1) }).await,
-            Hostile::Reattest => frame(&mut stream, &FromVault::Reattest { context: Context([2; 32]) }).await,
+            Hostile::Reattest => {
+                frame(&mut stream, &FromVault::Reattest { context: Context([2; 32]), logs: WantedLogs::NONE }).await
+            }
             Hostile::LeaseEnded => {
                 let push = FromVault::LeaseEnded { lease: LeaseId([1; _]), why: LeaseEnd::Idle };
                 frame(&mut stream, &push).await
@@ -206,7 +214,7 @@ impl Quote {
         spki: &[u8],
         context: &Context,
         exporter: impl Fn(&Context) -> [u8; 32],
-    ) -> Bytes<16384> {
+    ) -> Bytes<MAX_EVIDENCE_WITH_LOGS> {
         let other_role = if role == Role::Broker { Role::Operator } else { Role::Broker };
         let over = |role, spki: &[u8], exporter: [u8; 32]| *Binder::compute(role, spki, &exporter).unwrap().as_bytes();
         let exported = exporter(context);

@@ -5,6 +5,7 @@ use crate::platform::Conduct;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::limits::MAX_FRAME;
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::role::{Context, Role};
 use blindferry_proto::session::{Answer, FromVault, LeaseEnd, Open, OpenReply, PeerProof, VaultProof};
 use blindferry_session::channel::CLOSE_TIME;
@@ -34,7 +35,12 @@ async fn a_vault_that_falls_silent_is_given_up_at_the_deadline() {
             if matches!(silent, Silent::Welcome) {
                 let binder = channel.exporter.own_binder(Role::Vault, &context).unwrap();
                 let evidence = Bytes::new(world.vault.quote(binder.as_bytes())).unwrap();
-                let proof = VaultProof { evidence, context: Context([1; 32]), vouched: world.vouched(&binder) };
+                let proof = VaultProof {
+                    evidence,
+                    context: Context([1; 32]),
+                    logs: WantedLogs::NONE,
+                    vouched: world.vouched(&binder),
+                };
                 send(&mut channel, &OpenReply::Proof(proof)).await;
                 let _proof: PeerProof = receive(&mut channel).await;
             }

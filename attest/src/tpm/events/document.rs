@@ -150,18 +150,7 @@ impl TryFrom<Table> for EventPolicy {
             dbx: digests("dbx", table.dbx)?,
             ima: table.ima.map(FileRules::try_from).transpose()?,
         };
-        if policy.images.is_empty() {
-            return Err(EventPolicyError::NoImages);
-        }
-        if policy.command_lines.is_empty() {
-            if policy.secure_boot == SecureBoot::Any {
-                return Err(EventPolicyError::CommandLineOpen);
-            }
-            if !policy.files.is_empty() {
-                return Err(EventPolicyError::FilesAlone);
-            }
-        }
-        Ok(policy)
+        policy.bound()
     }
 }
 
@@ -200,6 +189,22 @@ impl TryFrom<ImaTable> for FileRules {
 }
 
 impl EventPolicy {
+    /// The policy, unless it leaves open what must be bound.
+    pub(super) fn bound(self) -> Result<Self, EventPolicyError> {
+        if self.images.is_empty() {
+            return Err(EventPolicyError::NoImages);
+        }
+        if self.command_lines.is_empty() {
+            if self.secure_boot == SecureBoot::Any {
+                return Err(EventPolicyError::CommandLineOpen);
+            }
+            if !self.files.is_empty() {
+                return Err(EventPolicyError::FilesAlone);
+            }
+        }
+        Ok(self)
+    }
+
     /// Appends the canonical form: one order, one way to write each value, a value a line.
     pub(crate) fn write(&self, out: &mut String) {
         let secure_boot = match self.secure_boot {

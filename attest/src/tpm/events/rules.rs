@@ -88,19 +88,31 @@ fn images(policy: &EventPolicy, facts: &Facts<'_, '_>) -> Vec<EventRefusal> {
     let mut refusals = vec![];
     let mut started = false;
     for fact in facts.events.facts(4) {
-        match fact.content() {
-            Content::Separator(_) => {}
-            // "Calling EFI Application from Boot Option", "Returning from …": the firmware's own words.
-            Content::Text(text) if text.starts_with("Calling EFI ") || text.starts_with("Returning from EFI ") => {}
-            _ if policy.images.contains(fact.digest()) => started = true,
-            _ if fact.called().is_image() => refusals.push(EventRefusal::Image { found: *fact.digest() }),
-            _ => refusals.push(unexpected(4, fact)),
+        if is_of_the_firmware(fact) {
+            continue;
+        }
+        if policy.images.contains(fact.digest()) {
+            started = true;
+        } else if fact.called().is_image() {
+            refusals.push(EventRefusal::Image { found: *fact.digest() });
+        } else {
+            refusals.push(unexpected(4, fact));
         }
     }
     if !started && refusals.is_empty() {
         refusals.push(EventRefusal::NoImage);
     }
     refusals
+}
+
+/// What stands in PCR 4 beside images: the separator, and the firmware's own words, such as "Calling EFI Application from
+/// Boot Option".
+pub(super) fn is_of_the_firmware(fact: &Fact<'_>) -> bool {
+    match fact.content() {
+        Content::Separator(_) => true,
+        Content::Text(text) => text.starts_with("Calling EFI ") || text.starts_with("Returning from EFI "),
+        _ => false,
+    }
 }
 
 fn command_line(policy: &EventPolicy, facts: &Facts<'_, '_>) -> Vec<EventRefusal> {

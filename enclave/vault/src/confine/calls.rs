@@ -59,6 +59,7 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_getpeername, "the same"),
     (libc::SYS_fstat, "the size of a received secret, before it is mapped"),
     (libc::SYS_fstatfs, "that it is secret memory"),
+    (libc::SYS_pread64, "evidence with logs, out of the device process's sealed memfd"),
     // Waiting and time.
     (libc::SYS_epoll_ctl, "the runtime: sockets come and go"),
     (libc::SYS_epoll_pwait, "the runtime, waiting"),

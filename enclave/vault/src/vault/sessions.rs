@@ -7,6 +7,7 @@ use blindferry_attest::attested::Attested;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_attest::tpm::QuoteClock;
 use blindferry_proto::identifier::{Machine, SessionId};
+use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
@@ -16,6 +17,11 @@ use tokio::sync::{Notify, mpsc};
 impl Vault {
     pub(crate) fn reference(&self, role: Role) -> Option<Arc<ReferenceValues>> {
         lock(&self.documents).references.get(&role).map(|(_, reference)| Arc::clone(reference))
+    }
+
+    /// The logs to ask a peer of this role for.
+    pub(crate) fn wanted_logs(&self, role: Role) -> WantedLogs {
+        self.reference(role).map_or(WantedLogs::NONE, |reference| reference.wanted_logs())
     }
 
     pub(crate) fn endorsement_roots(&self) -> Vec<Vec<u8>> {

@@ -46,6 +46,7 @@ impl Said {
                     }
                 }
             }
+            Self::List(list) if list.is_empty() => out.push_str(&format!("{blanks}none\n")),
             Self::List(list) => {
                 for said in list {
                     if said.is_short() {

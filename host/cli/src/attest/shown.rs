@@ -140,7 +140,8 @@ fn text(judgement: &Judgement, style: &Style) -> String {
         out.push_str(&indented("accepted dangerously: ", danger, style.width));
     }
     if !open.is_empty() {
-        let how = if judgement.reference.is_some() { "" } else { "; --policy and the other options answer them" };
+        let answerable = judgement.reference.is_none() && !matches!(judgement.verdict, Word::Unjudged(_));
+        let how = if answerable { "; --policy and the other options answer them" } else { "" };
         out.push_str(&format!("\nleft open ({}){how}:\n", questions(open.len())));
         for row in open {
             let (found, wanted) = (short(&row.found), short(&row.wanted));

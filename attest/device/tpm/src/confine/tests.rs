@@ -31,6 +31,9 @@ fn passes_inside(name: &str) {
     fs::create_dir_all(directory.join("pins")).unwrap();
     fs::write(directory.join("pins/pins.toml"), "x").unwrap();
     fs::write(directory.join("outside"), "x").unwrap();
+    fs::create_dir_all(directory.join("logs")).unwrap();
+    fs::write(directory.join("logs/events"), "x").unwrap();
+    fs::write(directory.join("logs/other"), "x").unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     let test = format!("confine::tests::inside_{name}");
     command.args(["--exact", &test, "--ignored", "--nocapture", "--test-threads=1"]).env(INSIDE, &directory);
@@ -52,7 +55,8 @@ fn inside_swtpm() {
     assert!(!is_confined());
 
     let tcti = Tcti::Swtpm { host: Ipv4Addr::LOCALHOST, port };
-    let _confined = confine(&tcti, &pins).unwrap();
+    let logs = LogPaths { events: directory.join("logs/events"), ima: directory.join("logs/not-there") };
+    let _confined = confine(&tcti, &pins, Some(&logs)).unwrap();
     assert!(is_confined());
 
     // The powers are gone.
@@ -63,11 +67,18 @@ fn inside_swtpm() {
     assert_eq!(pidfd_getfd(&own, 0, PidfdGetfdFlags::empty()).unwrap_err(), Errno::PERM);
     assert_eq!(test_kill_process(parent).unwrap_err(), Errno::PERM, "signals another process");
     assert_eq!(set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap_err(), Errno::PERM);
-    for path in ["outside".into(), "/usr/bin/env".into(), format!("/proc/{}/mem", parent_id())] {
+    for path in ["outside".into(), "logs/other".into(), "/usr/bin/env".into(), format!("/proc/{}/mem", parent_id())] {
         let path = directory.join(path);
         assert_eq!(File::open(&path).unwrap_err().kind(), PermissionDenied, "reads {}", path.display());
     }
-    for path in [&pins, &directory.join("new"), &directory.join("pins/new"), &"/proc/self/oom_score_adj".into()] {
+    for path in [
+        &pins,
+        &logs.events,
+        &logs.ima,
+        &directory.join("new"),
+        &directory.join("pins/new"),
+        &"/proc/self/oom_score_adj".into(),
+    ] {
         let opened = File::options().append(true).create(true).open(path);
         assert_eq!(opened.unwrap_err().kind(), PermissionDenied, "writes {}", path.display());
     }
@@ -79,6 +90,7 @@ fn inside_swtpm() {
 
     // What is needed is left.
     assert_eq!(fs::read(&pins).unwrap(), b"x");
+    assert_eq!(fs::read(&logs.events).unwrap(), b"x");
     assert!(fs::read_to_string("/proc/self/status").unwrap().contains("NoNewPrivs:\t1"));
     for port in [port, next] {
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), "the way to the TPM");
@@ -90,7 +102,7 @@ fn inside_swtpm() {
         status.lines().find(|line| line.starts_with("Seccomp_filters:")).map(str::to_owned).unwrap()
     };
     let before = filters();
-    let _again = confine(&tcti, &pins).unwrap();
+    let _again = confine(&tcti, &pins, Some(&logs)).unwrap();
     assert_eq!(filters(), before);
     assert_eq!(parent_process_death_signal().unwrap(), Some(Signal::KILL));
     // Executes itself anew, from an ordinary file. A harness without threads can list its tests and no more.
@@ -105,7 +117,7 @@ fn inside_node() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     // A file stands for the node; it lies where nothing else is allowed.
     let node = directory.join("outside");
-    let _confined = confine(&Tcti::Device(node.clone()), &directory.join("pins/pins.toml")).unwrap();
+    let _confined = confine(&Tcti::Device(node.clone()), &directory.join("pins/pins.toml"), None).unwrap();
     assert_eq!(TcpStream::connect(listener.local_addr().unwrap()).unwrap_err().kind(), PermissionDenied);
     for _ in 0..2 {
         File::options().read(true).write(true).open(&node).unwrap();

@@ -6,6 +6,7 @@ use blindferry_attest::endorsement::{
 use blindferry_attest::evidence::Evidence;
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::protocol::{DeviceRefusal, TpmDescription};
+use blindferry_proto::logs::WantedLogs;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
@@ -74,7 +75,7 @@ async fn a_selection_of_nothing_or_of_what_is_not_there_is_refused() {
     let executable = std::path::Path::new(env!("CARGO_BIN_EXE_blindferry-device"));
     let (mut process, socket) = spawn(executable, crate::machine::process(&machine.tpm)).unwrap();
     for pcrs in [vec![], vec![24], vec![1, 1]] {
-        let request = Numbered { number: 5, message: Request::Quote { binder: [0; 32], pcrs } };
+        let request = Numbered { number: 5, message: Request::Quote { binder: [0; 32], pcrs, logs: WantedLogs::NONE } };
         socket.send(&request.encode(REQUEST_LIMIT).unwrap(), &[]).unwrap();
         let reply = Numbered::<Reply>::decode(&socket.receive().unwrap().bytes, REPLY_LIMIT).unwrap();
         assert_eq!(reply.number, 5);

@@ -10,6 +10,7 @@ use blindferry_device::client::{Device, DeviceError};
 use blindferry_device::protocol::{Description, DeviceRefusal, KEY_LEN, TpmDescription};
 use blindferry_device::spawn::spawn;
 use blindferry_handle::secret::{SecretBytes, SharedSecret};
+use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::DeviceProcess;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -85,6 +86,16 @@ impl Machine {
     }
 }
 
+/// The same machine, whose device process may give these logs away.
+pub(crate) fn with_logs(mut machine: Machine, logs: LogPaths) -> Machine {
+    let process = process(&machine.tpm).with_logs(Some(logs));
+    let (process, socket) = spawn(executable(), process).unwrap();
+    machine.kill();
+    machine.process.wait().unwrap();
+    (machine.process, machine.device) = (process, Device::new(socket).unwrap());
+    machine
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -94,7 +105,7 @@ impl Drop for Machine {
 
 /// The device process of this TPM.
 pub(crate) fn process(tpm: &Swtpm) -> DeviceProcess {
-    DeviceProcess::Tpm { tcti: tpm.tcti(), pins: pins(tpm) }
+    DeviceProcess::Tpm { tcti: tpm.tcti(), pins: pins(tpm), logs: None }
 }
 
 pub(crate) struct Operator {
@@ -158,7 +169,7 @@ pub(crate) fn provision(tcti: &str, pins: &Path, more: &[&str]) -> Output {
 
 pub(crate) fn device(tcti: &str, pins: &Path) -> (Child, Device) {
     let (process, socket) =
-        spawn(executable(), DeviceProcess::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned() }).unwrap();
+        spawn(executable(), DeviceProcess::Tpm { tcti: tcti.to_owned(), pins: pins.to_owned(), logs: None }).unwrap();
     (process, Device::new(socket).unwrap())
 }
 

@@ -9,6 +9,7 @@ mod bus;
 mod confined;
 mod counter;
 mod fresh;
+mod logs;
 mod machine;
 mod provisioning;
 mod recorder;
