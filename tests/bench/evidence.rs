@@ -16,7 +16,7 @@ use ring::{
 };
 
 use crate::{
-    boot::{self, Boot, measured},
+    boot::{self, Boot, Judged as _, measured},
     guest::{Guest, NOW},
     synthetic::{self, Parts, binder, name_of, sized},
 };
