@@ -16,7 +16,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::{
     Inputs,
-    boot::{Boot, ima_entry, template},
+    boot::{Boot, Judged as _, ima_entry, template},
     firmware, image,
     synthetic::{Case, sized},
 };

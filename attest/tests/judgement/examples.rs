@@ -4,7 +4,11 @@ use std::{fs, path::Path, process::Command};
 
 use blindferry_amd::{Amd, VekSpec};
 
-use crate::{boot::Boot, guest::Guest, synthetic::name_of};
+use crate::{
+    boot::{Boot, Judged as _},
+    guest::Guest,
+    synthetic::name_of,
+};
 
 /// What an example prints.
 fn run(example: &str) -> String {

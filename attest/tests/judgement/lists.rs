@@ -57,6 +57,10 @@ fn of_two_lists_that_which_lasts_longer_counts_whatever_their_order() {
     for crls in [[older.as_slice(), &newer], [&newer, &older]] {
         assert_eq!(endorse(&vek, &crls).unwrap().revocation(), wanted);
     }
+    // A list that revokes others alone revokes nothing of this chain.
+    let others = amd.crl(&Crl { revoked: vec![7, 8, 0x70000], ..Crl::empty() });
+    let wanted = Revocation::NotRevoked { from: VALIDITY.0, until: VALIDITY.1 };
+    assert_eq!(endorse(&vek, &[&others]).unwrap().revocation(), wanted);
     // And a list that revokes does so wherever it stands.
     let revoking = amd.crl(&Crl { revoked: vec![0x70001], ..Crl::empty() });
     for crls in [[revoking.as_slice(), &newer], [&newer, &revoking]] {

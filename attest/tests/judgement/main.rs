@@ -45,6 +45,7 @@ mod parsers;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
+#[path = "../differential/quotes.rs"]
 mod quotes;
 #[cfg(test)]
 mod real_evidence;
@@ -56,6 +57,7 @@ mod registry;
 #[cfg(test)]
 mod result;
 #[cfg(test)]
+#[path = "../differential/sev_crate.rs"]
 mod sev_crate;
 #[cfg(test)]
 mod software_tpm;

@@ -55,8 +55,15 @@ fn answer(machine: &Machine, request: Request, key: Option<SecretBytes>) -> Resu
                 let vouching = pins.azure.then(|| Vouching::read(transaction, &pins)).transpose()?;
                 Ok((quoted, vouching))
             })?;
-            let quoted = given.map_or(Ok(quoted), |paths| logs::beside(quoted, paths, wanted))?;
-            let evidence = vouching.map_or(Ok(Evidence::Tpm(quoted)), |vouching| vouching.with(quoted))?.encode();
+            let quoted = match given {
+                Some(paths) => logs::beside(quoted, paths, wanted)?,
+                None => quoted,
+            };
+            let evidence = match vouching {
+                Some(vouching) => vouching.with(quoted)?,
+                None => Evidence::Tpm(quoted),
+            };
+            let evidence = evidence.encode();
             if given.is_some() { Answer::with_evidence(&evidence) } else { Ok(Reply::Evidence(evidence).into()) }
         }
         (Request::Pcrs { pcrs: indices }, _) => {
