@@ -134,6 +134,20 @@ fn names_are_distinct_and_in_the_order_of_the_findings() {
 }
 
 #[test]
+fn each_check_is_explained_to_operators() {
+    let page = include_str!("../../../docs/operating.md");
+    let (_, table) = page.split_once("| check | found out by | good when |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let (root, tried) = good_machine();
+    let findings = examine(&Machine::new(root.path(), tried), &[]);
+    let expected = findings.iter().map(|finding| {
+        let needed = if finding.need == Need::Needed { " (needed)" } else { "" };
+        format!("`{}`{needed}", finding.name)
+    });
+    assert!(rows.map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).eq(expected), "{table}");
+}
+
+#[test]
 fn what_is_required_is_needed_and_what_is_lacking_outweighs_what_is_unknown() {
     let (root, tried) = good_machine();
     write(root.path(), "proc/sys/kernel/yama/ptrace_scope", "0");
