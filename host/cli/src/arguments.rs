@@ -2,6 +2,7 @@
 
 use crate::attest::Attest;
 use crate::audit::Audit;
+use crate::doctor::Doctor;
 use crate::enclave::Enclave;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::host::Host;
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Attest(Attest),
     Tpm(Tpm),
     Status(Status),
+    Doctor(Doctor),
     Audit(Audit),
     Run(Run),
     Read(Read),

@@ -22,13 +22,18 @@ pub(crate) enum Exit {
     Audit,
     /// The policy has problems.
     Policy,
+    /// `doctor`: this machine lacks something that is needed.
+    Unfit,
+    /// `doctor`: of something that is needed it could not be found out. The same number as for wrong usage, as with
+    /// [`Exit::Unjudged`].
+    Unclear,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
-            Exit::Refused => 1,
-            Exit::Usage | Exit::Unjudged => 2,
+            Exit::Refused | Exit::Unfit => 1,
+            Exit::Usage | Exit::Unjudged | Exit::Unclear => 2,
             Exit::Unreachable => 3,
             Exit::Evidence => 4,
             Exit::Local => 5,
@@ -42,4 +47,4 @@ impl From<Exit> for ExitCode {
 pub(crate) const EXIT_CODES: &str = "\
 Exit status: 0 done, 1 refused by the vault, 2 wrong usage, 3 vault or broker not reachable, 4 evidence refused,
 5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems. `attest verify` has its own:
-0 accepted, 1 refused, 2 could not be judged.";
+0 accepted, 1 refused, 2 could not be judged; so has `doctor`: 0 fit, 1 something needed is lacking, 2 could not be found out.";

@@ -10,9 +10,11 @@
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::note;
-use blindferry_handle::entry::{Entry, enter};
+use crate::output::{Output, note};
+use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
+use blindferry_probe::Start;
+use clap::Parser;
 use std::env;
 use std::process::ExitCode;
 
@@ -23,6 +25,7 @@ mod configuration;
 mod confirm;
 mod deposit;
 mod device;
+mod doctor;
 mod document;
 mod enclave;
 mod exit;
@@ -60,23 +63,24 @@ fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
     let entered = match enter(&Entry::new()) {
         Ok(entered) => entered,
-        Err(error) => return fail(&Failure::Enter(error)),
+        Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error))),
     };
     let Arguments { general, command } = match Arguments::parse_or_end(env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(end) => return end,
     };
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
-    match obey(&invocation, command) {
+    match obey(&entered, &invocation, command) {
         Ok(end) => end,
         Err(failure) => fail(&failure),
     }
 }
 
-fn obey(invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> {
+fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        // A verdict is no failure: the evidence was judged.
+        // A verdict is no failure: the evidence was judged, or the machine.
         Command::Attest(attest) => return attest::run(invocation, attest),
+        Command::Doctor(doctor) => return doctor::run(invocation.output, Start::of(Ok(entered)), &doctor),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
         Command::Succeed(succeed) => succeed::run(invocation, &succeed),
@@ -95,6 +99,20 @@ fn obey(invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> 
         Command::Read(read) => read::run(invocation, read),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Where a process of ours refuses to start, the doctor starts all the same, since it is who says why. It holds no secret.
+fn consult(refusal: &EntryError) -> Option<ExitCode> {
+    if !env::args_os().any(|word| word == "doctor") {
+        return None;
+    }
+    match Arguments::try_parse() {
+        Ok(Arguments { general, command: Command::Doctor(doctor) }) => {
+            let ended = doctor::run(Output::new(general.json), Start::of(Err(refusal)), &doctor);
+            Some(ended.unwrap_or_else(|failure| fail(&failure)))
+        }
+        _ => None,
+    }
 }
 
 fn fail(failure: &Failure) -> ExitCode {

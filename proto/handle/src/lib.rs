@@ -4,7 +4,8 @@
 //! ([`memfd`]); what stays is held in pages that other processes cannot read ([`secret`]). Around these two stand the
 //! questions who is at the other end ([`peer`]), what was inherited ([`inherit`]), how this process and its children
 //! come to be unreadable from their first instruction ([`entry`], [`image`]), what freed memory still says
-//! ([`wiping`]), and the one device that needs a raw call ([`sev_guest`]).
+//! ([`wiping`]), what this kernel does when it is asked in earnest ([`attempt`]), and the one device that needs a raw
+//! call ([`sev_guest`]).
 //!
 //! Every other crate forbids `unsafe`. Here each block carries the argument why it is sound, and none of it is
 //! reachable through a safe function whose caller could break that argument.
@@ -14,6 +15,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Blindferry rests on memfd_secret, sealed memfds and pidfds, which only Linux has");
 
+pub mod attempt;
 pub mod entry;
 pub mod image;
 pub mod inherit;

@@ -33,6 +33,7 @@ const COMMANDS: &[&[&str]] = &[
     &["attest", "explain"],
     &["tpm"],
     &["status"],
+    &["doctor"],
     &["audit"],
     &["audit", "verify"],
     &["run"],
