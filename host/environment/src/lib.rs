@@ -46,6 +46,7 @@
 //! it is asked for. Nor does the list end what a program can do: with `HOME` it finds `~/.aws/credentials`.
 
 pub use crate::asked::Asked;
+pub use crate::delivered::file_variable;
 pub use crate::environment::Environment;
 pub use crate::policy::Policy;
 pub use crate::refusal::Refusal;
@@ -59,6 +60,7 @@ pub mod ordinary;
 pub mod value;
 
 mod asked;
+mod delivered;
 mod environment;
 mod pattern;
 mod policy;
