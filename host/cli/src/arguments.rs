@@ -3,6 +3,7 @@
 use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::enclave::Enclave;
+use crate::env::Env;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::host::Host;
 use crate::init::Init;
@@ -76,6 +77,7 @@ pub(crate) enum Command {
     Status(Status),
     Audit(Audit),
     Run(Run),
+    Env(Env),
     Read(Read),
 }
 

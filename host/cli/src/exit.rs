@@ -22,6 +22,10 @@ pub(crate) enum Exit {
     Audit,
     /// The policy has problems.
     Policy,
+    /// `env`: the program cannot be executed.
+    CannotExecute,
+    /// `env`: the program is not found.
+    NotFound,
 }
 
 impl From<Exit> for ExitCode {
@@ -34,6 +38,8 @@ impl From<Exit> for ExitCode {
             Exit::Local => 5,
             Exit::Audit => 6,
             Exit::Policy => 7,
+            Exit::CannotExecute => 126,
+            Exit::NotFound => 127,
         })
     }
 }

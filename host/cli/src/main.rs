@@ -13,7 +13,6 @@ use crate::invocation::Invocation;
 use crate::output::note;
 use blindferry_handle::entry::{Entry, enter};
 use blindferry_handle::wiping::WipingAllocator;
-use std::env;
 use std::process::ExitCode;
 
 mod arguments;
@@ -25,6 +24,8 @@ mod deposit;
 mod device;
 mod document;
 mod enclave;
+mod env;
+mod environment;
 mod exit;
 mod failure;
 mod generate;
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         Ok(entered) => entered,
         Err(error) => return fail(&Failure::Enter(error)),
     };
-    let Arguments { general, command } = match Arguments::parse_or_end(env::args_os().collect()) {
+    let Arguments { general, command } = match Arguments::parse_or_end(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(end) => return end,
     };
@@ -92,6 +93,7 @@ fn obey(invocation: &Invocation, command: Command) -> Result<ExitCode, Failure> 
         Command::Status(_) => status::run(invocation),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
+        Command::Env(env) => env::run(invocation, env),
         Command::Read(read) => read::run(invocation, read),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -36,6 +36,7 @@ const COMMANDS: &[&[&str]] = &[
     &["audit"],
     &["audit", "verify"],
     &["run"],
+    &["env"],
     &["read"],
 ];
 
