@@ -4,6 +4,7 @@ use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::doctor::Doctor;
 use crate::enclave::Enclave;
+use crate::env::Env;
 use crate::exit::{EXIT_CODES, Exit};
 use crate::host::Host;
 use crate::init::Init;
@@ -78,6 +79,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Audit(Audit),
     Run(Run),
+    Env(Env),
     Read(Read),
 }
 

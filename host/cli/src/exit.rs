@@ -27,6 +27,10 @@ pub(crate) enum Exit {
     /// `doctor`: of something that is needed it could not be found out. The same number as for wrong usage, as with
     /// [`Exit::Unjudged`].
     Unclear,
+    /// `env`: the program cannot be executed.
+    CannotExecute,
+    /// `env`: the program is not found.
+    NotFound,
 }
 
 impl From<Exit> for ExitCode {
@@ -39,6 +43,8 @@ impl From<Exit> for ExitCode {
             Exit::Local => 5,
             Exit::Audit => 6,
             Exit::Policy => 7,
+            Exit::CannotExecute => 126,
+            Exit::NotFound => 127,
         })
     }
 }

@@ -136,6 +136,11 @@ pub(crate) enum Failure {
     #[error("cannot execute {program}", program = program.display())]
     Execute { program: PathBuf, source: io::Error },
 
+    #[error("cannot make the program's environment")]
+    Environment { source: blindferry_environment::Refusal },
+    #[error("cannot execute {program}", program = program.display())]
+    Program { program: PathBuf, source: io::Error },
+
     #[error("cannot write the result")]
     Json { source: serde_json::Error },
     #[error("cannot write to standard output")]
@@ -152,6 +157,9 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
+            Self::Environment { .. } => Exit::Usage,
+            Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NotFound,
+            Self::Program { .. } => Exit::CannotExecute,
             Self::Connect { source } => match source.as_ref() {
                 ConnectError::Evidence { .. } | ConnectError::VaultRefused { .. } | ConnectError::AnotherVault => {
                     Exit::Evidence

@@ -15,7 +15,6 @@ use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
 use blindferry_probe::Start;
 use clap::Parser;
-use std::env;
 use std::process::ExitCode;
 
 mod arguments;
@@ -28,6 +27,8 @@ mod device;
 mod doctor;
 mod document;
 mod enclave;
+mod env;
+mod environment;
 mod exit;
 mod failure;
 mod generate;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         Ok(entered) => entered,
         Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error))),
     };
-    let Arguments { general, command } = match Arguments::parse_or_end(env::args_os().collect()) {
+    let Arguments { general, command } = match Arguments::parse_or_end(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(end) => return end,
     };
@@ -96,6 +97,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Status(_) => status::run(invocation),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
+        Command::Env(env) => env::run(invocation, env),
         Command::Read(read) => read::run(invocation, read),
     }
     .map(|()| ExitCode::SUCCESS)

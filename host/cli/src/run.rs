@@ -1,8 +1,10 @@
 //! `run`: runs a program as a worker.
 
+use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, launch};
+use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
 use std::ffi::OsString;
 
@@ -22,12 +24,8 @@ pub(crate) struct Run {
     /// How PROGRAM gets the token: pipe (default), memfd, stdin or env:VARNAME; may be given several times
     #[arg(long, value_name = "FORM")]
     deliver: Vec<OsString>,
-    /// Pass this variable of the environment on; may be given several times
-    #[arg(long, value_name = "NAME")]
-    env: Vec<OsString>,
-    /// Pass the whole environment on
-    #[arg(long)]
-    inherit_env: bool,
+    #[command(flatten)]
+    wanted: Wanted,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -38,14 +36,29 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, env, inherit_env, program } = run;
+    let Run { credential, audience, deliver, wanted, program } = run;
+    // Before the broker is asked: what is refused here costs no grant.
+    let selection = wanted.select()?;
+    if wanted.dry_run {
+        return show(invocation.output, &selection, &delivered(&credential, &deliver));
+    }
     let mut options: Vec<OsString> = Vec::new();
     for form in deliver {
         options.extend(["--deliver".into(), form]);
     }
-    for name in env {
-        options.extend(["--env".into(), name]);
-    }
-    options.extend(inherit_env.then(|| "--inherit-env".into()));
+    options.extend(wanted.into_options());
     launch(invocation, Launch { credential, audience, options, program })
+}
+
+/// The variables that the token would be found by. A form that there is not is refused by the launcher.
+fn delivered(credential: &CredentialName, forms: &[OsString]) -> Vec<OsString> {
+    let variable = |form: &OsString| match form.to_str() {
+        Some("pipe" | "memfd") => Some(file_variable(credential.as_str())),
+        form => form.and_then(|form| form.strip_prefix("env:")).map(OsString::from),
+    };
+    if forms.is_empty() {
+        vec![file_variable(credential.as_str())]
+    } else {
+        forms.iter().filter_map(variable).collect()
+    }
 }

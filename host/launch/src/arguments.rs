@@ -1,5 +1,6 @@
 //! What the launcher is told on its command line: parsed once, whole, before anything else is touched.
 
+use crate::environment::Wanted;
 use blindferry_proto::name::CredentialName;
 use clap::Parser;
 use std::ffi::OsString;
@@ -32,13 +33,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FORM")]
     deliver: Vec<Form>,
 
-    /// Passes this variable of the environment on; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub(crate) env: Vec<OsString>,
-
-    /// Passes the whole environment on
-    #[arg(long)]
-    pub(crate) inherit_env: bool,
+    #[command(flatten)]
+    pub(crate) environment: Wanted,
 
     /// Leaves this inherited descriptor open; may be given several times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
@@ -94,12 +90,7 @@ impl Arguments {
     /// The variable that names the token's path: the credential's name in capitals, `_` for all but letters and digits,
     /// and `_FILE`.
     pub(crate) fn file_variable(&self) -> OsString {
-        let name = self.credential_name.as_str();
-        // A shell has no name for a variable that begins with a digit.
-        let mut variable = String::from(if name.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" });
-        variable.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
-        variable.push_str("_FILE");
-        variable.into()
+        blindferry_environment::file_variable(self.credential_name.as_str())
     }
 }
 

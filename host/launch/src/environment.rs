@@ -1,112 +1,108 @@
-//! The environment of the program: what is on the list, what was asked for, and the token's variables; nothing else.
-//!
-//! A short list rather than a list of what is dangerous: variables that load code (`LD_PRELOAD`, `PYTHONSTARTUP`,
-//! `NODE_OPTIONS`, …) and credentials of the parent are too many to name.
+//! What the command line says of the program's environment, and what the policy makes of the launcher's own.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, NulError, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use blindferry_environment::{Policy, Refusal, Selection, Switch};
+use std::ffi::{OsStr, OsString};
 
-/// Passed on unasked: what programs need to find files, speak the user's language and know their terminal.
-const PASSED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL", // who and where
-    "PWD",
-    "TMPDIR",
-    "XDG_RUNTIME_DIR", // where files go
-    "LANG",
-    "LANGUAGE",
-    "TZ", // language and time; LC_* besides
-    "TERM",
-    "COLORTERM",
-    "NO_COLOR",
-    "COLUMNS",
-    "LINES", // the terminal
-];
+pub(crate) use blindferry_environment::Environment;
 
-/// Passed on unasked when a name begins so.
-const PASSED_PREFIX: &str = "LC_";
-
-/// The program's environment.
-#[derive(Default)]
-pub(crate) struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// Selects from `present` what is on the list and what is in `asked`, or all of it.
-    pub(crate) fn select(present: impl Iterator<Item = (OsString, OsString)>, asked: &[OsString], all: bool) -> Self {
-        Self(present.filter(|(name, _)| all || is_passed(name) || asked.contains(name)).collect())
-    }
-
-    /// Sets a variable, whatever it was before.
-    pub(crate) fn set(&mut self, name: OsString, value: OsString) {
-        self.0.insert(name, value);
-    }
-
-    /// The value of a variable.
-    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
-    }
-
-    /// As the standard library wants it.
-    pub(crate) fn into_pairs(self) -> impl Iterator<Item = (OsString, OsString)> {
-        self.0.into_iter()
-    }
-
-    /// As execve(2) wants it: `NAME=value`.
+/// What of the environment passes beside what every program gets.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Wanted {
+    /// Passes this variable on, or sets it; may be given several times
     ///
-    /// # Errors
-    /// When a name or value holds a NUL, which can only be one that was set.
-    pub(crate) fn into_assignments(self) -> Result<Vec<CString>, NulError> {
-        let assignments = self.0.into_iter().map(|(name, value)| {
-            let mut text = name.into_vec();
-            text.push(b'=');
-            text.extend_from_slice(value.as_bytes());
-            CString::new(text)
-        });
-        assignments.collect()
+    /// Neither a credential nor what makes programs load code: that is refused, and said which option does it.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+
+    /// Passes a group of variables on; may be given several times
+    ///
+    /// aws, azure, google, kubernetes, docker, ssh-agent, gpg, session-bus, display, proxy, certificates, virtual-env,
+    /// toolchain, ci; and, each of which can make PROGRAM run other code, library-path, preload, shell-code, python-code,
+    /// node-code, java-code, script-code, git-code, build-code, programs.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pass: Vec<Switch>,
+
+    /// Passes a credential of the parent on, by the name of its variable; may be given several times
+    #[arg(long, value_name = "NAME")]
+    inherit_credentials: Vec<OsString>,
+
+    /// Passes the whole environment on, but what is a credential, leads to one, or makes programs load code
+    #[arg(long)]
+    inherit_env: bool,
+}
+
+impl Wanted {
+    /// Divides `present`.
+    pub(crate) fn select(&self, present: impl Iterator<Item = (OsString, OsString)>) -> Result<Selection, Refusal> {
+        let mut policy = Policy::default();
+        for asked in &self.env {
+            policy.ask(asked.clone())?;
+        }
+        for name in &self.inherit_credentials {
+            policy.inherit_credential(name.clone())?;
+        }
+        self.pass.iter().for_each(|&switch| policy.pass(switch));
+        if self.inherit_env {
+            policy.pass_everything_harmless();
+        }
+        policy.select(present)
     }
 }
 
-fn is_passed(name: &OsStr) -> bool {
-    PASSED.iter().any(|passed| *passed == name) || name.as_bytes().starts_with(PASSED_PREFIX.as_bytes())
+/// What should be said loudly: credentials of the parent that the program gets.
+pub(crate) fn inherited(selection: &Selection) -> Option<String> {
+    let names: Vec<String> = selection.inherited_credentials().map(shown).collect();
+    (!names.is_empty()).then(|| format!("inherits credentials of its parent: {}", names.join(", ")))
+}
+
+/// A name that cannot steer a terminal or a log.
+fn shown(name: &OsStr) -> String {
+    name.to_string_lossy().escape_debug().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::{CommandFactory, Parser};
 
-    const PRESENT: &[(&str, &str)] =
-        &[("PATH", "/bin"), ("LC_ALL", "C"), ("LD_PRELOAD", "x.so"), ("AWS_SECRET_ACCESS_KEY", "s"), ("MINE", "1")];
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        wanted: Wanted,
+    }
 
-    fn selected(asked: &[&str], all: bool) -> Vec<CString> {
-        let present = PRESENT.iter().map(|(name, value)| (name.into(), value.into()));
-        let asked: Vec<OsString> = asked.iter().map(OsString::from).collect();
-        Environment::select(present, &asked, all).into_assignments().unwrap()
+    fn select(words: &[&str]) -> Result<Selection, Refusal> {
+        let words = Words::try_parse_from([&["x"], words].concat()).unwrap();
+        let present = [("PATH", "/bin"), ("MINE", "1"), ("GH_TOKEN", "t"), ("CI", "1"), ("LD_PRELOAD", "x.so")];
+        words.wanted.select(present.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    fn names(words: &[&str]) -> Vec<OsString> {
+        select(words).unwrap().environment().names().map(OsStr::to_owned).collect()
     }
 
     #[test]
-    fn what_is_not_on_the_list_stays_behind() {
-        assert_eq!(selected(&[], false), [c"LC_ALL=C".to_owned(), c"PATH=/bin".to_owned()]);
+    fn each_option_lets_in_what_it_says() {
+        assert_eq!(names(&[]), ["PATH"]);
+        assert_eq!(names(&["--env", "MINE", "--env", "NEW=2"]), ["MINE", "NEW", "PATH"]);
+        assert_eq!(names(&["--pass", "ci,preload"]), ["CI", "LD_PRELOAD", "PATH"]);
+        assert_eq!(names(&["--inherit-credentials", "GH_TOKEN"]), ["GH_TOKEN", "PATH"]);
+        assert_eq!(names(&["--inherit-env"]), ["CI", "MINE", "PATH"]);
     }
 
     #[test]
-    fn what_was_asked_for_is_passed_if_it_is_there() {
-        let names = selected(&["MINE", "ABSENT"], false);
-        assert_eq!(names, [c"LC_ALL=C".to_owned(), c"MINE=1".to_owned(), c"PATH=/bin".to_owned()]);
+    fn inherited_credentials_are_named() {
+        assert_eq!(inherited(&select(&["--inherit-env"]).unwrap()), None);
+        let said = inherited(&select(&["--inherit-credentials", "GH_TOKEN"]).unwrap());
+        assert_eq!(said.as_deref(), Some("inherits credentials of its parent: GH_TOKEN"));
     }
 
     #[test]
-    fn all_is_all() {
-        assert_eq!(selected(&[], true).len(), PRESENT.len());
-    }
-
-    #[test]
-    fn a_variable_that_is_set_replaces_one_that_was_inherited() {
-        let mut environment = Environment::select([("A".into(), "old".into())].into_iter(), &["A".into()], false);
-        environment.set("A".into(), "new".into());
-        assert_eq!(environment.into_assignments().unwrap(), [c"A=new".to_owned()]);
+    fn the_help_names_every_group() {
+        let help: String = Words::command().render_long_help().to_string().split_whitespace().collect();
+        for switch in Switch::all() {
+            assert!(help.contains(switch.name()), "{switch}");
+        }
+        assert!(Words::try_parse_from(["x", "--pass", "nonsense"]).is_err());
     }
 }

@@ -5,6 +5,7 @@ use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
+use blindferry_environment::Refusal;
 use blindferry_worker::WorkerError;
 
 /// Any step that failed.
@@ -12,6 +13,8 @@ use blindferry_worker::WorkerError;
 pub(crate) enum Failure {
     #[error("the command line makes no sense")]
     Arguments(#[from] BadForms),
+    #[error("cannot make the program's environment")]
+    Environment(#[from] Refusal),
     #[error("not safe to go on")]
     Confine(#[from] ConfineError),
     #[error("cannot find the program")]
@@ -35,7 +38,12 @@ impl Failure {
             Self::Redeem(WorkerError::Refused(_)) => 124,
             Self::Program(ProgramError::NotFound { .. }) => 127,
             Self::Program(_) | Self::Protect(_) => 126,
-            Self::Arguments(_) | Self::Confine(_) | Self::Grant(_) | Self::Redeem(_) | Self::Deliver(_) => OWN_FAILURE,
+            Self::Arguments(_)
+            | Self::Environment(_)
+            | Self::Confine(_)
+            | Self::Grant(_)
+            | Self::Redeem(_)
+            | Self::Deliver(_) => OWN_FAILURE,
         }
     }
 }

@@ -13,7 +13,7 @@
 use crate::arguments::Arguments;
 use crate::confine::{become_unreadable, let_through, take_along, warn};
 use crate::deliver::Delivery;
-use crate::environment::Environment;
+use crate::environment::inherited;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
 use crate::protect::Prepared;
@@ -58,7 +58,9 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
     let kept = take_along(&arguments.keep_fd, arguments.grant_fd)?;
     let grant = receive::from_inherited(arguments.grant_fd).map_err(Failure::Grant)?;
 
-    let mut environment = Environment::select(env::vars_os(), &arguments.env, arguments.inherit_env);
+    let selection = arguments.environment.select(env::vars_os())?;
+    inherited(&selection).iter().for_each(|names| warn(names));
+    let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
     let prepared = Prepared::new(program, arguments.unprotected)?;
     prepared.warning().into_iter().for_each(warn);

@@ -6,6 +6,7 @@ mod attest;
 mod attest_tpm;
 mod bench;
 mod doctor;
+mod environment;
 mod hostile;
 // What to measure is built in one place.
 #[path = "../../../../attest/tests/measured/firmware.rs"]

@@ -37,6 +37,7 @@ const COMMANDS: &[&[&str]] = &[
     &["audit"],
     &["audit", "verify"],
     &["run"],
+    &["env"],
     &["read"],
 ];
 

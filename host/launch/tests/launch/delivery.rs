@@ -95,7 +95,22 @@ fn the_environment_is_stripped_to_the_list_and_what_was_asked_for() {
     };
     assert_eq!(names(&[]), ["HOME", "LC_TIME", "PATH"].map(String::from).into());
     assert_eq!(names(&["--env", "MINE"]), ["HOME", "LC_TIME", "MINE", "PATH"].map(String::from).into());
-    assert_eq!(names(&["--inherit-env"]).len(), 7);
+    let all = ["BLINDFERRY_WORKERS", "HOME", "LC_TIME", "MINE", "PATH"];
+    assert_eq!(names(&["--inherit-env"]), all.map(String::from).into(), "neither credentials nor what loads code");
+}
+
+#[test]
+fn a_credential_of_the_parent_passes_by_its_name_and_is_told() {
+    let (_broker, mut launch) = launch("inherited");
+    launch.command.envs([("AWS_SECRET_ACCESS_KEY", "the parent's"), ("LD_LIBRARY_PATH", "/nowhere")]);
+    let options = ["--pass", "library-path", "--inherit-credentials", "AWS_SECRET_ACCESS_KEY", "--env", "NEW=1"];
+    let output = launch.args(&options).args(&["--deliver", "stdin", "--", "/usr/bin/env"]).output();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for line in ["AWS_SECRET_ACCESS_KEY=the parent's", "LD_LIBRARY_PATH=/nowhere", "NEW=1"] {
+        assert!(printed.lines().any(|printed| printed == line), "{printed}");
+    }
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told.trim(), "blindferry-launch: warning: inherits credentials of its parent: AWS_SECRET_ACCESS_KEY");
 }
 
 #[test]

@@ -39,6 +39,11 @@ fn what_the_launcher_itself_cannot_do_is_125() {
         &["--deliver", "pipe", "--deliver", "memfd", "--", "true"],
         &["--keep-fd", "99", "--", "true"],
         &["--credential-name", "NOT LEGAL", "--", "true"],
+        &["--env", "LD_PRELOAD=/tmp/x.so", "--", "true"],
+        &["--env", "GITHUB_TOKEN", "--", "true"],
+        &["--env", "GITHUB_TOKEN=x", "--", "true"],
+        &["--inherit-credentials", "BASH_ENV", "--", "true"],
+        &["--pass", "nonsense", "--", "true"],
     ] {
         let (status, said) = run(&broker, args);
         assert_eq!(status, 125, "{args:?}: {said}");
