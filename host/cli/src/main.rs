@@ -105,7 +105,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
 
 /// Where a process of ours refuses to start, the doctor starts all the same, since it is who says why. It holds no secret.
 fn consult(refusal: &EntryError) -> Option<ExitCode> {
-    if !env::args_os().any(|word| word == "doctor") {
+    if !std::env::args_os().any(|word| word == "doctor") {
         return None;
     }
     match Arguments::try_parse() {
