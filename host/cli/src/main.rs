@@ -11,8 +11,9 @@ use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::note;
-use blindferry_handle::entry::{Entry, enter};
+use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
+use rustix::thread::set_no_new_privs;
 use std::env;
 use std::process::ExitCode;
 
@@ -58,7 +59,7 @@ static HEAP: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
-    let entered = match enter(&Entry::new()) {
+    let entered = match enter(&Entry::new().keep_new_privileges()) {
         Ok(entered) => entered,
         Err(error) => return fail(&Failure::Enter(error)),
     };
@@ -66,6 +67,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(end) => return end,
     };
+    // The launcher may be installed set-group-ID. Becoming it is the one use for a new privilege.
+    if !matches!(command, Command::Run(_))
+        && let Err(error) = set_no_new_privs(true)
+    {
+        return fail(&Failure::Enter(EntryError::NoNewPrivileges { source: error.into() }));
+    }
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
     match obey(&invocation, command) {
         Ok(end) => end,

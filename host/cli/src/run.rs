@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::launch::{Launch, launch};
+use crate::launch::{Launch, explain as explain_launch, launch};
 use blindferry_proto::name::{Audience, CredentialName};
 use std::ffi::OsString;
 
@@ -28,6 +28,13 @@ pub(crate) struct Run {
     /// Pass the whole environment on
     #[arg(long)]
     inherit_env: bool,
+    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
+    /// it is not started
+    #[arg(long, value_name = "LEVEL")]
+    protection: Option<OsString>,
+    /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
+    #[arg(long)]
+    explain: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -38,7 +45,7 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, env, inherit_env, program } = run;
+    let Run { credential, audience, deliver, env, inherit_env, protection, explain, program } = run;
     let mut options: Vec<OsString> = Vec::new();
     for form in deliver {
         options.extend(["--deliver".into(), form]);
@@ -47,5 +54,10 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.extend(["--env".into(), name]);
     }
     options.extend(inherit_env.then(|| "--inherit-env".into()));
+    options.extend(protection.into_iter().flat_map(|level| ["--protection".into(), level]));
+    if explain {
+        options.push("--explain".into());
+        return explain_launch(invocation, &credential, options, program);
+    }
     launch(invocation, Launch { credential, audience, options, program })
 }

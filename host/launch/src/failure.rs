@@ -12,6 +12,10 @@ use blindferry_worker::WorkerError;
 pub(crate) enum Failure {
     #[error("the command line makes no sense")]
     Arguments(#[from] BadForms),
+    #[error("which descriptor holds the grant? --grant-fd N")]
+    NoGrant,
+    #[error("--protection {level}: not available here")]
+    NotHere { level: &'static str },
     #[error("not safe to go on")]
     Confine(#[from] ConfineError),
     #[error("cannot find the program")]
@@ -34,8 +38,16 @@ impl Failure {
         match self {
             Self::Redeem(WorkerError::Refused(_)) => 124,
             Self::Program(ProgramError::NotFound { .. }) => 127,
+            Self::Protect(ProtectError::Probe { .. } | ProtectError::Group { .. }) | Self::NotHere { .. } => {
+                OWN_FAILURE
+            }
             Self::Program(_) | Self::Protect(_) => 126,
-            Self::Arguments(_) | Self::Confine(_) | Self::Grant(_) | Self::Redeem(_) | Self::Deliver(_) => OWN_FAILURE,
+            Self::Arguments(_)
+            | Self::NoGrant
+            | Self::Confine(_)
+            | Self::Grant(_)
+            | Self::Redeem(_)
+            | Self::Deliver(_) => OWN_FAILURE,
         }
     }
 }
