@@ -62,7 +62,7 @@ impl Level {
                 stops: "the same, also out of all that the program starts, over every later exec",
                 leaves: "root; with fs.suid_dumpable=2, the core handler",
                 costs: "as exec-only, for all that the program starts; the loader ignores LD_LIBRARY_PATH, LD_PRELOAD and \
-                        TMPDIR as in any set-group-ID program; no user namespaces; groups cannot be changed",
+                        TMPDIR as in any set-group-ID program, and Perl scripts start nothing by PATH; no user namespaces; groups cannot be changed",
             },
         }
     }

@@ -131,6 +131,63 @@ fn a_program_that_its_user_made_unreadable_is_refused_since_he_could_make_it_rea
     assert!(broker.seen().is_empty());
 }
 
+#[test]
+fn programs_of_the_kind_people_run_get_their_token_at_each_level() {
+    let broker = FakeBroker::start("programs", honest(TOKEN));
+    let installed = Installed::set_group_id("programs");
+    let own_group = installed.as_ref().map(|installed| (installed.launcher(), "own-group"));
+    let exec_only = (PathBuf::from(env!("CARGO_BIN_EXE_blindferry-launch")), "exec-only");
+    for (launcher, level) in [exec_only].into_iter().chain(own_group) {
+        // Interpreters, dynamic and static programs.
+        let with_the_token = [
+            &["python3", "-c", "import os; print(os.environ['SECRET'])"][..],
+            &["node", "-e", "console.log(process.env.SECRET)"],
+            &["perl", "-e", "print $ENV{SECRET}"],
+            &["bash", "-c", "echo $SECRET"],
+            &["printenv", "SECRET"],
+        ];
+        let started = [&["git", "--version"][..], &["curl", "--version"], &["/sbin/ldconfig", "--version"]];
+        for (words, prints_it) in
+            with_the_token.map(|words| (words, true)).into_iter().chain(started.map(|w| (w, false)))
+        {
+            if Command::new(words[0]).arg("--version").stdin(Stdio::null()).output().is_err() {
+                println!("skipped: {} is not installed", words[0]);
+                continue;
+            }
+            let launch =
+                Launch::at(&broker.path(), &launcher).args(&["--protection", level, "--deliver", "env:SECRET"]);
+            let output = launch.args(&["--"]).args(words).output();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{level} {words:?}: {said}");
+            assert!(!prints_it || output.stdout.starts_with(TOKEN), "{level} {words:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_launcher_that_may_read_every_file_starts_a_program_that_is_unreadable_all_the_same() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give CAP_DAC_OVERRIDE away");
+        return;
+    }
+    let broker = FakeBroker::start("dac-override", honest(TOKEN));
+    let launch = Launch::of(&broker).args(&["--deliver", "env:SECRET", "--", "sleep", "60"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["--inh-caps=+dac_override,+dac_read_search", "--ambient-caps=+dac_override,+dac_read_search", "--"]);
+    // The launcher's own arguments, without the setpriv that takes every privilege.
+    let words = launch.command.get_args().skip_while(|word| *word != "env").skip(1);
+    let program = command.args(words).spawn().unwrap();
+    wait_until_it_is(program.id(), "sleep");
+    // What nobody but root may read belongs to root.
+    use std::os::unix::fs::MetadataExt;
+    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(effective, 16).unwrap() & 0b110, 0b110, "it was given back: {effective}");
+    assert_eq!(fs::metadata(format!("/proc/{}/environ", program.id())).unwrap().uid(), 0);
+    stop(program);
+}
+
 /// A copy of the launcher, set-group-ID, in a directory of root's.
 struct Installed(PathBuf);
 
