@@ -3,8 +3,8 @@
 use crate::account::Account;
 use crate::program::ours;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
 
 /// What an attacker could see of one process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +79,38 @@ fn run(attacker: Account, options: &[&str], processes: &[u32], needles: &[&str])
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// An attacker who was there before the launch and looks without a pause, until the process ends.
+#[derive(Debug)]
+pub struct Racer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Racer {
+    /// Starts it; it is looking when this returns.
+    #[must_use]
+    pub fn start(attacker: Account, process: u32, needles: &[&str]) -> Self {
+        let mut command = attacker.command(&ours("blindferry-attacker"));
+        command.args(["--race", &process.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(needles.join("\n").as_bytes()).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self { child, output }
+    }
+
+    /// What it saw, once the process has ended.
+    #[must_use]
+    pub fn saw(mut self) -> Look {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        self.child.wait().unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
 }
 
 /// What a line of the attacker's input stands for: `hex:` and digits for bytes that are no text, else itself.

@@ -12,6 +12,7 @@
 
 pub mod account;
 pub mod attack;
+pub mod attack_launch;
 pub mod azure_machine;
 pub mod boot;
 pub mod bus;

@@ -50,3 +50,19 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
         .exec();
     Err(executed(error))
 }
+
+/// Becomes the launcher without a grant, to say what it would do; returns only when that fails.
+///
+/// # Errors
+/// [`Failure::Execute`].
+pub(crate) fn explain(
+    invocation: &Invocation,
+    credential: &CredentialName,
+    options: Vec<OsString>,
+    program: Vec<OsString>,
+) -> Result<(), Failure> {
+    let launcher = invocation.neighbour("blindferry-launch")?;
+    let mut command = Command::new(&launcher);
+    let error = command.args(["--credential-name", credential.as_str()]).args(options).arg("--").args(program).exec();
+    Err(Failure::Execute { program: launcher, source: error })
+}

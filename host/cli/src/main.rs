@@ -15,6 +15,7 @@ use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
 use blindferry_probe::Start;
 use clap::Parser;
+use rustix::thread::set_no_new_privs;
 use std::process::ExitCode;
 
 mod arguments;
@@ -62,7 +63,7 @@ static HEAP: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
-    let entered = match enter(&Entry::new()) {
+    let entered = match enter(&Entry::new().keep_new_privileges()) {
         Ok(entered) => entered,
         Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error))),
     };
@@ -70,6 +71,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(end) => return end,
     };
+    // The launcher may be installed set-group-ID. Becoming it is the one use for a new privilege.
+    if !matches!(command, Command::Run(_))
+        && let Err(error) = set_no_new_privs(true)
+    {
+        return fail(&Failure::Enter(EntryError::NoNewPrivileges { source: error.into() }));
+    }
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
     match obey(&entered, &invocation, command) {
         Ok(end) => end,

@@ -3,7 +3,7 @@
 use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::launch::{Launch, launch};
+use crate::launch::{Launch, explain as explain_launch, launch};
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
 use std::ffi::OsString;
@@ -26,6 +26,13 @@ pub(crate) struct Run {
     deliver: Vec<OsString>,
     #[command(flatten)]
     wanted: Wanted,
+    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
+    /// it is not started
+    #[arg(long, value_name = "LEVEL")]
+    protection: Option<OsString>,
+    /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
+    #[arg(long)]
+    explain: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -36,7 +43,7 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, wanted, program } = run;
+    let Run { credential, audience, deliver, wanted, protection, explain, program } = run;
     // Before the broker is asked: what is refused here costs no grant.
     let selection = wanted.select()?;
     if wanted.dry_run {
@@ -47,6 +54,11 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.extend(["--deliver".into(), form]);
     }
     options.extend(wanted.into_options());
+    options.extend(protection.into_iter().flat_map(|level| ["--protection".into(), level]));
+    if explain {
+        options.push("--explain".into());
+        return explain_launch(invocation, &credential, options, program);
+    }
     launch(invocation, Launch { credential, audience, options, program })
 }
 

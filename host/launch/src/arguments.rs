@@ -1,6 +1,7 @@
 //! What the launcher is told on its command line: parsed once, whole, before anything else is touched.
 
 use crate::environment::Wanted;
+use crate::level::Level;
 use blindferry_proto::name::CredentialName;
 use clap::Parser;
 use std::ffi::OsString;
@@ -11,14 +12,14 @@ use std::str::FromStr;
 /// Redeems a grant for a token, hands the token to PROGRAM, and becomes PROGRAM.
 ///
 /// PROGRAM gets a short environment, no descriptors but its standard streams and the token's, and is executed so that
-/// other processes of the same user cannot read its memory, environment or descriptors. That holds for PROGRAM itself,
-/// not for programs that it executes in turn.
+/// other processes of the same user cannot read its memory, environment or descriptors. That holds for PROGRAM itself;
+/// for programs that it executes in turn it takes --protection own-group.
 #[derive(Debug, Parser)]
 #[command(name = "blindferry-launch", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     /// The inherited descriptor that holds the grant
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
-    pub(crate) grant_fd: RawFd,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), required_unless_present = "explain")]
+    pub(crate) grant_fd: Option<RawFd>,
 
     /// What the token's variable is named for: NAME becomes ${NAME}_FILE, in capitals
     #[arg(long, value_name = "NAME", default_value = "token")]
@@ -44,12 +45,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOCKET")]
     pub(crate) workers: Option<PathBuf>,
 
-    /// Executes PROGRAM's file itself: for programs that find their own files by $ORIGIN or /proc/self/exe
+    /// How well PROGRAM is kept from other processes of its user: exactly so, or it is not started
     ///
-    /// Other processes of the same user can then read the token out of it, and a grant that demands a certain executable
-    /// is refused, because the file could change between being measured and being executed.
+    /// A program that finds its own files by $ORIGIN or /proc/self/exe needs none. A grant that demands a certain
+    /// executable is refused there, because the file could change between being measured and being executed.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::ExecOnly)]
+    pub(crate) protection: Level,
+
+    /// Says which levels hold on this machine, by trying them, and what the chosen level and forms keep out; starts nothing
     #[arg(long)]
-    pub(crate) unprotected: bool,
+    pub(crate) explain: bool,
 
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
@@ -144,7 +149,7 @@ mod tests {
     fn everything_after_the_dashes_is_the_programs() {
         let arguments = parse(&["--", "cat", "--grant-fd", "9", "--", "-x"]).unwrap();
         assert_eq!(arguments.command, ["cat", "--grant-fd", "9", "--", "-x"]);
-        assert_eq!(arguments.grant_fd, 3);
+        assert_eq!(arguments.grant_fd, Some(3));
         assert!(parse(&["cat"]).is_err());
         assert!(parse(&["--"]).is_err());
     }

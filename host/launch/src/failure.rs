@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Arguments(#[from] BadForms),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
+    #[error("which descriptor holds the grant? --grant-fd N")]
+    NoGrant,
+    #[error("--protection {level}: not available here")]
+    NotHere { level: &'static str },
     #[error("not safe to go on")]
     Confine(#[from] ConfineError),
     #[error("cannot find the program")]
@@ -37,9 +41,13 @@ impl Failure {
         match self {
             Self::Redeem(WorkerError::Refused(_)) => 124,
             Self::Program(ProgramError::NotFound { .. }) => 127,
+            Self::Protect(ProtectError::Probe { .. } | ProtectError::Group { .. }) | Self::NotHere { .. } => {
+                OWN_FAILURE
+            }
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
+            | Self::NoGrant
             | Self::Confine(_)
             | Self::Grant(_)
             | Self::Redeem(_)

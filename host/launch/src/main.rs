@@ -14,9 +14,10 @@ use crate::arguments::Arguments;
 use crate::confine::{become_unreadable, let_through, take_along, warn};
 use crate::deliver::Delivery;
 use crate::environment::inherited;
+use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
-use crate::protect::Prepared;
+use crate::protect::{Prepared, Protection};
 use crate::redeem::redeem;
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
@@ -29,7 +30,11 @@ mod arguments;
 mod confine;
 mod deliver;
 mod environment;
+mod explain;
 mod failure;
+mod group;
+mod level;
+mod probe;
 mod program;
 mod protect;
 mod redeem;
@@ -40,6 +45,10 @@ fn main() -> ExitCode {
         return report(&error.into());
     }
     match Arguments::try_parse() {
+        Ok(arguments) if arguments.explain => match explain(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => report(&failure),
+        },
         Ok(arguments) => match launch(arguments) {
             Err(failure) => report(&failure),
         },
@@ -54,16 +63,18 @@ fn main() -> ExitCode {
 
 /// The launch, in order. Whatever can fail without the token comes before it: a grant buys one.
 fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
+    let grant = arguments.grant_fd.ok_or(Failure::NoGrant)?;
     let forms = arguments.forms()?;
-    let kept = take_along(&arguments.keep_fd, arguments.grant_fd)?;
-    let grant = receive::from_inherited(arguments.grant_fd).map_err(Failure::Grant)?;
+    let protection = Protection::establish(arguments.protection)?;
+    protection.warning().into_iter().for_each(warn);
+    let kept = take_along(&arguments.keep_fd, grant)?;
+    let grant = receive::from_inherited(grant).map_err(Failure::Grant)?;
 
     let selection = arguments.environment.select(env::vars_os())?;
     inherited(&selection).iter().for_each(|names| warn(names));
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
-    let prepared = Prepared::new(program, arguments.unprotected)?;
-    prepared.warning().into_iter().for_each(warn);
+    let prepared = Prepared::new(program, &protection)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
     let token = redeem(grant, &workers, prepared.digest()).map_err(Failure::Redeem)?;

@@ -1,17 +1,27 @@
-//! The program as it will run: a copy that can be executed but not read, so that the kernel makes the process
+//! The program as it will run, at the level of protection that was asked for, which was tried before.
+//!
+//! At `exec-only` and above it runs from a copy that can be executed but not read, so that the kernel makes the process
 //! unreadable in execve(2) itself; measured, and the copy is what was measured.
 
 use crate::environment::Environment;
+use crate::group::{GroupError, OwnGroup, give_up};
+use crate::level::Level;
+use crate::probe::{ProbeError, exec_only, own_group, user_sees_everything};
 use crate::program::Program;
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_proto::identifier::Digest;
 use ring::digest::{Context, SHA256};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use std::ffi::{CString, NulError, OsString};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// A level that holds here: it was entered, and tried. Of [`Level::None`] there is nothing to try.
+pub(crate) struct Protection(Level);
 
 /// A program that is ready to be executed.
 pub(crate) struct Prepared {
@@ -22,18 +32,26 @@ pub(crate) struct Prepared {
 enum Form {
     /// The copy, and the SHA-256 of its bytes.
     Copy(ExecOnlyImage, Digest),
-    /// The file itself, which we may not read: then nobody else of this user may, and the kernel protects it as well as
-    /// it would the copy. Without reading there is no measuring.
-    Unreadable(PathBuf),
-    /// The file itself, as the command line demands.
-    Unprotected(PathBuf),
+    /// The file itself, which we may not read and which belongs to another user: then nobody else of this user may read
+    /// it, and the kernel protects it as well as it would the copy. Without reading there is no measuring.
+    Unreadable(OwnedFd),
+    /// The file itself, where its group protects it and it cannot be copied; or where nothing shall.
+    File(PathBuf),
 }
 
 /// Why a program cannot be executed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProtectError {
-    #[error("{}: cannot be made unreadable (--unprotected executes it as it is)", file.display())]
+    #[error("--protection {}: not available here, and nothing less was allowed", level.name())]
+    Probe { level: Level, source: ProbeError },
+    #[error("--protection {}: not available here, and nothing less was allowed", level.name())]
+    Group { level: Level, source: GroupError },
+    #[error("{}: cannot be made unreadable (--protection none executes it as it is)", file.display())]
     Copy { file: PathBuf, source: ImageError },
+    #[error("{}: cannot be looked at", file.display())]
+    Look { file: PathBuf, source: io::Error },
+    #[error("{}: belongs to the user who runs it, who could make it readable again meanwhile: make it readable", file.display())]
+    Own { file: PathBuf },
     #[error("an argument or a variable holds a NUL byte")]
     Nul(#[source] NulError),
     #[error("cannot execute the program")]
@@ -42,19 +60,58 @@ pub(crate) enum ProtectError {
     ExecuteCopy(#[source] ImageError),
 }
 
-impl Prepared {
-    pub(crate) fn new(program: Program, unprotected: bool) -> Result<Self, ProtectError> {
-        let Program { file, words } = program;
-        if unprotected {
-            return Ok(Self { words, form: Form::Unprotected(file) });
-        }
-        match copied(&file) {
-            Ok((image, digest)) => Ok(Self { words, form: Form::Copy(image, digest) }),
-            Err(ImageError::Open { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-                Ok(Self { words, form: Form::Unreadable(file) })
+impl Protection {
+    /// Enters a level and tries it.
+    ///
+    /// # Errors
+    /// [`ProtectError::Group`], [`ProtectError::Probe`]. Then the program must not be started: nothing less is taken.
+    pub(crate) fn establish(level: Level) -> Result<Self, ProtectError> {
+        let group = |source| ProtectError::Group { level, source };
+        let held = match level {
+            Level::None => return give_up().map(|()| Self(level)).map_err(group),
+            Level::ExecOnly => {
+                give_up().map_err(group)?;
+                exec_only()
             }
-            Err(source) => Err(ProtectError::Copy { file, source }),
+            Level::OwnGroup => own_group(&OwnGroup::enter().map_err(group)?),
+        };
+        match held {
+            Ok(held) => Ok(Self(held.level())),
+            Err(source) => Err(ProtectError::Probe { level, source }),
         }
+    }
+
+    /// What should be said loudly, if anything.
+    pub(crate) fn warning(&self) -> Option<&'static str> {
+        match self.0 {
+            Level::None => Some(
+                "--protection none: every process of this user can read the token, in the program's memory, environment \
+                 and descriptors",
+            ),
+            Level::ExecOnly | Level::OwnGroup if user_sees_everything() => Some(
+                "this user holds CAP_SYS_PTRACE, which no level keeps out: its other processes with it can read the \
+                 token",
+            ),
+            Level::ExecOnly | Level::OwnGroup => None,
+        }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn new(program: Program, protection: &Protection) -> Result<Self, ProtectError> {
+        let Program { file, words } = program;
+        if protection.0 == Level::None {
+            return Ok(Self { words, form: Form::File(file) });
+        }
+        let form = match (copied(&file), protection.0) {
+            (Ok((image, digest)), _) => Form::Copy(image, digest),
+            (Err(ImageError::Open { source, .. }), _) if source.kind() == ErrorKind::PermissionDenied => {
+                unreadable(file)?
+            }
+            (Err(ImageError::Create { .. } | ImageError::TooLarge { .. }), Level::OwnGroup) => Form::File(file),
+            (Err(source), _) => return Err(ProtectError::Copy { file, source }),
+        };
+        Ok(Self { words, form })
     }
 
     /// The SHA-256 of the very bytes that will run, where they are known.
@@ -63,15 +120,7 @@ impl Prepared {
     pub(crate) fn digest(&self) -> Option<Digest> {
         match &self.form {
             Form::Copy(_, digest) => Some(*digest),
-            Form::Unreadable(_) | Form::Unprotected(_) => None,
-        }
-    }
-
-    /// What should be said loudly, if anything.
-    pub(crate) fn warning(&self) -> Option<&'static str> {
-        match self.form {
-            Form::Copy(..) | Form::Unreadable(_) => None,
-            Form::Unprotected(_) => Some("--unprotected: other processes of this user can read the token"),
+            Form::Unreadable(_) | Form::File(_) => None,
         }
     }
 
@@ -85,16 +134,22 @@ impl Prepared {
                     (Err(error), _) | (_, Err(error)) => ProtectError::Nul(error),
                 }
             }
-            Form::Unreadable(file) | Form::Unprotected(file) => {
-                let mut command = Command::new(file);
-                let mut words = self.words.into_iter();
-                if let Some(name) = words.next() {
-                    command.arg0(name);
-                }
-                ProtectError::Execute(command.args(words).env_clear().envs(environment.into_pairs()).exec())
+            // The file that was looked at, whatever has its name by now.
+            Form::Unreadable(file) => {
+                execute(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), self.words, environment)
             }
+            Form::File(file) => execute(&file, self.words, environment),
         }
     }
+}
+
+fn execute(file: &Path, words: Vec<OsString>, environment: Environment) -> ProtectError {
+    let mut command = Command::new(file);
+    let mut words = words.into_iter();
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    ProtectError::Execute(command.args(words).env_clear().envs(environment.into_pairs()).exec())
 }
 
 fn copied(file: &Path) -> Result<(ExecOnlyImage, Digest), ImageError> {
@@ -105,4 +160,14 @@ fn copied(file: &Path) -> Result<(ExecOnlyImage, Digest), ImageError> {
     // The same length on both sides: SHA-256 has 32 bytes.
     digest.0.copy_from_slice(context.finish().as_ref());
     Ok((image, digest))
+}
+
+fn unreadable(file: PathBuf) -> Result<Form, ProtectError> {
+    let look = |source: rustix::io::Errno| ProtectError::Look { file: file.clone(), source: source.into() };
+    let opened = open(&file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(look)?;
+    let owner = fstat(&opened).map_err(look)?.st_uid;
+    if owner == rustix::process::geteuid().as_raw() {
+        return Err(ProtectError::Own { file });
+    }
+    Ok(Form::Unreadable(opened))
 }

@@ -28,6 +28,9 @@ struct Arguments {
     /// Also makes each process dump core, and searches the core. This ends it.
     #[arg(long)]
     core: bool,
+    /// Looks at one process over and over until it ends, whatever it becomes meanwhile: says `ready` before it begins
+    #[arg(long, conflicts_with = "core")]
+    race: bool,
     /// The processes
     #[arg(required = true)]
     pids: Vec<u32>,
@@ -39,7 +42,14 @@ fn main() {
     let arguments = Arguments::parse();
     let lines = io::stdin().lock().lines().map_while(Result::ok);
     let needles: Needles = lines.filter(|line| !line.is_empty()).map(|line| forms(&needle(&line))).collect();
+    if arguments.race {
+        println!("ready");
+    }
     for pid in arguments.pids {
+        if arguments.race {
+            println!("{}", serde_json::to_string(&Look { pid, surfaces: race(pid, &needles) }).unwrap());
+            continue;
+        }
         let mut surfaces = vec![
             whole_file("environ", pid, &needles),
             whole_file("cmdline", pid, &needles),
@@ -85,6 +95,45 @@ fn whole_file(name: &str, pid: u32, needles: &Needles) -> Surface {
         Err(error) => surface.refused(name, &error),
     }
     surface
+}
+
+/// Environment, stack and memfds of a process, as often as there is time for until it is gone. Handles that were opened in a
+/// good moment are kept, and tried again.
+fn race(pid: u32, needles: &Needles) -> Vec<Surface> {
+    let [mut environ, mut memory, mut descriptors] = ["environ", "memory", "descriptors"].map(nothing);
+    let mut held: Vec<File> = Vec::new();
+    while lives(pid) {
+        if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+            held.push(file);
+        }
+        // The newest belong to what it is now.
+        let old = held.len().saturating_sub(HELD);
+        held.drain(..old);
+        for file in &held {
+            read_file(file, "environ", &mut environ, needles);
+        }
+        if let (Ok(file), Some(range)) = (File::open(format!("/proc/{pid}/mem")), stack(pid)) {
+            read_range(&file, range, "stack", &mut memory, needles);
+        }
+        for number in 3..12 {
+            if let Ok(file) = File::open(format!("/proc/{pid}/fd/{number}"))
+                && file.metadata().is_ok_and(|data| data.is_file())
+            {
+                read_file(&file, "descriptor", &mut descriptors, needles);
+            }
+        }
+    }
+    vec![environ, memory, descriptors]
+}
+
+fn lives(pid: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+fn stack(pid: u32) -> Option<(u64, u64)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    maps.lines().filter_map(mapping).find(|(_, _, name)| *name == "[stack]").map(|(range, ..)| range)
 }
 
 /// Every mapping that can be read, but for files mapped read-only and privately: those hold what the file holds.
@@ -283,6 +332,8 @@ fn limit_of(pid: u32) -> Option<u64> {
     }
 }
 
+/// Handles of earlier moments that a racer keeps.
+const HELD: usize = 8;
 const PIECE: usize = 1 << 20;
 /// Longer than any needle in any form.
 const OVERLAP: usize = 1 << 14;

@@ -34,7 +34,7 @@ fn another_process_of_the_user_reads_neither_environment_nor_descriptors_nor_mem
 #[test]
 fn the_same_attack_on_an_unprotected_program_gets_everything() {
     let broker = FakeBroker::start("unprotected", honest(TOKEN));
-    let launch = Launch::of(&broker).args(&["--unprotected"]).args(&FORMS).args(&["--", "sleep", "60"]);
+    let launch = Launch::of(&broker).args(&["--protection", "none"]).args(&FORMS).args(&["--", "sleep", "60"]);
     assert_eq!(attack(launch, "sleep"), ALL);
 }
 
@@ -78,7 +78,7 @@ fn an_attacker_who_waits_for_the_launch_finds_no_moment_in_which_to_look() {
 #[test]
 fn the_same_attacker_catches_an_unprotected_program() {
     let broker = FakeBroker::start("race-unprotected", honest(TOKEN));
-    assert!((0..ROUNDS).any(|_| !race(&broker, &["--unprotected"]).is_empty()));
+    assert!((0..ROUNDS).any(|_| !race(&broker, &["--protection", "none"]).is_empty()));
 }
 
 /// Lets an attacker hammer at a process from before it is the launcher until after it was the program; says what the

@@ -163,7 +163,7 @@ fn the_digest_is_of_the_bytes_that_run() {
     assert_eq!(digest(&["--", "true"]), Some(sha256(&fs::read("/usr/bin/true").unwrap())));
     let script = Script::new("digest", "#!/usr/bin/env sh\ntrue\n");
     assert_eq!(digest(&["--", script.path()]), Some(sha256(&fs::read("/bin/sh").unwrap())));
-    assert_eq!(digest(&["--unprotected", "--", "true"]), None);
+    assert_eq!(digest(&["--protection", "none", "--", "true"]), None);
 }
 
 #[test]

@@ -13,4 +13,6 @@ mod fake_vault;
 #[cfg(test)]
 mod launched;
 #[cfg(test)]
+mod protection;
+#[cfg(test)]
 mod refusals;

@@ -1,0 +1,103 @@
+//! What a launch would do, said before it is done: which levels hold on this machine, by trying each, and what the chosen
+//! level and forms keep out and cost. No grant is needed, and nothing is started but what is attacked to try.
+
+use crate::arguments::{Arguments, Form};
+use crate::failure::Failure;
+use crate::group::{GroupError, LaidAside, OwnGroup};
+use crate::level::Level;
+use crate::probe::{exec_only, own_group, user_sees_everything};
+use crate::program::Program;
+use std::error::Error;
+use std::io::{self, Write};
+
+/// Writes it to standard output.
+///
+/// # Errors
+/// A program that is not found, forms that exclude each other, a level that is asked for and does not hold.
+pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
+    let program = Program::find(&arguments.command, std::env::var_os("PATH").as_deref())?;
+    let forms = arguments.forms()?;
+    let chosen = arguments.protection;
+    let mut text = format!("program     {}\n", program.file.display());
+    if program.words.first() != arguments.command.first() {
+        text.push_str(
+            "            interpreter of a script: it is protected and measured, the script is read by name\n",
+        );
+    }
+    let mut holds = true;
+    for level in Level::ALL {
+        let verdict = tried(level);
+        let chosen = if level == chosen { "  <- chosen" } else { "" };
+        let said = match &verdict {
+            Ok(tried) => (*tried).to_owned(),
+            Err(why) => format!("not here: {why}"),
+        };
+        text.push_str(&format!("{:<12}{said}{chosen}\n", level.name()));
+        holds &= chosen.is_empty() || verdict.is_ok();
+    }
+    let terms = chosen.terms();
+    for (word, said) in
+        [("needs", terms.needs), ("keeps out", terms.stops), ("does not", terms.leaves), ("costs", terms.costs)]
+    {
+        text.push_str(&format!("  {word:<10}{said}\n"));
+    }
+    if user_sees_everything() {
+        text.push_str(
+            "  note      this user holds CAP_SYS_PTRACE: its processes that have it are kept out by no level\n",
+        );
+    }
+    for form in forms {
+        let (name, who) = rank(&form);
+        text.push_str(&format!("{name:<12}{who}\n"));
+    }
+    // Nobody is left to tell when this fails.
+    let _written = io::stdout().write_all(text.as_bytes());
+    if holds { Ok(()) } else { Err(Failure::NotHere { level: chosen.name() }) }
+}
+
+/// In the order of [`Level::ALL`]: the last one cannot be left again.
+fn tried(level: Level) -> Result<&'static str, String> {
+    const HOLDS: &str = "holds here: a process under it was attacked, and nothing could be read";
+    match level {
+        Level::None => Ok("can always be had"),
+        Level::ExecOnly => {
+            // Else the group would protect what is attacked as well.
+            let aside = LaidAside::now().map_err(|error| whole(&error))?;
+            let held = exec_only().map_err(|error| whole(&error));
+            aside.take_up().map_err(|error| whole(&error))?;
+            held.map(|_| HOLDS)
+        }
+        Level::OwnGroup => match OwnGroup::enter() {
+            Ok(entered) => own_group(&entered).map(|_| HOLDS).map_err(|error| whole(&error)),
+            Err(error @ GroupError::NotInstalled) => Err(error.to_string()),
+            Err(error) => Err(whole(&error)),
+        },
+    }
+}
+
+fn whole(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// Who could read a token in this form, and for how long, where the level holds for the program.
+fn rank(form: &Form) -> (&'static str, &'static str) {
+    match form {
+        Form::Pipe => {
+            ("pipe", "read once, by the program or by what inherits the descriptor; in the kernel until then")
+        }
+        Form::Stdin => ("stdin", "as pipe; whatever shares standard input with the program may read it first"),
+        Form::Memfd => {
+            ("memfd", "by the program and what it starts, as often as they like; can be swapped out; root, always")
+        }
+        Form::Variable(_) => {
+            ("variable", "by the program and all that it starts, until the last of them ends; root, always")
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How well a program is kept from other processes of its user: the levels, what each takes, keeps out and costs.
+
+use clap::ValueEnum;
+
+/// A level of protection. What is asked for is what a program gets, or it is not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// PROGRAM is started as it is: any process of its user can read the token
+    None,
+    /// PROGRAM runs from a copy that cannot be read: kept from its user's processes, what it starts is not
+    ExecOnly,
+    /// PROGRAM and all that it starts run under another real group: needs the launcher installed set-group-ID
+    OwnGroup,
+}
+
+/// What is to be said of a level before somebody chooses it.
+pub(crate) struct Terms {
+    /// What it takes.
+    pub(crate) needs: &'static str,
+    /// Who is kept out, of what.
+    pub(crate) stops: &'static str,
+    /// Who is not.
+    pub(crate) leaves: &'static str,
+    /// What a program can no longer do.
+    pub(crate) costs: &'static str,
+}
+
+impl Level {
+    /// From the weakest to the strongest.
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::ExecOnly, Self::OwnGroup];
+
+    /// Its word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ExecOnly => "exec-only",
+            Self::OwnGroup => "own-group",
+        }
+    }
+
+    pub(crate) fn terms(self) -> Terms {
+        match self {
+            Self::None => Terms {
+                needs: "nothing",
+                stops: "nobody of this user",
+                leaves: "every process of this user reads the token in the program's memory, environment and descriptors, \
+                         for as long as it runs; other users are kept out by the kernel",
+                costs: "the token, to whoever gets a process under this user",
+            },
+            Self::ExecOnly => Terms {
+                needs: "no privilege; vm.memfd_noexec below 2, or a program that its user can execute and not read",
+                stops: "processes of this user, from the program's first instruction: memory, environment, descriptors, \
+                        tracing, core files",
+                leaves: "root; whatever the program starts in its turn; with fs.suid_dumpable=2, the core handler that \
+                         gets a crash",
+                costs: "no user namespaces of the program's own, no /proc/self/mem or environ; /proc/self/exe and \
+                        $ORIGIN name a memfd",
+            },
+            Self::OwnGroup => Terms {
+                needs: "blindferry-launch installed set-group-ID of a group that owns nothing (mode 2711), on a file \
+                        system without nosuid, and started without no_new_privs",
+                stops: "the same, also out of all that the program starts, over every later exec",
+                leaves: "root; with fs.suid_dumpable=2, the core handler",
+                costs: "as exec-only, for all that the program starts; the loader ignores LD_LIBRARY_PATH, LD_PRELOAD and \
+                        TMPDIR as in any set-group-ID program, and Perl scripts start nothing by PATH; no user namespaces; groups cannot be changed",
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_has_one_name_on_the_command_line_and_in_what_is_said() {
+        for level in Level::ALL {
+            assert_eq!(level.to_possible_value().unwrap().get_name(), level.name());
+        }
+    }
+}

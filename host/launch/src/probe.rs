@@ -1,0 +1,212 @@
+//! Whether a level holds on this machine, by trying: a process is protected so, and then attacked.
+//!
+//! The victim is the smallest executable there is: it waits, and holds nothing. The launcher plays the process of the
+//! same user, without the capabilities of root, which no level keeps out. Under root the trial says little, since there
+//! the victim's capabilities alone keep such a process out; so a launcher with capabilities to read others warns.
+
+use crate::group::OwnGroup;
+use crate::level::Level;
+use blindferry_handle::image::{ExecOnlyImage, ImageError};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{Errno, pwrite};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A process under this level was attacked, and nothing could be read.
+pub(crate) struct Held(Level);
+
+impl Held {
+    /// Which level it was.
+    pub(crate) fn level(&self) -> Level {
+        self.0
+    }
+}
+
+/// Why a level is not offered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    #[error("cannot make an executable memfd (is vm.memfd_noexec 2?)")]
+    Make(#[source] io::Error),
+    #[error("cannot make an executable that cannot be read (is vm.memfd_noexec 2?)")]
+    Image(#[source] ImageError),
+    #[error("cannot start the process that was to be attacked")]
+    Start(#[source] io::Error),
+    #[error("tried on this machine, it does not hold: another process of this user got at {what}")]
+    Read { what: &'static str },
+}
+
+/// Starts a process from an exec-only copy, and attacks it.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(crate) fn exec_only() -> Result<Held, ProbeError> {
+    let image = ExecOnlyImage::from_fd(waiter()?).map_err(ProbeError::Image)?;
+    attack(&image.exec_path(), Level::ExecOnly)
+}
+
+/// Starts a process from what everybody may read, in the group that this process has by now, and attacks it.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(crate) fn own_group(_group: &OwnGroup) -> Result<Held, ProbeError> {
+    match waiter() {
+        Ok(readable) => attack(&PathBuf::from(format!("/proc/self/fd/{}", readable.as_raw_fd())), Level::OwnGroup),
+        // A shell waits for its input just as well, where no memfd can be executed.
+        Err(_) => attack(Path::new("/bin/sh"), Level::OwnGroup),
+    }
+}
+
+fn attack(victim: &Path, level: Level) -> Result<Held, ProbeError> {
+    let _put_aside = PutAside::roots();
+    let mut command = Command::new(victim);
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What is returned has executed: before that it would be another image of this process.
+    let victim = Victim(command.spawn().map_err(ProbeError::Start)?);
+    match victim.readable() {
+        Some(what) => Err(ProbeError::Read { what }),
+        None => Ok(Held(level)),
+    }
+}
+
+/// Ended by its process id when dropped.
+struct Victim(Child);
+
+impl Victim {
+    fn readable(&self) -> Option<&'static str> {
+        let id = self.0.id();
+        if File::open(format!("/proc/{id}/mem")).is_ok() {
+            return Some("its memory");
+        }
+        if std::fs::read(format!("/proc/{id}/environ")).is_ok() {
+            return Some("its environment");
+        }
+        let pidfd = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).ok()?;
+        pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()).is_ok().then_some("its descriptors")
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// An executable memfd that everybody may read, with a program that waits until it is killed.
+fn waiter() -> Result<OwnedFd, ProbeError> {
+    let made = match memfd_create("probe", MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
+        // Before Linux 6.3 the flag is unknown and every memfd may be executed.
+        Err(Errno::INVAL) => memfd_create("probe", MemfdFlags::CLOEXEC),
+        made => made,
+    };
+    let memfd = made.map_err(|error| ProbeError::Make(error.into()))?;
+    let written = pwrite(&memfd, &waiting_elf(), 0).map_err(|error| ProbeError::Make(error.into()))?;
+    if written == ELF_LENGTH { Ok(memfd) } else { Err(ProbeError::Make(io::ErrorKind::WriteZero.into())) }
+}
+
+/// An ELF header, one segment that is the whole file, and a loop around a call that waits.
+fn waiting_elf() -> Vec<u8> {
+    let mut elf = Vec::with_capacity(ELF_LENGTH);
+    let mut put = |bytes: &[u8]| elf.extend_from_slice(bytes);
+    put(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0"); // 64 bits, little-endian, version 1
+    put(&2_u16.to_le_bytes()); // e_type: ET_EXEC
+    put(&MACHINE.to_le_bytes());
+    put(&1_u32.to_le_bytes()); // e_version
+    put(&(BASE + HEADERS).to_le_bytes()); // e_entry
+    put(&64_u64.to_le_bytes()); // e_phoff
+    put(&[0; 12]); // e_shoff, e_flags
+    put(&[64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]); // sizes and counts of headers: one segment, no section
+    put(&1_u32.to_le_bytes()); // p_type: PT_LOAD
+    put(&5_u32.to_le_bytes()); // p_flags: read and execute
+    put(&0_u64.to_le_bytes()); // p_offset
+    put(&BASE.to_le_bytes()); // p_vaddr
+    put(&BASE.to_le_bytes()); // p_paddr
+    let length = ELF_LENGTH as u64;
+    put(&length.to_le_bytes()); // p_filesz
+    put(&length.to_le_bytes()); // p_memsz
+    put(&65536_u64.to_le_bytes()); // p_align: the largest page there is
+    put(CODE);
+    elf
+}
+
+/// Whether other processes of this user hold, like this one, what looks into every process.
+pub(crate) fn user_sees_everything() -> bool {
+    capabilities(None).is_ok_and(|held| held.permitted.contains(CapabilitySet::SYS_PTRACE))
+}
+
+/// This process's capabilities to look into others and to read what it may not, out of effect while this lives.
+struct PutAside(Option<CapabilitySets>);
+
+impl PutAside {
+    fn roots() -> Self {
+        let Ok(held) = capabilities(None) else { return Self(None) };
+        let mut without = held;
+        without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE;
+        Self((without.effective != held.effective && set_capabilities(None, without).is_ok()).then_some(held))
+    }
+}
+
+impl Drop for PutAside {
+    fn drop(&mut self) {
+        if let Some(held) = self.0 {
+            // What is still permitted cannot be refused; if it were, the launcher would merely hold less.
+            let _restored = set_capabilities(None, held);
+        }
+    }
+}
+
+const BASE: u64 = 0x40_0000;
+const HEADERS: u64 = 64 + 56;
+const ELF_LENGTH: usize = 64 + 56 + CODE.len();
+
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+/// `again: mov eax, 34 (pause); syscall; jmp again`
+#[cfg(target_arch = "x86_64")]
+const CODE: &[u8] = b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7";
+
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
+/// `again: mov x0, 0; mov x1, 0; mov x2, 0; mov x3, 0; mov x8, 73 (ppoll); svc 0; b again`
+#[cfg(target_arch = "aarch64")]
+const CODE: &[u8] =
+    b"\0\0\x80\xd2\x01\0\x80\xd2\x02\0\x80\xd2\x03\0\x80\xd2\x28\x09\x80\xd2\x01\0\0\xd4\xfa\xff\xff\x17";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn the_process_that_is_attacked_waits_until_it_is_killed() {
+        let waiter = waiter().unwrap();
+        let path = format!("/proc/self/fd/{}", waiter.as_raw_fd());
+        let mut child = Command::new(path).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+
+    #[test]
+    fn a_process_that_is_not_protected_is_read() {
+        if rustix::process::geteuid().is_root() {
+            // Root's processes are kept from each other by their capabilities, whatever their level.
+            let mut unprivileged = Command::new("setpriv");
+            unprivileged.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "env"]);
+            let name = "probe::tests::a_process_that_is_not_protected_is_read";
+            let test = unprivileged.arg(std::env::current_exe().unwrap()).args(["--exact", name]);
+            assert!(test.status().unwrap().success());
+            return;
+        }
+        let waiter = waiter().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", waiter.as_raw_fd()));
+        assert!(matches!(attack(&path, Level::OwnGroup), Err(ProbeError::Read { what: "its memory" })));
+        assert_eq!(exec_only().unwrap().level(), Level::ExecOnly);
+    }
+}

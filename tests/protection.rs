@@ -1,0 +1,215 @@
+//! What does a process of the same user get out of a program with a token, at each level, and without any? The table in
+//! docs/threats.md is what comes out here.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use blindferry_handle::inherit::keep_over_exec;
+use blindferry_handle::memfd::Handle;
+use blindferry_proto::local::WorkerRequest;
+use blindferry_tests::account::CALLER;
+use blindferry_tests::attack::{Racer, look, look_and_abort};
+use blindferry_tests::attack_launch::{ATTACKER, Launcher, Tracer, Way, cannot_compare};
+use blindferry_tests::process::send;
+use fake_broker::{FakeBroker, honest};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::Signal;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{env, fs, thread};
+
+#[path = "../host/worker/tests/worker/fake_broker.rs"]
+#[expect(dead_code, reason = "other tests use more of it")]
+mod fake_broker;
+#[path = "../host/worker/tests/worker/fake_vault.rs"]
+mod fake_vault;
+
+const TOKEN: &str = "a-token-that-is-for-one-program-83b1f0";
+
+/// The rows of the table.
+const MOVES: [&str; 9] = [
+    "reads its environment",
+    "reads its memory",
+    "takes its descriptors, by `/proc` or `pidfd_getfd`",
+    "attaches to it as a debugger",
+    "was attached before it became the program",
+    "raises the core limit and aborts it",
+    "looks without a pause from before the launch",
+    "reads the environment of what it starts",
+    "is root, and reads its memory",
+];
+
+#[test]
+fn each_level_keeps_out_what_the_table_says() {
+    if cannot_compare() {
+        return;
+    }
+    let columns = Way::ALL.map(|way| (way, column(way)));
+    let mut table = format!("| it … | {} |\n", Way::ALL.map(Way::words).join(" | "));
+    table.push_str(&format!("|---|{}\n", "---|".repeat(Way::ALL.len())));
+    for (row, words) in MOVES.iter().enumerate() {
+        let cells: Vec<&str> = columns.iter().map(|(_, cells)| cells[row]).collect();
+        table.push_str(&format!("| {words} | {} |\n", cells.join(" | ")));
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/threats.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let start = text.find("| it … |").unwrap();
+    let end = start + text[start..].find("\n\n").unwrap() + 1;
+    if env::var_os("BLINDFERRY_WRITE_TABLE").is_some() {
+        fs::write(&page, [&text[..start], &table, &text[end..]].concat()).unwrap();
+        return;
+    }
+    assert_eq!(&text[start..end], table, "docs/threats.md says something else: BLINDFERRY_WRITE_TABLE=1 writes it");
+}
+
+/// What each move gets, against a program that was started in this way.
+fn column(way: Way) -> Vec<&'static str> {
+    let broker = FakeBroker::start(&format!("table-{way:?}"), honest(TOKEN.as_bytes()));
+    let launcher = Launcher::install(&format!("table-{way:?}"), &broker.path());
+    let mut started = launcher.start(way, long(way), TOKEN);
+    started.go();
+    let (program, child) = started.program_and_child().unwrap();
+    let by_user = look(ATTACKER, &[program, child], &[TOKEN]);
+    let found = |look: usize, surface: &str| verdict(!by_user[look].surface(surface).found.is_empty());
+    let mut cells = vec![found(0, "environ"), found(0, "memory"), found(0, "descriptors")];
+    let attached = Tracer::attach(program);
+    cells.push(verdict(attached.is_some()));
+    drop(attached);
+    cells.push(attached_before(&launcher, way));
+    let by_root = look(CALLER, &[program], &[TOKEN]);
+    assert!(by_root[0].found(0).next().is_some(), "there is something to find");
+    cells.push(verdict(!look_and_abort(ATTACKER, &[program], &[TOKEN])[0].surface("core").found.is_empty()));
+    // It is nobody's child any more.
+    send(child, Signal::KILL);
+    cells.push(raced(&launcher, way));
+    cells.push(found(1, "environ"));
+    cells.push(verdict(!by_root[0].surface("memory").found.is_empty()));
+    cells
+}
+
+fn verdict(got_it: bool) -> &'static str {
+    if got_it { "**yes**" } else { "no" }
+}
+
+fn attached_before(launcher: &Launcher, way: Way) -> &'static str {
+    let mut started = launcher.start(way, long(way), TOKEN);
+    let tracer = Tracer::attach(started.id()).unwrap();
+    started.go();
+    match started.program_and_child() {
+        // The launcher does not go on under a debugger, and there is no token.
+        None => "no: not started",
+        Some(_) => verdict(tracer.holds(started.id())),
+    }
+}
+
+/// Many launches for what shall not leak, fewer for what does.
+fn raced(launcher: &Launcher, way: Way) -> &'static str {
+    let asked = env::var("BLINDFERRY_RACES").ok().map(|number| number.parse().unwrap());
+    let rounds = if matches!(way, Way::ExecOnly | Way::OwnGroup) { asked.unwrap_or(ROUNDS) } else { CONTROL_ROUNDS };
+    for round in 0..rounds {
+        let mut started = launcher.start(way, short(way), TOKEN);
+        let racer = Racer::start(ATTACKER, started.id(), &[TOKEN]);
+        started.go();
+        assert!(started.wait().success(), "{way:?}, round {round}");
+        if racer.saw().found(0).next().is_some() {
+            return verdict(true);
+        }
+    }
+    verdict(false)
+}
+
+/// A program that starts another and waits.
+fn long(way: Way) -> &'static str {
+    if way == Way::Prctl { "if (!fork) { exec 'sleep', '60' } wait" } else { "sleep 60 & wait" }
+}
+
+/// A program that lives for a moment; in a group of its own, by way of a second exec.
+fn short(way: Way) -> &'static str {
+    match way {
+        Way::Prctl => "select(undef, undef, undef, 0.05)",
+        Way::OwnGroup => "exec sleep 0.05",
+        _ => "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done",
+    }
+}
+
+#[test]
+fn a_program_that_is_exchanged_while_it_is_launched_never_runs_under_the_others_digest() {
+    let broker = FakeBroker::start("exchanged", honest(TOKEN.as_bytes()));
+    let launcher = Launcher::install("exchanged", &broker.path());
+    let swap = Swap::start(&launcher.users());
+    // Whoever measures a name and then executes the name is wrong sooner or later.
+    let naive = (0..2000).any(|_| {
+        let measured = digest(&fs::read(swap.path()).unwrap());
+        let status = Command::new(swap.path()).status();
+        status.is_ok_and(|status| swap.digest_of(status.success()) != measured)
+    });
+    assert!(naive, "the exchange is too slow to show anything");
+    let mut both = [0_usize; 2];
+    for _ in 0..ROUNDS {
+        let grant = Handle::seal("grant", b"opaque grant").unwrap().into_fd();
+        keep_over_exec(grant.as_fd()).unwrap();
+        let status = launcher.command(grant.as_raw_fd(), "exec-only").arg("--").arg(swap.path()).status().unwrap();
+        assert!(matches!(status.code(), Some(0 | 1)), "{status}");
+        let seen = broker.seen();
+        let measured = seen.iter().rev().find_map(|seen| match seen.request {
+            WorkerRequest::Redeem { executable, .. } => executable,
+            _ => None,
+        });
+        assert_eq!(measured.unwrap().as_bytes().as_slice(), swap.digest_of(status.success()));
+        both[usize::from(status.success())] += 1;
+    }
+    println!("{both:?} launches of the one and of the other");
+}
+
+/// Two programs that exchange their names without a pause, by rename(2) and behind a symbolic link.
+struct Swap {
+    directory: std::path::PathBuf,
+    on: std::sync::Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+    digests: [Vec<u8>; 2],
+}
+
+impl Swap {
+    fn start(directory: &Path) -> Self {
+        let directory = directory.to_owned();
+        for program in ["true", "false"] {
+            fs::copy(Path::new("/bin").join(program), directory.join(program)).unwrap();
+        }
+        let digests = ["false", "true"].map(|program| digest(&fs::read(directory.join(program)).unwrap()));
+        std::os::unix::fs::symlink("true", directory.join("link")).unwrap();
+        let on = std::sync::Arc::new(AtomicBool::new(true));
+        let (flag, place) = (std::sync::Arc::clone(&on), directory.clone());
+        let thread = thread::spawn(move || {
+            while flag.load(Ordering::Relaxed) {
+                let [one, other] = ["true", "false"].map(|name| place.join(name));
+                renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        Self { directory, on, thread: Some(thread), digests }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.join("link")
+    }
+
+    fn digest_of(&self, succeeded: bool) -> &[u8] {
+        &self.digests[usize::from(succeeded)]
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        self.on.store(false, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn digest(bytes: &[u8]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
+}
+
+/// Launches that a racer watches, at each level that shall hold. BLINDFERRY_RACES asks for more.
+const ROUNDS: usize = 25;
+/// Enough to catch what is caught in one launch of four.
+const CONTROL_ROUNDS: usize = 60;

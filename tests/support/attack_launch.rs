@@ -1,0 +1,267 @@
+//! Programs with a token, started in the ways that are compared: by the launcher at each level, and as people do without it.
+
+use crate::account::{Account, USER, is_root};
+use crate::process::{children, eventually, lives};
+use crate::program::ours;
+use blindferry_handle::inherit::keep_over_exec;
+use blindferry_handle::memfd::Handle;
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A way to start a program with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// fork and exec, with the token in a variable: what a shell, a container's runtime and most supervisors do.
+    Plain,
+    /// The program makes itself non-dumpable first thing in its `main`.
+    Prctl,
+    /// Within user, PID and mount namespaces of its user's own.
+    Unshare,
+    /// The launcher, `--protection none`.
+    None,
+    /// The launcher, `--protection exec-only`.
+    ExecOnly,
+    /// The launcher, `--protection own-group`.
+    OwnGroup,
+}
+
+impl Way {
+    /// Those without us, then the levels.
+    pub const ALL: [Self; 6] = [Self::Plain, Self::Prctl, Self::Unshare, Self::None, Self::ExecOnly, Self::OwnGroup];
+
+    /// The column of the table.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Plain => "fork and exec",
+            Self::Prctl => "`prctl` in main",
+            Self::Unshare => "`unshare --user --pid --mount-proc`",
+            Self::None => "`none`",
+            Self::ExecOnly => "`exec-only`",
+            Self::OwnGroup => "`own-group`",
+        }
+    }
+
+    fn level(self) -> Option<&'static str> {
+        match self {
+            Self::Plain | Self::Prctl | Self::Unshare => None,
+            Self::None => Some("none"),
+            Self::ExecOnly => Some("exec-only"),
+            Self::OwnGroup => Some("own-group"),
+        }
+    }
+}
+
+/// The user's processes, attackers among them: without supplementary groups.
+pub const ATTACKER: Account = USER;
+
+/// A launcher that can do every level that this machine lets it, and its broker's socket.
+#[derive(Debug)]
+pub struct Launcher {
+    directory: PathBuf,
+    workers: PathBuf,
+}
+
+impl Launcher {
+    /// Installs a copy of the launcher, set-group-ID where the tests are root, in a directory of root's.
+    #[must_use]
+    pub fn install(name: &str, workers: &Path) -> Self {
+        let directory = std::env::temp_dir().join(format!("blindferry-protection-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let launcher = Self { directory, workers: workers.to_owned() };
+        fs::copy(ours("blindferry-launch"), launcher.path()).unwrap();
+        let mut mode = 0o755;
+        if is_root() {
+            chown(launcher.path(), Some(0), Some(GROUP)).unwrap();
+            mode = 0o2711;
+        }
+        fs::set_permissions(launcher.path(), fs::Permissions::from_mode(mode)).unwrap();
+        ATTACKER.make_directory(&launcher.users());
+        launcher
+    }
+
+    /// A directory of the user's, where programs run and may leave cores.
+    #[must_use]
+    pub fn users(&self) -> PathBuf {
+        self.directory.join("users")
+    }
+
+    /// The launcher, told where its broker is and to give a token in a variable, for a grant on this descriptor.
+    #[must_use]
+    pub fn command(&self, grant: i32, level: &str) -> Command {
+        let mut command = ATTACKER.command(&self.path());
+        command.args(["--grant-fd", &grant.to_string(), "--protection", level, "--deliver", "env:SECRET", "--workers"]);
+        command.arg(&self.workers).current_dir(self.users());
+        command
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("blindferry-launch")
+    }
+
+    /// Starts `script` by a shell with the token in `SECRET` and in a memfd, one process id from the waiting to the end:
+    /// nothing of it runs before [`Started::go`].
+    ///
+    /// Of [`Way::Prctl`] the script is Perl's, since a shell has no such call.
+    #[must_use]
+    pub fn start(&self, way: Way, script: &str, token: &str) -> Started {
+        let mut held = Vec::new();
+        // The token is not in the shell that waits, where it would be read before there is anything to protect.
+        let mut waiting = String::from("read go; ");
+        let mut words: Vec<String> = Vec::new();
+        let inherited = |sealed: Handle, held: &mut Vec<OwnedFd>| {
+            let descriptor = sealed.into_fd();
+            keep_over_exec(descriptor.as_fd()).unwrap();
+            let number = descriptor.as_raw_fd();
+            held.push(descriptor);
+            number
+        };
+        if let Some(level) = way.level() {
+            let grant = inherited(Handle::seal("grant", b"opaque grant").unwrap(), &mut held);
+            let launcher = self.path();
+            words.extend([launcher.to_str().unwrap(), "--grant-fd", &grant.to_string()].map(str::to_owned));
+            words.extend(["--workers", self.workers.to_str().unwrap(), "--protection", level].map(str::to_owned));
+            words.extend(["--deliver", "memfd", "--deliver", "env:SECRET", "--"].map(str::to_owned));
+            waiting.push_str("exec \"$@\"");
+        } else {
+            inherited(Handle::seal("token", token.as_bytes()).unwrap(), &mut held);
+            waiting.push_str(&format!("SECRET={token} exec \"$@\""));
+            if way == Way::Unshare {
+                words.extend(["unshare", "--user", "--pid", "--fork", "--mount-proc"].map(str::to_owned));
+            }
+        }
+        let interpreter = if way == Way::Prctl { ["perl", "-e"] } else { ["sh", "-c"] };
+        words.extend(interpreter.map(str::to_owned));
+        words.push(if way == Way::Prctl {
+            format!("syscall(157, 4, 0, 0, 0, 0); {script}")
+        } else {
+            script.to_owned()
+        });
+        let mut command = ATTACKER.command(Path::new("sh"));
+        command.arg("-c").arg(&waiting).arg("waiting").args(&words);
+        let child = command.current_dir(self.users()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Started { child, _held: held }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A process that waits, then is started on its way; ended when dropped, and what it started too.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    _held: Vec<OwnedFd>,
+}
+
+impl Started {
+    /// Its process id, from the beginning.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it begin.
+    pub fn go(&mut self) {
+        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+
+    /// How it ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Waits until the program runs and has started a `sleep`: both. Nothing when it ended instead.
+    pub fn program_and_child(&self) -> Option<(u32, u32)> {
+        eventually(&format!("what {} starts", self.id()), || {
+            // Who is traced when it ends is not waited for before its tracer lets go.
+            if !lives(self.id()) {
+                return Some(None);
+            }
+            let mut below = vec![(self.id(), self.id())];
+            while let Some((parent, process)) = below.pop() {
+                if fs::read(format!("/proc/{process}/comm")).unwrap_or_default() == b"sleep\n" {
+                    return Some(Some((parent, process)));
+                }
+                below.extend(children(process, "").into_iter().map(|child| (process, child)));
+            }
+            None
+        })
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let mut all = vec![self.id()];
+        let mut next = 0;
+        while let Some(process) = all.get(next).copied() {
+            all.extend(children(process, ""));
+            next += 1;
+        }
+        // From the end: who waits for whom does not matter to SIGKILL.
+        for process in all.into_iter().skip(1).filter(|process| lives(*process)) {
+            crate::process::send(process, rustix::process::Signal::KILL);
+        }
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Attaches to a process as an attacker's debugger and stays attached until the value is dropped.
+#[derive(Debug)]
+pub struct Tracer(Child);
+
+impl Tracer {
+    /// PTRACE_SEIZE (0x4206), which stops nothing. Nothing when the kernel refuses.
+    #[must_use]
+    pub fn attach(process: u32) -> Option<Self> {
+        let script = format!("$r = syscall(101, 0x4206, {process}, 0, 0); $| = 1; print $r == 0 ? 'y' : 'n'; sleep 60");
+        let mut perl = ATTACKER.command(Path::new("perl"));
+        let mut child = perl.arg("-e").arg(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut answer = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut answer).unwrap();
+        let tracer = Self(child);
+        (answer == *b"y").then_some(tracer)
+    }
+
+    /// Whether the process has this tracer now.
+    #[must_use]
+    pub fn holds(&self, process: u32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("TracerPid:\t{}", self.0.id()))
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Whether this machine can show the table: x86-64 (Perl knows system calls by number), root, tools, no Yama.
+#[must_use]
+pub fn cannot_compare() -> bool {
+    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let why = match () {
+        () if !is_root() => "only root can be another user, and install the launcher set-group-ID",
+        () if !cfg!(target_arch = "x86_64") => "Perl calls the kernel by numbers of x86-64",
+        () if !["", "0"].contains(&yama.trim()) => "Yama is on, so that what is unprotected is not read either",
+        () if Command::new("unshare").args(["--user", "true"]).status().is_ok_and(|status| !status.success()) => {
+            "no user namespaces"
+        }
+        () => return false,
+    };
+    println!("skipped: {why}");
+    true
+}
+
+/// A group that owns nothing and has no members.
+const GROUP: u32 = 64_999;
