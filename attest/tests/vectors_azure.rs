@@ -1,16 +1,9 @@
 //! Published evidence of Azure's machines and published EK certificates, one test a case, made from the manifest beside
 //! them: the outcome, and the reason.
-//!
-//! The vectors are not part of this repository: `BLINDFERRY_VECTORS` names their folder, else they are looked for in
-//! `shared/vectors/attestation` beside or above the workspace. Where there are none, the one test says so and is skipped.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it cannot go on")]
 
-use std::{
-    collections::BTreeSet,
-    env,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, process::ExitCode};
 
 use blindferry_attest::{
     azure::{Files, Hcl, Request, RuntimeData, Vouched, examine},
@@ -19,82 +12,53 @@ use blindferry_attest::{
     snp::{Anchors, EndorsedVek, KeyKind, Report, Verdict},
     tpm::{PcrSelection, examine as quotes, key::Key, public::Public, quoted::AuthenticQuote},
 };
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use ring::digest;
-use serde_json::Value;
+
+use published::{Vector, run};
+
+#[expect(dead_code, reason = "others need more of it")]
+#[path = "support/published.rs"]
+mod published;
 
 type Tried = Result<(), Failed>;
 
 /// 2024-01-01: within the time of every certificate of these kinds.
 const NOW: u64 = 1_704_067_200;
 
-fn main() {
-    let arguments = Arguments::from_args();
-    let named = env::var_os("BLINDFERRY_VECTORS").map(PathBuf::from);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let near = here.ancestors().map(|folder| folder.join("shared/vectors/attestation"));
-    let folder =
-        named.into_iter().chain(near).find(|folder| folder.join("manifest.json").is_file()).unwrap_or_default();
-    let trials = match std::fs::read_to_string(folder.join("manifest.json")) {
-        Ok(manifest) => {
-            let manifest: Value = serde_json::from_str(&manifest).unwrap();
-            manifest["vectors"].as_array().unwrap().iter().filter_map(|case| trial(&folder, case)).collect()
-        }
-        Err(_) => vec![Trial::test("skipped, for the vectors are not here", || Ok(())).with_ignored_flag(true)],
-    };
-    libtest_mimic::run(&arguments, trials).exit();
+fn main() -> ExitCode {
+    run(|case| trial(case).into_iter().collect())
 }
 
-fn trial(folder: &Path, case: &Value) -> Option<Trial> {
-    let judge: fn(&Case) -> Tried = match case["kind"].as_str()? {
+fn trial(case: &Vector) -> Option<Trial> {
+    let judge: fn(&Vector) -> Tried = match case.kind() {
         "azure-hcl" => blob,
         "azure-hcl-negative" => negative,
         "ek-or-ak-cert" => certificate,
         "ek-ca" => authority,
         _ => return None,
     };
-    let case = Case { folder: folder.to_owned(), case: case.clone() };
-    Some(Trial::test(case.case["id"].as_str()?.to_owned(), move || judge(&case)))
+    let case = case.clone();
+    Some(Trial::test(case.id().to_owned(), move || judge(&case)))
 }
 
-struct Case {
-    folder: PathBuf,
-    case: Value,
-}
-
-impl Case {
-    fn has(&self, file: &str) -> bool {
-        self.case["files"][file].is_string()
-    }
-
-    fn file(&self, file: &str) -> Vec<u8> {
-        self.named(self.case["files"][file].as_str().unwrap())
-    }
-
-    fn named(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.folder.join(name)).unwrap()
-    }
-
-    fn expected(&self, key: &str) -> &Value {
-        &self.case["expect"][key]
-    }
-
+impl Vector {
     fn vek(&self) -> EndorsedVek {
-        EndorsedVek::endorse(KeyKind::Vcek, &[&self.file("vek")], &[], &Anchors::amd(), NOW).unwrap()
+        EndorsedVek::endorse(KeyKind::Vcek, &[&self.needed("vek")], &[], &Anchors::amd(), NOW).unwrap()
     }
 
     /// The quote beside the blob, checked by the key that the blob tells.
     fn quote(&self, ak: &Key) -> Result<AuthenticQuote, &'static str> {
-        let raw = self.file("quote_sig");
+        let raw = self.needed("quote_sig");
         let mut signature = vec![0x00, 0x14, 0x00, 0x0b];
         sized(&mut signature, &raw);
         let ak = Public::parse(&public_area(ak)).unwrap();
-        AuthenticQuote::check(&self.file("quote_msg"), &signature, &ak).map_err(|error| error.code())
+        AuthenticQuote::check(&self.needed("quote_msg"), &signature, &ak).map_err(|error| error.code())
     }
 }
 
-fn blob(case: &Case) -> Tried {
-    let bytes = case.file("hcl");
+fn blob(case: &Vector) -> Tried {
+    let bytes = case.needed("hcl");
     if case.expected("report_type") == "TDX" {
         assert_eq!(Hcl::parse(&bytes).unwrap_err().code(), "azure-tdx");
         return Ok(());
@@ -126,14 +90,14 @@ fn blob(case: &Case) -> Tried {
 
     let quote = case.quote(vouched.runtime().ak())?;
     assert_eq!(Some(quote.quote().challenge()), case.expected("quote_nonce").as_str().map(str::as_bytes));
-    let values = case.file("pcrs");
+    let values = case.needed("pcrs");
     let pcrs: Vec<(u8, [u8; 32])> = (0..).zip(values.chunks_exact(32).map(|value| value.try_into().unwrap())).collect();
     assert_eq!(quote.pcrs(&pcrs, PcrSelection::new(0..24)?)?.values().iter().count(), 24);
     every_flipped_bit(case, &bytes, &vek);
 
     // The command's road, without reference values. That machine ran firmware that was not committed yet, on a Milan;
     // nothing else is wrong with it.
-    let (attest, signature, certificates) = (case.file("quote_msg"), case.file("quote_sig"), [case.file("vek")]);
+    let (attest, signature, certificates) = (case.needed("quote_msg"), case.needed("quote_sig"), [case.needed("vek")]);
     let quote = quotes::Files { attest: &attest, signature: &signature, pcrs: Some(&pcrs), ..quotes::Files::default() };
     let listed = |quote, certificates, challenge| {
         let request = Request { now: NOW, challenge, ..Request::default() };
@@ -154,7 +118,7 @@ fn blob(case: &Case) -> Tried {
 }
 
 /// What is not signed is compared; what is signed is found out by the signature or the hash.
-fn every_flipped_bit(case: &Case, bytes: &[u8], vek: &EndorsedVek) {
+fn every_flipped_bit(case: &Vector, bytes: &[u8], vek: &EndorsedVek) {
     let whole = Hcl::parse(bytes).unwrap();
     let original = vek.authenticate(Report::parse(whole.report()).unwrap(), NOW).unwrap();
     let opened = |bytes: &[u8]| -> Result<(), &'static str> {
@@ -182,11 +146,11 @@ fn every_flipped_bit(case: &Case, bytes: &[u8], vek: &EndorsedVek) {
         }
     }
     // Versions 1 and 2 are not told apart by anything that is signed: 1 flips to 0 and 3, never to 2.
-    assert_eq!(accepted, [0usize; 0], "{}", case.case["id"]);
+    assert_eq!(accepted, [0usize; 0], "{}", case.id());
 }
 
-fn negative(case: &Case) -> Tried {
-    let bytes = case.file("hcl");
+fn negative(case: &Vector) -> Tried {
+    let bytes = case.needed("hcl");
     let hcl = Hcl::parse(&bytes)?;
     match case.expected("verdict").as_str().unwrap() {
         "reject: bad quote signature" => {
@@ -203,12 +167,12 @@ fn negative(case: &Case) -> Tried {
     Ok(())
 }
 
-fn certificate(case: &Case) -> Tried {
-    let (leaf, issuer) = (case.file("cert"), case.file("issuer"));
+fn certificate(case: &Vector) -> Tried {
+    let (leaf, issuer) = (case.needed("cert"), case.needed("issuer"));
     let judged = |chain: Vec<Vec<u8>>, root: Vec<u8>| endorsed(chain, root);
     let outcome = judged(vec![leaf.clone()], issuer.clone());
     // Named for what the key does: "enc" is an EK, "sign" an attestation key.
-    if case.case["id"].as_str().unwrap().ends_with("_enc_cert") {
+    if case.id().ends_with("_enc_cert") {
         assert_eq!(outcome, Ok(()));
         let root = case.named("google-go-tpm-tools/gcp_ek_ak_ca_root.crt.der");
         assert_eq!(judged(vec![leaf, issuer], root), Ok(()), "with the intermediate in the chain");
@@ -219,11 +183,11 @@ fn certificate(case: &Case) -> Tried {
 }
 
 /// A root is read as a root, and vouches for its own chain alone.
-fn authority(case: &Case) -> Tried {
+fn authority(case: &Vector) -> Tried {
     let chain = ["pca_tpm_ecc_enc_cert.der", "gcp_ek_ak_ca_intermediate_v3.crt.der"];
     let chain = chain.map(|name| case.named(&format!("google-go-tpm-tools/{name}"))).to_vec();
-    let own = case.case["id"].as_str().unwrap().ends_with("/gcp-root");
-    assert_eq!(endorsed(chain, case.file("cert")), if own { Ok(()) } else { Err("ek-no-root") });
+    let own = case.id().ends_with("/gcp-root");
+    assert_eq!(endorsed(chain, case.needed("cert")), if own { Ok(()) } else { Err("ek-no-root") });
     Ok(())
 }
 

@@ -1,15 +1,8 @@
 //! Published TPM evidence, one test a case, made from the manifest beside it: the outcome, and the reason.
-//!
-//! The vectors are not part of this repository: `BLINDFERRY_VECTORS` names their folder, else they are looked for in
-//! `shared/vectors/attestation` beside or above the workspace. Where there are none, the one test says so and is skipped.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::{
-    collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use blindferry_attest::{
     refusal::AppraisalError,
@@ -21,62 +14,34 @@ use blindferry_attest::{
         quoted::{AuthenticQuote, QuotedPcrs},
     },
 };
-use libtest_mimic::{Arguments, Failed, Trial};
-use serde_json::Value;
+use libtest_mimic::{Failed, Trial};
 use x509_parser::prelude::FromDer as _;
+
+use published::{Vector, run};
+
+#[expect(dead_code, reason = "others need more of it")]
+#[path = "support/published.rs"]
+mod published;
 
 type Outcome = Result<(), Failed>;
 
-fn main() {
-    let arguments = Arguments::from_args();
-    let named = env::var_os("BLINDFERRY_VECTORS").map(PathBuf::from);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let near = here.ancestors().map(|folder| folder.join("shared/vectors/attestation"));
-    let folder =
-        named.into_iter().chain(near).find(|folder| folder.join("manifest.json").is_file()).unwrap_or_default();
-    let trials = match std::fs::read_to_string(folder.join("manifest.json")) {
-        Ok(manifest) => {
-            let manifest: Value = serde_json::from_str(&manifest).unwrap();
-            manifest["vectors"].as_array().unwrap().iter().filter_map(|case| trial(&folder, case)).collect()
-        }
-        Err(_) => vec![Trial::test("skipped, for the vectors are not here", || Ok(())).with_ignored_flag(true)],
-    };
-    libtest_mimic::run(&arguments, trials).exit();
+fn main() -> ExitCode {
+    run(|case| trial(case).into_iter().collect())
 }
 
-fn trial(folder: &Path, case: &Value) -> Option<Trial> {
-    let judge: fn(&Case) -> Outcome = match case["kind"].as_str()? {
+fn trial(case: &Vector) -> Option<Trial> {
+    let judge: fn(&Vector) -> Outcome = match case.kind() {
         "tcg-eventlog" => event_log,
         "tpm-quote" => quote,
         "tpm-negative" => negative,
         _ => return None,
     };
-    let case = Case { folder: folder.to_owned(), case: case.clone() };
-    Some(Trial::test(case.case["id"].as_str()?.to_owned(), move || judge(&case)))
+    let case = case.clone();
+    Some(Trial::test(case.id().to_owned(), move || judge(&case)))
 }
 
-struct Case {
-    folder: PathBuf,
-    case: Value,
-}
-
-impl Case {
-    fn has(&self, file: &str) -> bool {
-        self.case["files"][file].is_string()
-    }
-
-    fn file(&self, file: &str) -> Vec<u8> {
-        let name = self.case["files"][file].as_str().unwrap_or_else(|| panic!("no file {file}"));
-        std::fs::read(self.folder.join(name)).unwrap()
-    }
-
-    fn expected(&self, key: &str) -> &Value {
-        &self.case["expect"][key]
-    }
-}
-
-fn event_log(case: &Case) -> Outcome {
-    let bytes = case.file("log");
+fn event_log(case: &Vector) -> Outcome {
+    let bytes = case.needed("log");
     let log = Log::parse(&bytes)?;
     let format = match log.format() {
         Format::Sha1Only => "legacy-sha1".to_owned(),
@@ -124,15 +89,15 @@ fn name(id: u16) -> &'static str {
     }
 }
 
-fn quote(case: &Case) -> Outcome {
+fn quote(case: &Vector) -> Outcome {
     if !case.has("ak_tpmt_public") {
         return bare_key_quote(case);
     }
-    let ak = Public::parse(&case.file("ak_tpmt_public"))?;
-    let log_bytes = case.file("eventlog");
+    let ak = Public::parse(&case.needed("ak_tpmt_public"))?;
+    let log_bytes = case.needed("eventlog");
     let log = Log::parse(&log_bytes)?;
     // Of the three banks, no judgement rests on SHA-1, and PCR values are compared in the SHA-256 bank alone.
-    let authentic = AuthenticQuote::check(&case.file("quote_sha1"), &case.file("sig_sha1"), &ak)?;
+    let authentic = AuthenticQuote::check(&case.needed("quote_sha1"), &case.needed("sig_sha1"), &ak)?;
     assert_eq!(authentic.pcrs(&[(0, [0; 32])], all()).unwrap_err().code(), "tpm-pcr-selection");
 
     let quoted = gce_values(case, "quote_sha256", "sig_sha256", "pcrs_sha256").map_err(|error| error.code())?;
@@ -148,8 +113,8 @@ fn quote(case: &Case) -> Outcome {
 }
 
 /// The key came without its TPM attributes: it is given those of an attestation key, so that the signature can be judged.
-fn bare_key_quote(case: &Case) -> Outcome {
-    let spki = case.file("ak_spki");
+fn bare_key_quote(case: &Vector) -> Outcome {
+    let spki = case.needed("ak_spki");
     let (_, parsed) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&spki)?;
     let x509_parser::public_key::PublicKey::RSA(key) = parsed.parsed()? else { panic!("no RSA key") };
     let modulus = key.modulus.strip_prefix(&[0]).unwrap_or(key.modulus);
@@ -158,7 +123,7 @@ fn bare_key_quote(case: &Case) -> Outcome {
     public.extend_from_slice(modulus);
 
     let ak = Public::parse(&public)?;
-    let authentic = AuthenticQuote::check(&case.file("quote_sha256"), &case.file("sig_sha256"), &ak)?;
+    let authentic = AuthenticQuote::check(&case.needed("quote_sha256"), &case.needed("sig_sha256"), &ak)?;
     let quote = authentic.quote();
     assert_eq!(hex::encode(quote.pcr_digest()), case.expected("pcr_digest").as_str().unwrap());
     assert!(quote.selection().is_exactly(PcrSelection::new([15, 16, 22]).unwrap()));
@@ -166,7 +131,7 @@ fn bare_key_quote(case: &Case) -> Outcome {
     Ok(())
 }
 
-fn negative(case: &Case) -> Outcome {
+fn negative(case: &Vector) -> Outcome {
     let verdict = case.expected("verdict").as_str().unwrap();
     if case.has("eventlog") {
         return negative_log(case, verdict);
@@ -174,14 +139,14 @@ fn negative(case: &Case) -> Outcome {
     let error = if case.has("pcrs") {
         gce_values(case, "quote", "sig", "pcrs").unwrap_err()
     } else {
-        let ak = Public::parse(&case.file("ak_tpmt_public"))?;
-        AuthenticQuote::check(&case.file("quote"), &case.file("sig"), &ak).unwrap_err()
+        let ak = Public::parse(&case.needed("ak_tpmt_public"))?;
+        AuthenticQuote::check(&case.needed("quote"), &case.needed("sig"), &ak).unwrap_err()
     };
     match verdict {
         "reject: magic and signature" => {
             // The signature comes first, so that nothing unsigned is read; without it, the magic would tell.
             assert_eq!(error.code(), "tpm-signature");
-            let unsigned = AppraisalError::from(Quote::parse(&case.file("quote")).unwrap_err());
+            let unsigned = AppraisalError::from(Quote::parse(&case.needed("quote")).unwrap_err());
             assert_eq!(unsigned.code(), "tpm-quote-magic");
         }
         "reject: signature" => assert_eq!(error.code(), "tpm-signature"),
@@ -191,8 +156,8 @@ fn negative(case: &Case) -> Outcome {
     Ok(())
 }
 
-fn negative_log(case: &Case, verdict: &str) -> Outcome {
-    let bytes = case.file("eventlog");
+fn negative_log(case: &Vector, verdict: &str) -> Outcome {
+    let bytes = case.needed("eventlog");
     let parsed = Log::parse(&bytes);
     if verdict.starts_with("reject: parse error") {
         let code = parsed.unwrap_err().code();
@@ -202,18 +167,15 @@ fn negative_log(case: &Case, verdict: &str) -> Outcome {
     }
     // The digests still give the quoted values, as they must; but what the changed data says is no fact.
     assert!(verdict.starts_with("replay of digests still matches"), "unknown verdict {verdict:?}");
-    let original = Case {
-        folder: case.folder.clone(),
-        case: serde_json::json!({ "files": {
-            "ak_tpmt_public": "google-go-tpm-tools/gce-cos-85-no-nonce.ak.tpmt_public.bin",
-            "eventlog": "google-go-tpm-tools/gce-cos-85-no-nonce.eventlog.bin",
-            "quote": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.attest.bin",
-            "sig": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.tpmt_signature.bin",
-            "pcrs": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.pcrs.bin",
-        }}),
-    };
+    let original = case.beside(serde_json::json!({
+        "ak_tpmt_public": "google-go-tpm-tools/gce-cos-85-no-nonce.ak.tpmt_public.bin",
+        "eventlog": "google-go-tpm-tools/gce-cos-85-no-nonce.eventlog.bin",
+        "quote": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.attest.bin",
+        "sig": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.tpmt_signature.bin",
+        "pcrs": "google-go-tpm-tools/gce-cos-85-no-nonce.sha256.pcrs.bin",
+    }));
     let quoted = gce_values(&original, "quote", "sig", "pcrs").map_err(|error| error.code())?;
-    let original_bytes = original.file("eventlog");
+    let original_bytes = original.needed("eventlog");
     let (changed, original) = (parsed?, Log::parse(&original_bytes)?);
     let known = |log: &Log<'_>| -> Result<BTreeMap<u8, usize>, EventLogError> {
         let compared = log.compare(&quoted)?;
@@ -226,11 +188,11 @@ fn negative_log(case: &Case, verdict: &str) -> Outcome {
     Ok(())
 }
 
-fn gce_values(case: &Case, quote: &str, signature: &str, pcrs: &str) -> Result<QuotedPcrs, AppraisalError> {
-    let ak = Public::parse(&case.file("ak_tpmt_public")).unwrap();
+fn gce_values(case: &Vector, quote: &str, signature: &str, pcrs: &str) -> Result<QuotedPcrs, AppraisalError> {
+    let ak = Public::parse(&case.needed("ak_tpmt_public")).unwrap();
     let values: Vec<(u8, [u8; 32])> =
-        (0..).zip(case.file(pcrs).chunks_exact(32).map(|value| value.try_into().unwrap())).collect();
-    AuthenticQuote::check(&case.file(quote), &case.file(signature), &ak)?.pcrs(&values, all())
+        (0..).zip(case.needed(pcrs).chunks_exact(32).map(|value| value.try_into().unwrap())).collect();
+    AuthenticQuote::check(&case.needed(quote), &case.needed(signature), &ak)?.pcrs(&values, all())
 }
 
 fn all() -> PcrSelection {

@@ -19,7 +19,7 @@ pub(crate) fn authorities(vector: &Vector) -> Outcome {
 /// The real list holds under the real root, for the time that it says; altered in a bit it does not.
 pub(crate) fn revocation_list(vector: &Vector) -> Outcome {
     let crl = vector.file("crl").unwrap();
-    let vek = Vector { ..vector.clone() }.milan_vek();
+    let vek = vector.milan_vek();
     let endorse = |crl: &[u8]| EndorsedVek::endorse(KeyKind::Vcek, &[&vek], &[crl], &Anchors::amd(), NOW);
     let endorsed = endorse(&crl).map_err(|refusal| refusal.to_string())?;
     // 2025-05-06 12:39:06 and 2026-05-12 00:00:00, as the manifest says.
@@ -39,13 +39,13 @@ pub(crate) fn revocation_list(vector: &Vector) -> Outcome {
         }
     }
     ignored.dedup();
-    println!("{}: {} bytes altered make it another issuer's list", vector.id, ignored.len());
+    println!("{}: {} bytes altered make it another issuer's list", vector.id(), ignored.len());
     Ok(())
 }
 
 impl Vector {
     /// A real VCEK of the product of the list.
     fn milan_vek(&self) -> Vec<u8> {
-        self.read("microsoft-tav/milan-v3.vek.der")
+        self.named("microsoft-tav/milan-v3.vek.der")
     }
 }

@@ -14,8 +14,8 @@ pub(crate) fn compared(vector: &Vector) -> Outcome {
     let examination = examine(&evidence, &Request { now: time_of(vector), ..Request::default() });
     let ours = Some(code(&examination)).filter(|code| *code != "accepted");
     let theirs = sev_crate::judge(&evidence);
-    println!("{}: ours {ours:?}, theirs {theirs:?}", vector.id);
+    println!("{}: ours {ours:?}, theirs {theirs:?}", vector.id());
     let mut comparison = Comparison::default();
-    comparison.add(&vector.id, ours, theirs);
+    comparison.add(vector.id(), ours, theirs);
     comparison.differences().map(drop)
 }

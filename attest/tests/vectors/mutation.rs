@@ -33,7 +33,7 @@ pub(crate) fn each_bit(vector: &Vector) -> Outcome {
             }
             tried += 1;
         }
-        println!("{}: certificate {part}: {tried} of {bits} bits altered, none authentic", vector.id);
+        println!("{}: certificate {part}: {tried} of {bits} bits altered, none authentic", vector.id());
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ fn report(vector: &Vector, whole: &SnpEvidence, now: u64) -> Outcome {
         }
         tried += 1;
     }
-    println!("{}: report: {tried} of {bits} bits altered, none authentic", vector.id);
+    println!("{}: report: {tried} of {bits} bits altered, none authentic", vector.id());
     Ok(())
 }
 

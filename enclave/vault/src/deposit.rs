@@ -2,15 +2,13 @@
 //!
 //! HPKE (RFC 9180) in base mode; who may deposit, the operator's session says. It is opened into secret pages.
 
-use crate::hpke_keys::{DepositKeyPair, Suite};
+use crate::hpke_keys::DepositKeyPair;
 use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_MASTER;
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::operator::DEPOSIT_INFO;
-use hpke::aead::{AeadTag, ChaCha20Poly1305};
-use hpke::kdf::HkdfSha256;
-use hpke::{Deserializable, HpkeError, Kem, OpModeR, single_shot_open_inout_detached};
+use hpke::HpkeError;
 
 /// Decrypts a master that was encrypted to `own` for `name`.
 ///
@@ -26,23 +24,7 @@ pub fn open(
     if body.is_empty() || body.len() > MAX_MASTER {
         return Err(DepositError::Length);
     }
-    let encapsulated = <Suite as Kem>::EncappedKey::from_bytes(encapsulated.as_bytes()).map_err(DepositError::Open)?;
-    let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(DepositError::Open)?;
-    let (private, _) = own.derive();
-    let opened = SecretBytes::init(body.len(), |place| {
-        place.copy_from_slice(body);
-        let length = place.len();
-        single_shot_open_inout_detached::<ChaCha20Poly1305, HkdfSha256, Suite>(
-            &OpModeR::Base,
-            &private,
-            &encapsulated,
-            DEPOSIT_INFO,
-            place.into(),
-            name.as_str().as_bytes(),
-            &tag,
-        )
-        .map(|()| length)
-    });
+    let opened = own.open(DEPOSIT_INFO, name.as_str().as_bytes(), encapsulated, body, tag);
     opened.map_err(|error| match error {
         InitError::Fill(source) => DepositError::Open(source),
         InitError::Secret(source) => DepositError::Keep(source),
@@ -68,8 +50,11 @@ const TAG: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hpke_keys::Suite;
+    use hpke::aead::ChaCha20Poly1305;
     use hpke::inout::InOutBuf;
-    use hpke::{OpModeS, Serializable, single_shot_seal_inout_detached};
+    use hpke::kdf::HkdfSha256;
+    use hpke::{Deserializable, Kem, OpModeS, Serializable, single_shot_seal_inout_detached};
     use ring::rand::SystemRandom;
 
     fn deposit(own: &DepositKeyPair, name: &str, master: &[u8]) -> (Digest, Vec<u8>) {

@@ -4,9 +4,11 @@
 //! 7.1.3, DeriveKeyPair). The hpke crate's key types wipe themselves.
 
 use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
-use blindferry_proto::identifier::{DepositKey, ParcelKey};
+use blindferry_proto::identifier::{DepositKey, Digest, ParcelKey};
+use hpke::aead::{AeadTag, ChaCha20Poly1305};
+use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::{Kem, Serializable};
+use hpke::{Deserializable, HpkeError, Kem, OpModeR, Serializable, single_shot_open_inout_detached};
 use ring::error::Unspecified;
 use ring::rand::SecureRandom;
 
@@ -66,8 +68,36 @@ impl DepositKeyPair {
         DepositKey(self.0.public)
     }
 
-    pub(crate) fn derive(&self) -> (PrivateKey, PublicKey) {
-        self.0.derive()
+    /// Decrypts what was encrypted to this pair: one message in base mode (RFC 9180 section 6.1), `body` and its `tag`. The
+    /// plain text is only ever in secret pages.
+    ///
+    /// # Errors
+    /// `Fill` when it was not encrypted to this pair under `info` and `aad`, `Secret` when there is no place for it.
+    pub(crate) fn open(
+        &self,
+        info: &[u8],
+        aad: &[u8],
+        encapsulated: &Digest,
+        body: &[u8],
+        tag: &[u8],
+    ) -> Result<SecretBytes, InitError<HpkeError>> {
+        let encapsulated = <Suite as Kem>::EncappedKey::from_bytes(encapsulated.as_bytes()).map_err(InitError::Fill)?;
+        let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(InitError::Fill)?;
+        let (private, _) = self.0.derive();
+        SecretBytes::init(body.len(), |place| {
+            place.copy_from_slice(body);
+            let length = place.len();
+            single_shot_open_inout_detached::<ChaCha20Poly1305, HkdfSha256, Suite>(
+                &OpModeR::Base,
+                &private,
+                &encapsulated,
+                info,
+                place.into(),
+                aad,
+                &tag,
+            )
+            .map(|()| length)
+        })
     }
 }
 

@@ -1,18 +1,19 @@
 //! Published evidence, and evidence made for tests, through the command: each case of the manifest ends with the exit code
 //! and the reason that it says.
-//!
-//! The vectors are not part of the project. They are looked for in the folder that `BLINDFERRY_VECTORS` names, else in
-//! `shared/vectors/attestation` beside or above the workspace; where there are none, one ignored test says so.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use blindferry_amd::certificate::pem;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
+use published::{Vector, run};
 use serde_json::Value;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use tempfile::TempDir;
+
+#[expect(dead_code, reason = "others need more of it")]
+#[path = "../../../attest/tests/support/published.rs"]
+mod published;
 
 /// Within the validity of every certificate that has not ended for good.
 const NOW: &str = "2026-11-21T00:00:00Z";
@@ -22,36 +23,12 @@ const EARLIER: &str = "2025-06-01T00:00:00Z";
 /// Exit code, verdict, code.
 type Ended = (i32, String, Option<String>);
 
-#[derive(Clone)]
-struct Vector {
-    root: PathBuf,
-    case: Value,
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = match vectors() {
-        Some(vectors) => vectors.into_iter().map(trial).collect(),
-        None => vec![
-            Trial::test("absent: no manifest.json; set BLINDFERRY_VECTORS to the folder of the vectors", || Ok(()))
-                .with_ignored_flag(true),
-        ],
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn vectors() -> Option<Vec<Vector>> {
-    let named = env::var_os("BLINDFERRY_VECTORS").map(PathBuf::from);
-    let near =
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared/vectors/attestation"));
-    let root = named.into_iter().chain(near).find(|folder| folder.join("manifest.json").is_file())?;
-    let manifest: Value = serde_json::from_slice(&fs::read(root.join("manifest.json")).unwrap()).unwrap();
-    let cases = manifest["vectors"].as_array().unwrap().iter();
-    Some(cases.map(|case| Vector { root: root.clone(), case: case.clone() }).collect())
+    run(|vector| vec![trial(vector.clone())])
 }
 
 fn trial(vector: Vector) -> Trial {
-    let id = vector.case["id"].as_str().unwrap().to_owned();
+    let id = vector.id().to_owned();
     Trial::test(id, move || {
         vector.judge();
         vector.explain();
@@ -62,7 +39,7 @@ fn trial(vector: Vector) -> Trial {
 
 impl Vector {
     fn judge(&self) {
-        match self.case["kind"].as_str().unwrap() {
+        match self.kind() {
             "amd-ca" => self.ends(NOW, &[], accepted()),
             "amd-crl" => {
                 let crl = self.path("crl");
@@ -124,8 +101,8 @@ impl Vector {
         let milan = self.text("product").starts_with("Milan");
         match found.2.as_deref() {
             // Clouds run firmware that they have not committed.
-            Some("snp-tcb-provisional") => assert!(milan || self.case["expect"]["debug"] != true),
-            _ if self.case["expect"]["debug"] == true => assert_eq!(found, refused("snp-policy-debug")),
+            Some("snp-tcb-provisional") => assert!(milan || *self.expected("debug") != true),
+            _ if *self.expected("debug") == true => assert_eq!(found, refused("snp-policy-debug")),
             _ if milan => assert_eq!(found, refused("snp-product-distrusted")),
             _ => assert_eq!(found, accepted()),
         }
@@ -249,25 +226,6 @@ impl Vector {
     /// All files of the case, each as evidence.
     fn words(&self) -> Vec<String> {
         self.paths()
-    }
-
-    fn paths(&self) -> Vec<String> {
-        let files = &self.case["files"];
-        let listed = files.as_array().map(|paths| paths.iter().collect::<Vec<_>>());
-        let paths = listed.unwrap_or_else(|| files.as_object().unwrap().values().collect());
-        paths.into_iter().map(|path| self.root.join(path.as_str().unwrap()).to_str().unwrap().to_owned()).collect()
-    }
-
-    fn has(&self, part: &str) -> bool {
-        self.case["files"][part].is_string()
-    }
-
-    fn path(&self, part: &str) -> String {
-        self.root.join(self.case["files"][part].as_str().unwrap()).to_str().unwrap().to_owned()
-    }
-
-    fn text(&self, what: &str) -> &str {
-        self.case["expect"][what].as_str().unwrap_or_default()
     }
 }
 

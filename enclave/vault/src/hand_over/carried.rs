@@ -9,13 +9,10 @@ use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{DepositKey, Digest, SessionId};
 use blindferry_proto::succession::{HAND_OVER_INFO, HandedOver};
-use hpke::aead::{AeadTag, ChaCha20Poly1305};
+use hpke::aead::ChaCha20Poly1305;
 use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
-use hpke::{
-    Deserializable, HpkeError, Kem, OpModeR, OpModeS, Serializable, single_shot_open_inout_detached,
-    single_shot_seal_inout_detached,
-};
+use hpke::{Deserializable, HpkeError, OpModeS, Serializable, single_shot_seal_inout_detached};
 
 /// Encrypts the key to whoever holds the private half of `to`.
 pub(super) fn send(key: &SecretBytes, to: &DepositKey, session: &SessionId) -> Result<HandedOver, CarriedError> {
@@ -48,24 +45,7 @@ pub(crate) fn receive(
 ) -> Result<SecretBytes, CarriedError> {
     let (body, tag) =
         handed.ciphertext.as_slice().split_at_checked(KeyEncryptionKey::LEN).ok_or(CarriedError::Length)?;
-    let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(CarriedError::Receive)?;
-    let encapsulated =
-        <Suite as Kem>::EncappedKey::from_bytes(&handed.encapsulated.0).map_err(CarriedError::Receive)?;
-    let (private, _) = own.derive();
-    let opened = SecretBytes::init(body.len(), |place| {
-        place.copy_from_slice(body);
-        let length = place.len();
-        single_shot_open_inout_detached::<ChaCha20Poly1305, HkdfSha256, Suite>(
-            &OpModeR::Base,
-            &private,
-            &encapsulated,
-            HAND_OVER_INFO,
-            place.into(),
-            &session.0,
-            &tag,
-        )
-        .map(|()| length)
-    });
+    let opened = own.open(HAND_OVER_INFO, &session.0, &handed.encapsulated, body, tag);
     opened.map_err(|error| match error {
         InitError::Fill(source) => CarriedError::Receive(source),
         InitError::Secret(source) => CarriedError::Keep(source),
