@@ -8,6 +8,7 @@
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
+//! | [`protection`] | the levels of protection of a launched program | launcher → broker → vault |
 //! | [`setup`] | what sets up a vault, on standard input and output | operator's command ⇄ vault |
 //!
 //! Holding a value of one of these types tells you that its bytes parsed and that every length was within its bound;
@@ -27,6 +28,7 @@ pub mod name;
 pub mod operator;
 pub mod parcel;
 pub mod platform;
+pub mod protection;
 pub mod refusal;
 pub mod role;
 pub mod session;

@@ -6,6 +6,7 @@ use crate::invocation::Invocation;
 use crate::launch::{Launch, explain as explain_launch, launch};
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::protection::ProtectionLevel;
 use std::ffi::OsString;
 
 /// Run a program with a token
@@ -28,8 +29,8 @@ pub(crate) struct Run {
     wanted: Wanted,
     /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
     /// it is not started
-    #[arg(long, value_name = "LEVEL")]
-    protection: Option<OsString>,
+    #[arg(long, value_name = "LEVEL", default_value_t = ProtectionLevel::ExecOnly)]
+    protection: ProtectionLevel,
     /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
     #[arg(long)]
     explain: bool,
@@ -54,12 +55,11 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.extend(["--deliver".into(), form]);
     }
     options.extend(wanted.into_options());
-    options.extend(protection.into_iter().flat_map(|level| ["--protection".into(), level]));
     if explain {
         options.push("--explain".into());
-        return explain_launch(invocation, &credential, options, program);
+        return explain_launch(invocation, &credential, protection, options, program);
     }
-    launch(invocation, Launch { credential, audience, options, program })
+    launch(invocation, Launch { credential, audience, protection, options, program })
 }
 
 /// The variables that the token would be found by. A form that there is not is refused by the launcher.

@@ -1,5 +1,6 @@
 //! How well a program is kept from other processes of its user: the levels, what each takes, keeps out and costs.
 
+use blindferry_proto::protection::ProtectionLevel;
 use clap::ValueEnum;
 
 /// A level of protection. What is asked for is what a program gets, or it is not started.
@@ -38,6 +39,15 @@ impl Level {
         }
     }
 
+    /// Its name to the vault.
+    pub(crate) fn told(self) -> ProtectionLevel {
+        match self {
+            Self::None => ProtectionLevel::None,
+            Self::ExecOnly => ProtectionLevel::ExecOnly,
+            Self::OwnGroup => ProtectionLevel::OwnGroup,
+        }
+    }
+
     pub(crate) fn terms(self) -> Terms {
         match self {
             Self::None => Terms {
@@ -73,9 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_has_one_name_on_the_command_line_and_in_what_is_said() {
+    fn a_level_has_one_name_on_the_command_line_to_the_vault_and_in_what_is_said() {
         for level in Level::ALL {
             assert_eq!(level.to_possible_value().unwrap().get_name(), level.name());
+            assert_eq!(level.told().name(), level.name());
         }
     }
 }
