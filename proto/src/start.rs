@@ -2,7 +2,8 @@
 //!
 //! A connection starts one program. [`StartRequest::Start`] comes with the descriptors of the words, the environment and
 //! the working directory, and of the grant unless nothing but an explanation is wanted; [`StartRequest::Streams`] follows
-//! with standard input, output and error. When the connection ends before the program does, so does the program.
+//! with standard input, output and error, and one end of a socket over which the program is accompanied. When the connection
+//! ends before the program does, so does the program.
 //!
 //! Who calls is not said here: user, groups and limits are the kernel's to tell.
 
@@ -31,73 +32,22 @@ pub enum StartRequest {
     Start {
         /// The permission bits that new files shall not have.
         umask: u16,
-        /// Whether standard input, a terminal that nobody uses yet, shall be the program's controlling terminal.
-        terminal: bool,
+        /// The number of a standard stream that is a terminal which nobody leads yet, for the program to be led by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<u8>,
     },
-    /// Its standard input, output and error lie beside this.
+    /// Beside it, in this order: its standard input, output and error, and a socket to whoever accompanies it.
     Streams,
-    /// This signal, to the program's process group.
-    Signal(Forwarded),
-}
-
-/// A signal that is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Forwarded {
-    /// `SIGHUP`
-    Hup,
-    /// `SIGINT`
-    Int,
-    /// `SIGQUIT`
-    Quit,
-    /// `SIGTERM`
-    Term,
-    /// `SIGUSR1`
-    Usr1,
-    /// `SIGUSR2`
-    Usr2,
-    /// `SIGWINCH`
-    Winch,
-    /// `SIGSTOP`, for a `SIGTSTP` of the caller: to a program that leads a session the kernel does not deliver that.
-    Stop,
-    /// `SIGCONT`
-    Cont,
 }
 
 /// What the starter answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StartReply {
-    /// The launcher runs, on its way to be the program, and leads a session and process group of its own.
-    Started {
-        /// Its process id, which is that of its group.
-        process: u32,
-    },
-    /// The program ended; nothing follows.
-    Ended(End),
-    /// No; nothing follows.
+    /// Everything is prepared; the rest is said over the socket that came with the streams.
+    Prepared,
+    /// No.
     Refused(StartRefusal),
-}
-
-/// How a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// With this status.
-    Exited(u8),
-    /// By this signal, by its number.
-    Killed(u8),
-}
-
-impl End {
-    /// The exit status of whoever ends as the program did: of a signal 128 and its number, as shells have it.
-    #[must_use]
-    pub const fn status(self) -> u8 {
-        match self {
-            Self::Exited(status) => status,
-            Self::Killed(signal) => signal.saturating_add(128),
-        }
-    }
 }
 
 /// Why a program is not started: a stable word, and one line for people.
@@ -247,15 +197,13 @@ mod tests {
 
     #[test]
     fn a_request_has_one_form_and_nothing_beside_it() {
-        let start = StartRequest::Start { umask: 0o22, terminal: false };
+        let start = StartRequest::Start { umask: 0o22, terminal: Some(0) };
         let bytes = encode(&start).unwrap();
-        assert_eq!(bytes, br#"{"start":{"umask":18,"terminal":false}}"#);
+        assert_eq!(bytes, br#"{"start":{"umask":18,"terminal":0}}"#);
         assert_eq!(decode::<StartRequest>(&bytes).unwrap(), start);
-        for bad in
-            [&br#"{"start":{"umask":18,"terminal":false,"uid":0}}"#[..], br#"{"start":{}}"#, br#"{"signal":"kill"}"#]
-        {
+        for bad in [&br#"{"start":{"umask":18,"terminal":0,"uid":0}}"#[..], br#"{"start":{}}"#] {
             assert!(decode::<StartRequest>(bad).is_err());
         }
-        assert_eq!(End::Killed(15).status(), 143);
+        assert_eq!(encode(&StartRequest::Streams).unwrap(), b"\"streams\"");
     }
 }

@@ -56,6 +56,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) environment_fd: Option<RawFd>,
 
+    /// The parent, with which the launcher and PROGRAM end
+    #[arg(long, value_name = "ID", hide = true)]
+    pub(crate) keeper: Option<i32>,
+
     /// The inherited socket to a process of the same user outside this one's namespace
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) outsider_fd: Option<RawFd>,

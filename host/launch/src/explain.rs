@@ -2,6 +2,7 @@
 //! level and forms keep out and cost. No grant is needed, and nothing is started but what is attacked to try.
 
 use crate::arguments::{Arguments, Form};
+use crate::environment::present;
 use crate::failure::Failure;
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
@@ -20,7 +21,9 @@ use std::path::PathBuf;
 /// # Errors
 /// A program that is not found, forms that exclude each other, a level that is asked for and does not hold.
 pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
-    let program = Program::find(&arguments.command, std::env::var_os("PATH").as_deref())?;
+    let path =
+        present(arguments.environment_fd)?.into_iter().find_map(|(name, value)| (name == "PATH").then_some(value));
+    let program = Program::find(&arguments.command, path.as_deref())?;
     let forms = arguments.forms()?;
     let chosen = arguments.protection;
     let mut text = format!("program     {}\n", program.file.display());

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::arguments::Arguments;
-use crate::confine::{become_unreadable, let_through, take_along, warn};
+use crate::confine::{become_unreadable, end_with, let_through, take_along, warn};
 use crate::deliver::Delivery;
 use crate::environment::{inherited, present};
 use crate::explain::explain;
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
 
 /// The launch, in order. Whatever can fail without the token comes before it: a grant buys one.
 fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
+    arguments.keeper.map_or(Ok(()), end_with)?;
     let grant = arguments.grant_fd.ok_or(Failure::NoGrant)?;
     let forms = arguments.forms()?;
     let protection = Protection::establish(arguments.protection, arguments.outsider_fd)?;

@@ -46,9 +46,18 @@ impl Outsider {
     }
 }
 
+impl Drop for Outsider {
+    /// For the keeper as well, which has the same socket open for as long as the program runs.
+    fn drop(&mut self) {
+        // Who has gone already needs no telling.
+        let _gone = self.0.shutdown();
+    }
+}
+
 /// Answers until the launcher needs it no more.
 pub(crate) fn serve(number: RawFd) -> Result<(), OutsideError> {
-    let Outsider(socket) = Outsider::inherited(Some(number))?;
+    let outsider = Outsider::inherited(Some(number))?;
+    let socket = &outsider.0;
     loop {
         let victim = match socket.receive() {
             Ok(packet) => packet.bytes,

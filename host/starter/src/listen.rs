@@ -98,19 +98,28 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
             Err(error) => failed(&error, error.refusal()),
             Ok(wanted) => match Running::start(&launcher, &caller, wanted) {
                 Err(error) => failed(&error, error.refusal()),
-                Ok(mut running) => attend(&socket, &mut running),
+                Ok(running) => {
+                    tell(&socket, &StartReply::Prepared);
+                    if let Err(error) = attend(&socket, running) {
+                        log(&format!("user {}: cannot attend a program: {error}", caller.uid));
+                    }
+                }
             },
         }
     };
-    // The program's parent is this thread, which lives as long as it does.
+    // The keeper's parent is this thread, which lives as long as it does.
     if let Err(error) = thread::Builder::new().name("program".to_owned()).spawn(serve) {
         log(&format!("cannot make a thread: {error}"));
     }
 }
 
 fn refuse(socket: &PacketSocket, refusal: StartRefusal) {
+    tell(socket, &StartReply::Refused(refusal));
+}
+
+fn tell(socket: &PacketSocket, reply: &StartReply) {
     // Who went in the meantime needs no answer.
-    let _told = encode(&StartReply::Refused(refusal)).map(|bytes| socket.send(&bytes, &[]));
+    let _told = encode(reply).map(|bytes| socket.send(&bytes, &[]));
 }
 
 /// How many programs each user has.

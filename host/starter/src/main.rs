@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!   caller, `blindferry run --via broker`         any process of any user
-//!        │ starter.sock: words, environment, directory, streams, grant; later signals
+//!        │ starter.sock: words, environment, directory, streams, grant, link
 //!        ▼
-//!   blindferry-starter   holds: CAP_SETUID, CAP_SETGID, CAP_SETFCAP; no secret: the grant is opaque to it
+//!   blindferry-starter   holds: CAP_SETUID, CAP_SETGID, CAP_SETFCAP, CAP_KILL; no secret: the grant is opaque to it
 //!                        talks to: callers alone; has no code for a network
 //!                        gave up: being read by others, new privileges, core files
 //!        │ execve of itself (the stage): a user namespace of the starter's, the caller's user and groups, no capability
+//!        ▼
+//!   keeper               holds: nothing that the caller has not; leads the program's session
+//!        │ fork and execve           talks to: the caller, over the link: signals in, stops and the end out
 //!        ▼
 //!   blindferry-launch, and what it becomes
 //! ```
@@ -24,6 +27,7 @@ use std::process::ExitCode;
 
 mod attend;
 mod caller;
+mod keeper;
 mod limits;
 mod listen;
 mod order;
@@ -33,8 +37,7 @@ mod start;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(order::STAGE)) {
-        let Err(failure) = stage::become_the_launcher();
-        return report(&failure);
+        return stage::obey().map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS);
     }
     match enter(&Entry::new()) {
         Ok(entered) => entered.warning().into_iter().for_each(|warning| log(&format!("warning: {warning}"))),

@@ -18,7 +18,8 @@ pub(crate) const ENVIRONMENT: RawFd = 4;
 pub(crate) const OUTSIDER: RawFd = 5;
 pub(crate) const WORDS: RawFd = 6;
 pub(crate) const DIRECTORY: RawFd = 7;
-pub(crate) const GRANT: RawFd = 8;
+pub(crate) const LINK: RawFd = 8;
+pub(crate) const GRANT: RawFd = 9;
 
 /// Whom to become, and what to execute.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,8 +36,8 @@ pub(crate) struct Order {
 /// Two processes are made for a caller, of one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// The launcher, in a user namespace.
-    Program { grant: bool, terminal: bool },
+    /// The keeper of the launcher, in a user namespace.
+    Keeper { grant: bool, terminal: Option<u8> },
     /// Another process of the user, outside, that the launcher lets attack what it protects.
     Outsider,
 }
@@ -46,7 +47,7 @@ pub(crate) enum Role {
 pub(crate) enum Said {
     /// It is in a namespace in which nobody has a number yet.
     Unshared,
-    /// It is who it shall be, and will execute.
+    /// It is who it shall be, and will do what it is there for.
     Ready,
     /// It cannot.
     Failed { why: String },
@@ -58,7 +59,7 @@ pub(crate) enum GoOn {
     /// Users and groups have their numbers.
     Mapped,
     /// The starter still lives, now that its end would be the stage's.
-    Execute,
+    Begin,
 }
 
 /// One end of the conversation.

@@ -20,7 +20,10 @@ pub(crate) struct Wanted {
     pub(crate) grant: Option<Handle>,
     pub(crate) streams: [OwnedFd; 3],
     pub(crate) umask: u16,
-    pub(crate) terminal: bool,
+    /// Which of the streams is a terminal for the program to be led by.
+    pub(crate) terminal: Option<u8>,
+    /// To whoever accompanies the program.
+    pub(crate) link: OwnedFd,
 }
 
 /// Why there is no request.
@@ -38,8 +41,8 @@ pub(crate) enum RequestError {
     Handle { what: &'static str, source: HandleError },
     #[error("the working directory is none")]
     Directory,
-    #[error("a umask has nine bits")]
-    Umask,
+    #[error("a umask has nine bits, and there are three standard streams")]
+    Number,
     #[error("no request came in time")]
     Silent,
     #[error("cannot wait for a request")]
@@ -55,8 +58,8 @@ impl Wanted {
         let deadline = Instant::now() + PATIENCE;
         let (first, descriptors) = next(socket, deadline)?;
         let StartRequest::Start { umask, terminal } = first else { return Err(RequestError::Order) };
-        if umask > 0o777 {
-            return Err(RequestError::Umask);
+        if umask > 0o777 || terminal.is_some_and(|stream| stream > 2) {
+            return Err(RequestError::Number);
         }
         let count = descriptors.len();
         let mut descriptors = descriptors.into_iter();
@@ -79,9 +82,10 @@ impl Wanted {
         if second != StartRequest::Streams {
             return Err(RequestError::Order);
         }
-        let streams = <[_; 3]>::try_from(descriptors)
+        let [stdin, stdout, stderr, link] = <[_; 4]>::try_from(descriptors)
             .map_err(|descriptors| RequestError::Descriptors { count: descriptors.len() })?;
-        Ok(Self { words, environment, directory, grant, streams, umask, terminal })
+        let streams = [stdin, stdout, stderr];
+        Ok(Self { words, environment, directory, grant, streams, umask, terminal, link })
     }
 }
 

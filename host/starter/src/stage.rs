@@ -1,35 +1,29 @@
-//! The starter's other half: a process that becomes the caller's, in one list of steps, and executes the launcher.
+//! The starter's other half: a process that becomes the caller's, in one list of steps, and then the keeper of the caller's
+//! program, or the outsider.
 //!
-//! Between its steps it holds more than the caller does; so it reads the caller's strings only after the last of them,
-//! and no variable of the caller's is in its environment, where a loader would look.
+//! Between its steps it holds more than the caller does; so it reads nothing of the caller's before the last of them, and
+//! no variable of the caller's is in its environment, where a loader would look.
 
+use crate::keeper::{KeepError, keep_launcher};
 use crate::limits::apply;
-use crate::order::{
-    CONTROL, Control, DIRECTORY, ENVIRONMENT, GRANT, GoOn, OUTSIDER, Order, Role, Said, TalkError, WORDS,
-};
+use crate::order::{CONTROL, Control, GoOn, OUTSIDER, Order, Role, Said, TalkError};
 use blindferry_handle::inherit::{InheritError, close_on_exec_all_but, take_inherited};
-use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
-use blindferry_proto::start::{BadStrings, MAX_STRINGS, split};
-use rustix::fs::Mode;
+use rustix::fs::{Access, AtFlags, CWD, Mode, accessat};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Gid, Signal, Uid, fchdir, ioctl_tiocsctty, set_dumpable_behavior,
-    set_parent_process_death_signal, setsid, umask,
+    DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal, umask,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set, remove_capability_from_bounding_set,
     set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
-use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Why the launcher is not executed.
+/// Why the stage does not do what it is there for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
     #[error("not started by the starter")]
@@ -42,68 +36,49 @@ pub(crate) enum StageError {
     StarterGone,
     #[error("cannot {doing}")]
     Step { doing: &'static str, source: Errno },
-    #[error("descriptor {number} is missing")]
-    Missing { number: RawFd, source: InheritError },
-    #[error("cannot read the words")]
-    Words(#[source] HandleError),
-    #[error("the words are none")]
-    Strings(#[source] BadStrings),
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     #[error("cannot pass the descriptors on")]
     Pass(#[source] io::Error),
-    #[error("cannot execute the launcher")]
+    #[error("cannot execute the launcher as an outsider")]
     Execute(#[source] io::Error),
 }
 
-/// Takes its order and becomes the launcher. Returns only when that fails; the starter has been told then.
-pub(crate) fn become_the_launcher() -> Result<Infallible, StageError> {
+/// Takes its order and does what it is there for. The starter has been told when that fails before it begins.
+pub(crate) fn obey() -> Result<(), StageError> {
     let socket = take_inherited(CONTROL).map_err(StageError::Alone)?;
     let control = Control(PacketSocket::from_fd(socket).map_err(StageError::Control)?);
-    let failure = match control.hear::<Order>() {
-        Ok(Some(order)) => match launcher(&control, &order) {
-            Err(failure) => failure,
-        },
-        Ok(None) => StageError::StarterGone,
-        Err(error) => error.into(),
-    };
-    // Who does not hear it has ended.
-    let _told = control.say(&Said::Failed { why: crate::whole(&failure) });
-    Err(failure)
+    let order = control.hear::<Order>()?.ok_or(StageError::StarterGone)?;
+    if let Err(failure) = prepare(&control, &order) {
+        // Who does not hear it has ended.
+        let _told = control.say(&Said::Failed { why: crate::whole(&failure) });
+        return Err(failure);
+    }
+    drop(control); // by which the starter knows that it is not needed any more
+    match order.role {
+        Role::Outsider => look_on(&order),
+        Role::Keeper { grant, terminal } => Ok(keep_launcher(&order.launcher, grant, terminal)?),
+    }
 }
 
-fn launcher(control: &Control, order: &Order) -> Result<Infallible, StageError> {
+fn prepare(control: &Control, order: &Order) -> Result<(), StageError> {
     if order.role != Role::Outsider {
         enter_namespace(control)?;
     }
     become_caller(order)?;
     // From here on nothing is done that the caller could not do.
+    accessat(CWD, &order.launcher, Access::EXEC_OK, AtFlags::EACCESS).map_err(step("execute the launcher"))?;
     control.say(&Said::Ready)?;
-    expect(control, |go_on| matches!(go_on, GoOn::Execute))?;
+    expect(control, |go_on| matches!(go_on, GoOn::Begin))
+}
+
+/// Becomes a launcher that attacks what another asks it to attack.
+fn look_on(order: &Order) -> Result<(), StageError> {
+    let socket = take_inherited(OUTSIDER).map_err(StageError::Alone)?;
+    close_on_exec_all_but(&[socket.as_fd()]).map_err(StageError::Pass)?;
     let mut command = Command::new(&order.launcher);
-    command.env_clear();
-    let outsider = inherited(OUTSIDER)?;
-    match order.role {
-        Role::Outsider => {
-            pass_on(&[&outsider])?;
-            command.args(["--outsider", &OUTSIDER.to_string()]);
-        }
-        Role::Program { grant, terminal } => {
-            let environment = inherited(ENVIRONMENT)?;
-            let grant = if grant { Some(inherited(GRANT)?) } else { None };
-            fchdir(inherited(DIRECTORY)?).map_err(step("enter the working directory"))?;
-            if terminal {
-                ioctl_tiocsctty(rustix::stdio::stdin()).map_err(step("take the terminal"))?;
-            }
-            let words = Handle::from_fd_within(inherited(WORDS)?, MAX_STRINGS).and_then(|words| words.read());
-            let words = words.map_err(StageError::Words)?;
-            pass_on(&[&outsider, &environment].into_iter().chain(&grant).collect::<Vec<_>>())?;
-            command.args(["--protection", "own-namespace", "--outsider-fd", &OUTSIDER.to_string()]);
-            command.args(["--environment-fd", &ENVIRONMENT.to_string()]);
-            command.args(grant.iter().flat_map(|_| ["--grant-fd".to_owned(), GRANT.to_string()]));
-            command.args(split(&words).map_err(StageError::Strings)?.into_iter().map(OsStr::from_bytes));
-        }
-    }
-    command.arg0(OsString::from("blindferry-launch"));
-    Err(StageError::Execute(command.exec()))
+    let error = command.env_clear().args(["--outsider", &OUTSIDER.to_string()]).exec();
+    Err(StageError::Execute(error))
 }
 
 /// A namespace that belongs to the starter's user, in which every number means what it means outside.
@@ -118,7 +93,6 @@ fn enter_namespace(control: &Control) -> Result<(), StageError> {
 
 /// The order matters: each step needs what a later one gives up.
 fn become_caller(order: &Order) -> Result<(), StageError> {
-    setsid().map_err(step("lead a session"))?;
     apply(&order.limits).map_err(step("take the caller's limits"))?;
     umask(Mode::from_raw_mode(order.umask.into()));
     let groups: Vec<Gid> = order.groups.iter().copied().map(Gid::from_raw).collect();
@@ -153,15 +127,6 @@ fn forgo_capabilities() -> Result<(), StageError> {
 
 fn expect(control: &Control, right: impl FnOnce(&GoOn) -> bool) -> Result<(), StageError> {
     control.hear::<GoOn>()?.filter(right).map(|_| ()).ok_or(StageError::StarterGone)
-}
-
-fn inherited(number: RawFd) -> Result<OwnedFd, StageError> {
-    take_inherited(number).map_err(|source| StageError::Missing { number, source })
-}
-
-fn pass_on(descriptors: &[&OwnedFd]) -> Result<(), StageError> {
-    let borrowed: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-    close_on_exec_all_but(&borrowed).map_err(StageError::Pass)
 }
 
 fn step(doing: &'static str) -> impl Fn(Errno) -> StageError {

@@ -1,8 +1,9 @@
-//! Starts the launcher for a caller, and beside it the outsider: two stages, seen through to their execve(2).
+//! Starts the keeper of a program for a caller, and beside it the outsider: two stages, seen through to where they need the
+//! starter no more.
 
 use crate::caller::Caller;
 use crate::order::{
-    CONTROL, Control, DIRECTORY, ENVIRONMENT, GRANT, GoOn, OUTSIDER, Order, Role, STAGE, Said, TalkError, WORDS,
+    CONTROL, Control, DIRECTORY, ENVIRONMENT, GRANT, GoOn, LINK, OUTSIDER, Order, Role, STAGE, Said, TalkError, WORDS,
 };
 use crate::request::Wanted;
 use blindferry_handle::packet::{PacketSocket, SocketError};
@@ -15,10 +16,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A launcher, or what it became, and its outsider. Dropping it ends and reaps both.
+/// A keeper, which has the launcher, or what it became, as its child; and an outsider. Dropping it ends and reaps both.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) program: Child,
+    pub(crate) keeper: Child,
     pub(crate) outsider: Child,
 }
 
@@ -53,13 +54,13 @@ impl StartError {
 }
 
 impl Running {
-    /// Starts both. What comes back executes the launcher, and has nothing of the starter's any more.
+    /// Starts both. What comes back has nothing of the starter's any more.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub(crate) fn start(launcher: &Path, caller: &Caller, wanted: Wanted) -> Result<Self, StartError> {
         let (inside, outside) = PacketSocket::pair().map_err(StartError::Socket)?;
-        let Wanted { words, environment, directory, grant, streams, umask, terminal } = wanted;
+        let Wanted { words, environment, directory, grant, streams, umask, terminal, link } = wanted;
         let order = |role| Order {
             role,
             launcher: launcher.to_owned(),
@@ -70,27 +71,28 @@ impl Running {
             umask,
         };
         let outsider = Reaped(Some(stage(&order(Role::Outsider), None, vec![at(OUTSIDER, outside.into_fd())])?));
-        let role = Role::Program { grant: grant.is_some(), terminal };
+        let role = Role::Keeper { grant: grant.is_some(), terminal };
         let mut descriptors = vec![
             at(OUTSIDER, inside.into_fd()),
             at(WORDS, words.into_fd()),
             at(ENVIRONMENT, environment.into_fd()),
             at(DIRECTORY, directory),
+            at(LINK, link),
         ];
         descriptors.extend(grant.map(|grant| at(GRANT, grant.into_fd())));
-        let program = stage(&order(role), Some(streams), descriptors)?;
-        Ok(Self { program, outsider: outsider.keep()? })
+        let keeper = stage(&order(role), Some(streams), descriptors)?;
+        Ok(Self { keeper, outsider: outsider.keep()? })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        end(&mut self.program);
+        end(&mut self.keeper);
         end(&mut self.outsider);
     }
 }
 
-/// Starts a stage and leads it to its execve(2).
+/// Starts a stage and leads it to where it goes its own way.
 fn stage(order: &Order, streams: Option<[OwnedFd; 3]>, mut fds: Vec<FdMapping>) -> Result<Child, StartError> {
     let (ours, theirs) = PacketSocket::pair().map_err(StartError::Socket)?;
     fds.push(at(CONTROL, theirs.into_fd()));
@@ -113,9 +115,9 @@ fn stage(order: &Order, streams: Option<[OwnedFd; 3]>, mut fds: Vec<FdMapping>) 
         control.say(&GoOn::Mapped)?;
     }
     require(&control, |said| matches!(said, Said::Ready))?;
-    control.say(&GoOn::Execute)?;
+    control.say(&GoOn::Begin)?;
     match control.hear::<Said>()? {
-        // The socket was closed by execve(2), or the stage was ended: then it is seen as a program that was.
+        // It closed the socket, as it should, or it was ended, and that will be seen.
         None => child.keep(),
         Some(said) => Err(unexpected(said)),
     }
