@@ -43,7 +43,7 @@ impl Starter {
         command.args(["--", "env"]).arg(ours("blindferry-starter")).arg("--socket").arg(&socket);
         command.arg("--launcher").arg(ours("blindferry-launch")).args(options);
         let process = Running::start(command, &directory.join("log"));
-        eventually("the starter's socket", || socket.exists().then_some(()));
+        eventually("the starter", || process.log().contains("listening").then_some(()));
         Self { directory, workers: workers.to_owned(), process }
     }
 

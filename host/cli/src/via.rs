@@ -192,7 +192,12 @@ impl Starter {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(ViaError::Wait(error)),
         }
-        decode(&self.0.receive().map_err(ViaError::Lost)?.bytes).map_err(ViaError::Decode)
+        let packet = match self.0.receive() {
+            // A starter that refuses before it has read everything resets the connection, which is told before its answer.
+            Err(PacketError::Closed) => self.0.receive(),
+            received => received,
+        };
+        decode(&packet.map_err(ViaError::Lost)?.bytes).map_err(ViaError::Decode)
     }
 }
 

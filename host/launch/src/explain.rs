@@ -40,7 +40,8 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
             Ok(tried) => (*tried).to_owned(),
             Err(why) => format!("not here: {why}"),
         };
-        text.push_str(&format!("{:<12}{said}{chosen}\n", level.name()));
+        let gap = if level.name().len() < 12 { "" } else { " " };
+        text.push_str(&format!("{:<12}{gap}{said}{chosen}\n", level.name()));
         holds &= chosen.is_empty() || verdict.is_ok();
     }
     let terms = chosen.terms();

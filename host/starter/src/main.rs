@@ -23,6 +23,7 @@ use clap::Parser;
 use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::process::ExitCode;
 
 mod attend;
@@ -63,7 +64,8 @@ fn report(error: &dyn Error) -> ExitCode {
 
 /// One line for the service's log.
 fn log(line: &str) {
-    eprintln!("blindferry-starter: {line}");
+    // A log that is full or gone must not end a program.
+    let _written = writeln!(std::io::stderr(), "blindferry-starter: {line}");
 }
 
 /// An error and its causes, from the outside in.
