@@ -18,13 +18,13 @@ pub enum ProtectionLevel {
     ExecOnly,
     /// It and all that it starts run under another real group.
     OwnGroup,
-    /// It and all that it starts hold a capability that its user lacks, given by a helper that the user cannot touch.
-    AmbientCapability,
+    /// It and all that it starts run in a user namespace of another user's, made by the starter.
+    OwnNamespace,
 }
 
 impl ProtectionLevel {
     /// All of them, from the weakest to the strongest.
-    pub const ALL: [Self; 4] = [Self::None, Self::ExecOnly, Self::OwnGroup, Self::AmbientCapability];
+    pub const ALL: [Self; 4] = [Self::None, Self::ExecOnly, Self::OwnGroup, Self::OwnNamespace];
 
     /// The stable word.
     #[must_use]
@@ -33,7 +33,7 @@ impl ProtectionLevel {
             Self::None => "none",
             Self::ExecOnly => "exec-only",
             Self::OwnGroup => "own-group",
-            Self::AmbientCapability => "ambient-capability",
+            Self::OwnNamespace => "own-namespace",
         }
     }
 }
@@ -53,7 +53,7 @@ impl FromStr for ProtectionLevel {
 
 /// A word is not a level of protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a level of protection: none, exec-only, own-group or ambient-capability")]
+#[error("not a level of protection: none, exec-only, own-group or own-namespace")]
 pub struct UnknownLevel;
 
 #[cfg(test)]

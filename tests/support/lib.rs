@@ -33,6 +33,7 @@ pub mod secrets;
 pub mod sight;
 pub mod silicon;
 pub mod sources;
+pub mod starter;
 pub mod taken_front;
 pub mod tpm;
 pub mod tsm_tree;

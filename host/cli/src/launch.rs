@@ -1,7 +1,10 @@
-//! Becomes `blindferry-launch` with a grant: this command asks as a parent, hands the grant on, and sees no token.
+//! Becomes `blindferry-launch` with a grant, or has it started: this command asks as a parent, hands the grant on, and sees
+//! no token.
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::via::Starter;
+use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
 use blindferry_proto::name::{Audience, CredentialName};
@@ -9,7 +12,7 @@ use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::WorkerConstraint;
 use rustix::process::getuid;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -34,19 +37,7 @@ pub(crate) struct Launch {
 /// [`Failure::Grant`], [`Failure::Execute`].
 pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Failure> {
     let launcher = invocation.neighbour("blindferry-launch")?;
-    let failed = |source| Failure::Grant { source };
-    let ask = Ask {
-        credential: launch.credential.clone(),
-        audience: launch.audience,
-        // The worker is this very process, so nobody else's has to be able to use the grant.
-        worker: WorkerConstraint {
-            uid: Some(getuid().as_raw()),
-            executable: None,
-            protection: Some(launch.protection),
-        },
-    };
-    let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
-    let grant = grant.into_descriptor();
+    let grant = ask(&launch)?;
     let executed = |source| Failure::Execute { program: launcher.clone(), source };
     close_on_exec_all_but(&[grant.as_fd()]).map_err(executed)?;
     let error = Command::new(&launcher)
@@ -57,6 +48,37 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
         .args(launch.program)
         .exec();
     Err(executed(error))
+}
+
+/// Asks for the grant, has the starter start the launcher, and ends as the program ends; returns only when that fails.
+///
+/// # Errors
+/// [`Failure::Via`], [`Failure::Grant`].
+pub(crate) fn launch_via(mut launch: Launch, explain: bool, environment: Environment) -> Result<(), Failure> {
+    let starter = Starter::connect()?;
+    let grant = if explain {
+        launch.options.push("--explain".into());
+        None
+    } else {
+        Some(ask(&launch)?)
+    };
+    starter.start(&launch, environment, grant)?.follow()
+}
+
+fn ask(launch: &Launch) -> Result<OwnedFd, Failure> {
+    let failed = |source| Failure::Grant { source };
+    let ask = Ask {
+        credential: launch.credential.clone(),
+        audience: launch.audience.clone(),
+        // The worker is this very process, or one of its user, so nobody else's has to be able to use the grant.
+        worker: WorkerConstraint {
+            uid: Some(getuid().as_raw()),
+            executable: None,
+            protection: Some(launch.protection),
+        },
+    };
+    let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
+    Ok(grant.into_descriptor())
 }
 
 /// Becomes the launcher without a grant, to say what it would do; returns only when that fails.

@@ -3,7 +3,8 @@
 use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::launch::{Launch, explain as explain_launch, launch};
+use crate::launch::{Launch, explain as explain_launch, launch, launch_via};
+use crate::via::{LEVEL, Via, ViaError};
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::protection::ProtectionLevel;
@@ -27,10 +28,14 @@ pub(crate) struct Run {
     deliver: Vec<OsString>,
     #[command(flatten)]
     wanted: Wanted,
-    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
-    /// it is not started
-    #[arg(long, value_name = "LEVEL", default_value_t = ProtectionLevel::ExecOnly)]
-    protection: ProtectionLevel,
+    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group, own-namespace (with --via
+    /// broker, whose default it is) or none; exactly so, or it is not started
+    #[arg(long, value_name = "LEVEL")]
+    protection: Option<ProtectionLevel>,
+    /// Let the starter of this machine's broker start PROGRAM: in a user namespace where neither another process of this
+    /// user, nor what is loaded into this command or traces it, can look (--protection own-namespace, and no other)
+    #[arg(long, value_name = "WHO", value_enum)]
+    via: Option<Via>,
     /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
     #[arg(long)]
     explain: bool,
@@ -44,7 +49,7 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, wanted, protection, explain, program } = run;
+    let Run { credential, audience, deliver, wanted, protection, via, explain, program } = run;
     // Before the broker is asked: what is refused here costs no grant.
     let selection = wanted.select()?;
     if wanted.dry_run {
@@ -55,6 +60,14 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.extend(["--deliver".into(), form]);
     }
     options.extend(wanted.into_options());
+    if via == Some(Via::Broker) {
+        if protection.is_some_and(|level| level != LEVEL) {
+            return Err(ViaError::Level.into());
+        }
+        let launch = Launch { credential, audience, protection: LEVEL, options, program };
+        return launch_via(launch, explain, selection.into_environment());
+    }
+    let protection = protection.unwrap_or(ProtectionLevel::ExecOnly);
     if explain {
         options.push("--explain".into());
         return explain_launch(invocation, &credential, protection, options, program);

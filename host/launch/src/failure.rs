@@ -3,6 +3,8 @@
 use crate::arguments::BadForms;
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
+use crate::environment::PresentError;
+use crate::outside::OutsideError;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
 use blindferry_environment::Refusal;
@@ -15,6 +17,10 @@ pub(crate) enum Failure {
     Arguments(#[from] BadForms),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
+    #[error("cannot use the environment that was handed over")]
+    Present(#[from] PresentError),
+    #[error("cannot try what others of this user can do")]
+    Outside(#[from] OutsideError),
     #[error("which descriptor holds the grant? --grant-fd N")]
     NoGrant,
     #[error("--protection {level}: not available here")]
@@ -47,6 +53,8 @@ impl Failure {
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
+            | Self::Present(_)
+            | Self::Outside(_)
             | Self::NoGrant
             | Self::Confine(_)
             | Self::Grant(_)

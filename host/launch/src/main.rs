@@ -11,9 +11,9 @@
 //! ```
 
 use crate::arguments::Arguments;
-use crate::confine::{become_unreadable, let_through, take_along, warn};
+use crate::confine::{become_unreadable, end_with, let_through, take_along, warn};
 use crate::deliver::Delivery;
-use crate::environment::inherited;
+use crate::environment::{inherited, present};
 use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
@@ -22,7 +22,6 @@ use crate::redeem::{Told, redeem};
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
-use std::env;
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -34,6 +33,7 @@ mod explain;
 mod failure;
 mod group;
 mod level;
+mod outside;
 mod probe;
 mod program;
 mod protect;
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
     if let Err(error) = become_unreadable() {
         return report(&error.into());
+    }
+    if let Some(number) = Arguments::outsider() {
+        return outside::serve(number).map_or_else(|error| report(&error.into()), |()| ExitCode::SUCCESS);
     }
     match Arguments::try_parse() {
         Ok(arguments) if arguments.explain => match explain(&arguments) {
@@ -63,14 +66,16 @@ fn main() -> ExitCode {
 
 /// The launch, in order. Whatever can fail without the token comes before it: a grant buys one.
 fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
+    arguments.keeper.map_or(Ok(()), end_with)?;
     let grant = arguments.grant_fd.ok_or(Failure::NoGrant)?;
     let forms = arguments.forms()?;
-    let protection = Protection::establish(arguments.protection)?;
+    let protection = Protection::establish(arguments.protection, arguments.outsider_fd)?;
     protection.warning().into_iter().for_each(warn);
+    let present = present(arguments.environment_fd)?;
     let kept = take_along(&arguments.keep_fd, grant)?;
     let grant = receive::from_inherited(grant).map_err(Failure::Grant)?;
 
-    let selection = arguments.environment.select(env::vars_os())?;
+    let selection = arguments.environment.select(present.into_iter())?;
     inherited(&selection).iter().for_each(|names| warn(names));
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
