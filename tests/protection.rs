@@ -105,18 +105,37 @@ fn attached_before(launcher: &Launcher, way: Way) -> &'static str {
 
 /// Many launches for what shall not leak, fewer for what does.
 fn raced(launcher: &Launcher, way: Way) -> &'static str {
-    let asked = env::var("BLINDFERRY_RACES").ok().map(|number| number.parse().unwrap());
-    let rounds = if matches!(way, Way::ExecOnly | Way::OwnGroup) { asked.unwrap_or(ROUNDS) } else { CONTROL_ROUNDS };
-    for round in 0..rounds {
+    let rounds = if way.holds() { ROUNDS } else { CONTROL_ROUNDS };
+    verdict(caught_after(launcher, way, rounds).is_some())
+}
+
+/// In which of so many launches the racer got the token first, if in any.
+fn caught_after(launcher: &Launcher, way: Way, rounds: usize) -> Option<usize> {
+    (1..=rounds).find(|round| {
         let mut started = launcher.start(way, short(way), TOKEN);
         let racer = Racer::start(ATTACKER, started.id(), &[TOKEN]);
         started.go();
-        assert!(started.wait().success(), "{way:?}, round {round}");
-        if racer.saw().found(0).next().is_some() {
-            return verdict(true);
-        }
+        assert!(started.wait().success(), "{way:?}, launch {round}");
+        racer.saw().found(0).next().is_some()
+    })
+}
+
+/// With BLINDFERRY_RACES=10000 the figures in docs/threats.md.
+#[test]
+fn a_racer_catches_no_launch_that_shall_hold_and_soon_one_that_shall_not() {
+    if cannot_compare() {
+        return;
     }
-    verdict(false)
+    let rounds = env::var("BLINDFERRY_RACES").map_or(ROUNDS, |number| number.parse().unwrap());
+    // So that the levels can be run beside each other.
+    let only = env::var("BLINDFERRY_RACED_LEVEL").ok();
+    for way in Way::ALL.into_iter().filter(|way| only.as_deref().is_none_or(|only| way.words().contains(only))) {
+        let broker = FakeBroker::start(&format!("raced-{way:?}"), honest(TOKEN.as_bytes()));
+        let launcher = Launcher::install(&format!("raced-{way:?}"), &broker.path());
+        let caught = caught_after(&launcher, way, if way.holds() { rounds } else { CONTROL_ROUNDS });
+        println!("{}: {rounds} launches, caught in {caught:?}", way.words());
+        assert_eq!(caught.is_none(), way.holds(), "{way:?}: caught in {caught:?}");
+    }
 }
 
 /// A program that starts another and waits.

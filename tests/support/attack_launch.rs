@@ -46,6 +46,12 @@ impl Way {
         }
     }
 
+    /// Whether a process of the same user shall get nothing, not even by looking without a pause.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        matches!(self, Self::ExecOnly | Self::OwnGroup)
+    }
+
     fn level(self) -> Option<&'static str> {
         match self {
             Self::Plain | Self::Prctl | Self::Unshare => None,
