@@ -3,6 +3,7 @@
 use crate::arguments::BadForms;
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
+use crate::environment::Untellable;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
 use blindferry_environment::Refusal;
@@ -15,6 +16,8 @@ pub(crate) enum Failure {
     Arguments(#[from] BadForms),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
+    #[error("cannot tell the vault of the credentials that the program would inherit")]
+    Inherited(#[from] Untellable),
     #[error("which descriptor holds the grant? --grant-fd N")]
     NoGrant,
     #[error("--protection {level}: not available here")]
@@ -47,6 +50,7 @@ impl Failure {
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
+            | Self::Inherited(_)
             | Self::NoGrant
             | Self::Confine(_)
             | Self::Grant(_)
