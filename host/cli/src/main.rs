@@ -51,6 +51,7 @@ mod remove;
 mod reserve;
 mod roots;
 mod run;
+mod sandbox;
 mod secret_input;
 mod session;
 mod setup;

@@ -4,6 +4,7 @@ use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, explain as explain_launch, launch, launch_via};
+use crate::sandbox::Sandbox;
 use crate::via::{LEVEL, Via, ViaError};
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
@@ -18,8 +19,8 @@ use std::ffi::OsString;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// The credential
-    #[arg(long, value_name = "NAME")]
-    credential: CredentialName,
+    #[arg(long, value_name = "NAME", required_unless_present = "sandbox")]
+    credential: Option<CredentialName>,
     /// Whom the token shall be for
     #[arg(long)]
     audience: Option<Audience>,
@@ -39,6 +40,8 @@ pub(crate) struct Run {
     /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    sandbox: Sandbox,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -49,7 +52,9 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, wanted, protection, via, explain, program } = run;
+    let Run { credential, audience, deliver, wanted, protection, via, explain, sandbox, program } = run;
+    // There is none only where `--sandbox` is, which the arguments see to.
+    let Some(credential) = credential else { return crate::sandbox::run(invocation, &sandbox, &wanted, program) };
     // Before the broker is asked: what is refused here costs no grant.
     let selection = wanted.select()?;
     if wanted.dry_run {

@@ -135,7 +135,9 @@ impl Starter {
         match ours.reported().map_err(ViaError::Link)? {
             FromKeeper::Ready(_) => {}
             FromKeeper::Unfit(why) => return Err(ViaError::Unfit { why }),
-            FromKeeper::Stopped(_) | FromKeeper::Ended(_) => return Err(ViaError::Link(LinkError::Unknown)),
+            FromKeeper::Note(_) | FromKeeper::Stopped(_) | FromKeeper::Ended(_) => {
+                return Err(ViaError::Link(LinkError::Unknown));
+            }
         }
         let signals = Signals::of_a_proxy().map_err(ViaError::Signals)?;
         let Surroundings { own, in_pipeline, streams: _ } = surroundings;
@@ -224,10 +226,7 @@ impl Surroundings {
 
 /// What the launcher is told, beside what the starter tells it.
 fn words(launch: &Launch) -> Vec<OsString> {
-    let mut words: Vec<OsString> = Vec::new();
-    for credential in &launch.credentials {
-        words.extend(["--credential-name".into(), credential.as_str().into()]);
-    }
+    let mut words: Vec<OsString> = vec!["--credential-name".into(), launch.credential.as_str().into()];
     // The launcher has no variables of this process's, where it would find the socket by itself.
     if let Some(workers) = env::var_os(WORKERS_VARIABLE).filter(|path| !path.is_empty()) {
         words.extend(["--workers".into(), workers]);

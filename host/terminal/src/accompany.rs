@@ -4,7 +4,7 @@ use crate::end::End;
 use crate::flow::Flow;
 use crate::job::{Stop, stop};
 use crate::link::{FromKeeper, Link, LinkError, ToKeeper};
-use crate::pseudo::{imitate, resize};
+use crate::pseudo::{imitate, prepare, resize};
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -75,8 +75,8 @@ pub fn accompany(
 ) -> Result<Finished, Accompany> {
     let relay = match (terminal, master) {
         (Some(terminal), Some(master)) => {
-            imitate(master.as_fd(), &terminal).map_err(Accompany::Terminal)?;
-            Some(Relay { terminal, master, typed: Flow::new(), shown: Flow::new() })
+            prepare(master.as_fd(), &terminal).map_err(Accompany::Terminal)?;
+            Some(Relay { terminal, master, typed: Flow::new(), shown: Flow::new(), likeness: Likeness::OfSize })
         }
         _ => None,
     };
@@ -99,7 +99,9 @@ pub fn accompany(
                     let timed_out = matches!(deadline, Some((_, None)));
                     return Ok(if timed_out { Finished::TimedOut } else { Finished::Ended(end) });
                 }
-                FromKeeper::Ready(_) | FromKeeper::Unfit(_) => return Err(LinkError::Unknown.into()),
+                FromKeeper::Ready(_) | FromKeeper::Unfit(_) | FromKeeper::Note(_) => {
+                    return Err(LinkError::Unknown.into());
+                }
             }
         }
         match deadline {
@@ -129,6 +131,16 @@ struct Relay {
     master: OwnedFd,
     typed: Flow,
     shown: Flow,
+    likeness: Likeness,
+}
+
+/// What the program's terminal has of the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    /// Its size: in the background the settings are those of whoever is in front, such as a shell that edits a line.
+    OfSize,
+    /// Its settings too. From then on they are the program's.
+    Whole,
 }
 
 impl Companion<'_> {
@@ -139,6 +151,10 @@ impl Companion<'_> {
             return Ok(false);
         }
         relay.terminal.become_raw().map_err(Accompany::Terminal)?;
+        if relay.likeness == Likeness::OfSize {
+            imitate(relay.master.as_fd(), &relay.terminal).map_err(Accompany::Terminal)?;
+            relay.likeness = Likeness::Whole;
+        }
         // It may have been another size meanwhile.
         resize(relay.master.as_fd(), &relay.terminal).map_err(Accompany::Terminal)?;
         Ok(true)
