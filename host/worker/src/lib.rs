@@ -43,6 +43,7 @@
 //! `blindferry-launch`). Copies that the program itself makes of a token are the program's to wipe.
 
 pub mod connect;
+pub mod delivered;
 mod exchange;
 mod key;
 pub mod open;

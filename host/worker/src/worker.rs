@@ -348,6 +348,6 @@ fn random_request() -> Result<RequestId, WorkerError> {
 
 /// Seconds since the epoch.
 #[expect(clippy::disallowed_methods, reason = "the library is a shell: it alone knows when a token is due")]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
