@@ -27,12 +27,12 @@ pub(crate) fn become_unreadable() -> Result<(), ConfineError> {
     Ok(())
 }
 
-/// Takes the descriptors that the program shall keep, and closes every other one that was inherited but the grant's.
-pub(crate) fn take_along(keep: &[RawFd], grant: RawFd) -> Result<Vec<OwnedFd>, ConfineError> {
+/// Takes the descriptors that the program shall keep, and closes every other one that was inherited but those of grants.
+pub(crate) fn take_along(keep: &[RawFd], grants: &[RawFd]) -> Result<Vec<OwnedFd>, ConfineError> {
     let taken =
         keep.iter().map(|&number| take_inherited(number).map_err(|source| ConfineError::Keep { number, source }));
     let taken = taken.collect::<Result<Vec<_>, _>>()?;
-    close_all_but(&[grant]).map_err(ConfineError::Close)?;
+    close_all_but(grants).map_err(ConfineError::Close)?;
     Ok(taken)
 }
 

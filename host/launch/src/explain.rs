@@ -1,7 +1,9 @@
 //! What a launch would do, said before it is done: which levels hold on this machine, by trying each, and what the chosen
 //! level and forms keep out and cost. No grant is needed, and nothing is started but what is attacked to try.
 
-use crate::arguments::{Arguments, Form};
+use crate::arguments::Arguments;
+use crate::deliver::form::Rank;
+use crate::deliver::plan::Piece;
 use crate::failure::Failure;
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
@@ -16,7 +18,7 @@ use std::io::{self, Write};
 /// A program that is not found, forms that exclude each other, a level that is asked for and does not hold.
 pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     let program = Program::find(&arguments.command, std::env::var_os("PATH").as_deref())?;
-    let forms = arguments.forms()?;
+    let plan = arguments.plan()?;
     let chosen = arguments.protection;
     let mut text = format!("program     {}\n", program.file.display());
     if program.words.first() != arguments.command.first() {
@@ -46,10 +48,7 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
             "  note      this user holds CAP_SYS_PTRACE: its processes that have it are kept out by no level\n",
         );
     }
-    for form in forms {
-        let (name, who) = rank(&form);
-        text.push_str(&format!("{name:<12}{who}\n"));
-    }
+    plan.pieces.iter().for_each(|piece| text.push_str(&ranked(piece)));
     // Nobody is left to tell when this fails.
     let _written = io::stdout().write_all(text.as_bytes());
     if holds { Ok(()) } else { Err(Failure::NotHere { level: chosen.name() }) }
@@ -86,18 +85,13 @@ fn whole(error: &dyn Error) -> String {
     line
 }
 
-/// Who could read a token in this form, and for how long, where the level holds for the program.
-fn rank(form: &Form) -> (&'static str, &'static str) {
-    match form {
-        Form::Pipe => {
-            ("pipe", "read once, by the program or by what inherits the descriptor; in the kernel until then")
-        }
-        Form::Stdin => ("stdin", "as pipe; whatever shares standard input with the program may read it first"),
-        Form::Memfd => {
-            ("memfd", "by the program and what it starts, as often as they like; can be swapped out; root, always")
-        }
-        Form::Variable(_) => {
-            ("variable", "by the program and all that it starts, until the last of them ends; root, always")
-        }
-    }
+/// Who could read it in this form, and for how long, where the level holds for the program.
+fn ranked(piece: &Piece) -> String {
+    let Rank { readers, until, note } = piece.form.rank();
+    let found = piece.variable().map(|name| format!(", by ${}", name.display())).unwrap_or_default();
+    format!(
+        "{:<12}as {}{found}\n  readable  by the program; by {readers}\n  until     {until}\n  note      {note}\n",
+        piece.name,
+        piece.form.name(),
+    )
 }

@@ -1,22 +1,21 @@
 //! Why the launcher did not become the program, and the exit status that says so.
 
-use crate::arguments::BadForms;
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
+use crate::deliver::plan::BadPlan;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
 use blindferry_environment::Refusal;
+use blindferry_proto::name::CredentialName;
 use blindferry_worker::WorkerError;
 
 /// Any step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the command line makes no sense")]
-    Arguments(#[from] BadForms),
+    Arguments(#[from] BadPlan),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
-    #[error("which descriptor holds the grant? --grant-fd N")]
-    NoGrant,
     #[error("--protection {level}: not available here")]
     NotHere { level: &'static str },
     #[error("not safe to go on")]
@@ -27,8 +26,8 @@ pub(crate) enum Failure {
     Protect(#[from] ProtectError),
     #[error("cannot take the grant")]
     Grant(#[source] WorkerError),
-    #[error("no token")]
-    Redeem(#[source] WorkerError),
+    #[error("no token{}", of(credential.as_ref()))]
+    Redeem { credential: Option<CredentialName>, source: WorkerError },
     #[error("cannot deliver the token")]
     Deliver(#[from] DeliverError),
 }
@@ -39,7 +38,7 @@ impl Failure {
     /// token because somebody decided so.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            Self::Redeem(WorkerError::Refused(_)) => 124,
+            Self::Redeem { source: WorkerError::Refused(_), .. } => 124,
             Self::Program(ProgramError::NotFound { .. }) => 127,
             Self::Protect(ProtectError::Probe { .. } | ProtectError::Group { .. }) | Self::NotHere { .. } => {
                 OWN_FAILURE
@@ -47,13 +46,17 @@ impl Failure {
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
-            | Self::NoGrant
             | Self::Confine(_)
             | Self::Grant(_)
-            | Self::Redeem(_)
+            | Self::Redeem { .. }
             | Self::Deliver(_) => OWN_FAILURE,
         }
     }
+}
+
+/// Which one, where there are several.
+fn of(credential: Option<&CredentialName>) -> String {
+    credential.map(|name| format!(" of {}", name.as_str())).unwrap_or_default()
 }
 
 /// The launcher itself failed.

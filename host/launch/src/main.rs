@@ -12,13 +12,13 @@
 
 use crate::arguments::Arguments;
 use crate::confine::{become_unreadable, let_through, take_along, warn};
-use crate::deliver::Delivery;
+use crate::deliver::Outlets;
 use crate::environment::inherited;
 use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
 use crate::protect::{Prepared, Protection};
-use crate::redeem::redeem;
+use crate::redeem::Leases;
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
@@ -38,6 +38,7 @@ mod probe;
 mod program;
 mod protect;
 mod redeem;
+mod template;
 
 fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
@@ -61,28 +62,36 @@ fn main() -> ExitCode {
     }
 }
 
-/// The launch, in order. Whatever can fail without the token comes before it: a grant buys one.
+/// The launch, in order. Whatever can fail without a token comes before the first: a grant buys one.
 fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
-    let grant = arguments.grant_fd.ok_or(Failure::NoGrant)?;
-    let forms = arguments.forms()?;
+    let plan = arguments.plan()?;
     let protection = Protection::establish(arguments.protection)?;
     protection.warning().into_iter().for_each(warn);
-    let kept = take_along(&arguments.keep_fd, grant)?;
-    let grant = receive::from_inherited(grant).map_err(Failure::Grant)?;
+    let numbers: Vec<_> = arguments.grant_fd.iter().map(|grant| grant.number).collect();
+    let kept = take_along(&arguments.keep_fd, &numbers)?;
+    let grants = numbers.into_iter().map(receive::from_inherited).collect::<Result<Vec<_>, _>>();
+    let grants = grants.map_err(Failure::Grant)?;
 
     let selection = arguments.environment.select(env::vars_os())?;
     inherited(&selection).iter().for_each(|names| warn(names));
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
     let prepared = Prepared::new(program, &protection)?;
+    let outlets = Outlets::open(plan)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
-    let token = redeem(grant, &workers, prepared.digest()).map_err(Failure::Redeem)?;
-    let delivery = Delivery::of(&token, forms, &arguments.file_variable())?;
-    drop(token); // wipes it here
-
-    for (name, value) in delivery.variables {
-        environment.set(name, value);
+    let leases = Leases::redeem(grants, outlets.credentials(), &workers, prepared.digest())?;
+    let delivery = match outlets.fill(&leases.tokens()).and_then(|delivery| outlets.finish(delivery, &leases.tokens()))
+    {
+        Ok(delivery) => delivery,
+        Err(error) => {
+            leases.end();
+            return Err(error.into());
+        }
+    };
+    drop(leases); // wipes the tokens here
+    for (name, value) in &delivery.variables {
+        environment.set(name.clone(), value.clone());
     }
     let_through(kept.iter().chain(&delivery.descriptors))?;
     Err(prepared.execute(environment).into())
