@@ -57,6 +57,7 @@ mod setup;
 mod status;
 mod succeed;
 mod tpm;
+mod wish;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;

@@ -32,5 +32,5 @@ pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read)
         return Err(Failure::TokenOnTerminal);
     }
     let options = vec!["--deliver".into(), "stdin".into()];
-    launch(invocation, Launch { credential: name, audience, options, program: vec!["cat".into()] })
+    launch(invocation, Launch { credentials: vec![name], audience, options, program: vec!["cat".into()] })
 }
