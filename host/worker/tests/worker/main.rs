@@ -12,3 +12,5 @@ mod leaks;
 mod memory;
 #[cfg(test)]
 mod redeem;
+#[cfg(test)]
+mod start;
