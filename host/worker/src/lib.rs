@@ -46,6 +46,7 @@
 pub mod connect;
 pub mod delivered;
 mod exchange;
+pub mod hand_on;
 mod key;
 pub mod open;
 pub mod receive;

@@ -33,12 +33,12 @@ pub struct Worker {
 /// A lease and its current token. Dropping it wipes the token and leaves the lease to the broker, which ends it with
 /// this process; [`Leased::end`] gives it back at once.
 pub struct Leased {
-    exchange: Exchange,
-    key: KeyPair,
-    lease: LeaseId,
-    grant: GrantId,
-    sender: ParcelKey,
-    token: Token,
+    pub(crate) exchange: Exchange,
+    pub(crate) key: KeyPair,
+    pub(crate) lease: LeaseId,
+    pub(crate) grant: GrantId,
+    pub(crate) sender: ParcelKey,
+    pub(crate) token: Token,
 }
 
 impl Worker {
@@ -189,6 +189,18 @@ impl Leased {
     /// is nothing to do about a failure here.
     fn acknowledge(&mut self, request: RequestId) {
         let _unheard = self.exchange.mention(&WorkerRequest::Acknowledge { lease: self.lease, request });
+    }
+}
+
+impl WorkerError {
+    /// Whether asking again later may help: nothing was decided. Of a lease, everything else is the end.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::Silent { .. } | Self::Connect { .. } | Self::Wait { .. } => true,
+            Self::Refused(refusal) => refusal.code.is_passing(),
+            _ => false,
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, setsid, waitpid};
 use thiserror::Error;
 
+use crate::secret;
+
 /// Why nobody stays beside.
 #[derive(Debug, Error)]
 pub enum BesideError {
@@ -35,7 +37,8 @@ pub enum BesideError {
 /// Leaves a copy of this process behind that does `run` and ends. It is no child of this one: whoever adopts orphans
 /// here reaps it. Of its descriptors, those not in `keep` lead to `/dev/null`, but for standard error.
 ///
-/// `run` must not touch a secret that this process holds: the copy does not have those pages, and ends.
+/// `run` must not touch a secret that this process holds, nor drop it: the copy does not have those pages, and ends with a
+/// fault. It can make its own.
 ///
 /// # Errors
 ///
@@ -56,6 +59,7 @@ pub fn beside(keep: &[BorrowedFd<'_>], run: impl FnOnce()) -> Result<(), BesideE
             match unsafe { libc::fork() } {
                 -1 => end(1),
                 0 => {
+                    secret::begin_anew();
                     let went = catch_unwind(AssertUnwindSafe(|| let_go_of_all_but(keep).map(|()| run())));
                     end(i32::from(!matches!(went, Ok(Ok(())))))
                 }
