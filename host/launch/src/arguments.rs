@@ -1,8 +1,9 @@
 //! What the launcher is told on its command line: parsed once, whole, before anything else is touched.
 
 use crate::deliver::plan::{BadPlan, GrantAt, Plan, TemplateWish, Wish};
-use crate::environment::Wanted;
+use crate::environment::{Environment, Wanted};
 use crate::level::Level;
+use crate::renew::notice::{Asks, Notice, NoticeUnusable};
 use blindferry_proto::name::CredentialName;
 use clap::Parser;
 use std::ffi::OsString;
@@ -48,6 +49,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOURCE:FORM")]
     template: Vec<TemplateWish>,
 
+    /// Renews tokens before they expire, where they can be read again: memfd, file:PATH, credentials-directory
+    ///
+    /// A process of ours stays beside PROGRAM for that, and ends with it. Tokens are exchanged in place, at two thirds of
+    /// their life. When a lease ends, or is not renewed, what was delivered of it is emptied. Other forms keep the first
+    /// token.
+    #[arg(long)]
+    pub(crate) renew: bool,
+
+    /// Sends PROGRAM this signal after each renewal
+    #[arg(long, value_name = "SIGNAL", value_enum, requires = "renew")]
+    pub(crate) renew_signal: Option<Asks>,
+
+    /// Runs this after each renewal, as PROGRAM is run but without any token; divided at blanks, ended after 30 seconds
+    #[arg(long, value_name = "COMMAND", requires = "renew")]
+    pub(crate) renew_command: Option<String>,
+
     #[command(flatten)]
     pub(crate) environment: Wanted,
 
@@ -81,7 +98,19 @@ impl Arguments {
     /// # Errors
     /// What makes no sense, before anything else is done.
     pub(crate) fn plan(&self) -> Result<Plan, BadPlan> {
-        Plan::new(self.credentials()?, &self.deliver, &self.template)
+        let plan = Plan::new(self.credentials()?, &self.deliver, &self.template)?;
+        if self.renew {
+            plan.renewable()?;
+        }
+        Ok(plan)
+    }
+
+    /// How PROGRAM hears of a renewal.
+    ///
+    /// # Errors
+    /// A command that cannot be run.
+    pub(crate) fn notice(&self, environment: &Environment) -> Result<Notice, NoticeUnusable> {
+        Notice::new(self.renew_signal, self.renew_command.as_deref(), self.protection, environment)
     }
 
     fn credentials(&self) -> Result<Vec<CredentialName>, BadPlan> {

@@ -3,7 +3,7 @@
 use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::inherit::{InheritError, close_all_but, close_on_exec_all_but, take_inherited};
 use blindferry_handle::secret::protection;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 /// Why the launcher is not fit to hold a token.
@@ -44,5 +44,10 @@ pub(crate) fn let_through<'fd>(descriptors: impl Iterator<Item = &'fd OwnedFd>) 
 
 /// One line for whoever starts us.
 pub(crate) fn warn(text: &str) {
-    eprintln!("blindferry-launch: warning: {text}");
+    say(&format!("warning: {text}"));
+}
+
+/// One line, without a prefix of its own. Nobody is left to tell when it cannot be written.
+pub(crate) fn say(text: &str) {
+    let _written = writeln!(io::stderr(), "blindferry-launch: {text}");
 }

@@ -22,6 +22,7 @@ use blindferry_proto::name::CredentialName;
 use blindferry_worker::Token;
 use blindferry_worker::delivered::announcement;
 use rustix::stdio::dup2_stdin;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
@@ -154,6 +155,29 @@ impl Outlets {
         Ok(delivery)
     }
 
+    /// Writes the files that embed or are the token of this credential again, but for those that embed one that is over.
+    ///
+    /// # Errors
+    /// [`DeliverError`].
+    pub(crate) fn refresh(&self, of: usize, tokens: &[&Token], over: &BTreeSet<usize>) -> Result<(), DeliverError> {
+        for (piece, memory) in self.files_of(of) {
+            if over.iter().any(|over| self.plan.holds(piece, *over)) {
+                continue;
+            }
+            let secret = self.secret(&piece.content, tokens)?;
+            secret.lend(|bytes| fill::replace(&memory.written, bytes)).map_err(DeliverError::WriteMemfd)?;
+        }
+        Ok(())
+    }
+
+    /// Empties the files that embed or are the token of this credential.
+    pub(crate) fn empty(&self, of: usize) {
+        for (_, memory) in self.files_of(of) {
+            // Nothing is left to be done when that fails; it could only for want of a file.
+            let _emptied = fill::empty(&memory.written);
+        }
+    }
+
     /// The variables that are a token, and everything that the program inherits.
     ///
     /// # Errors
@@ -178,9 +202,20 @@ impl Outlets {
         Ok(delivery)
     }
 
+    /// The descriptors that a renewal writes to.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.files.iter().flatten().map(|memory| &memory.written)
+    }
+
     /// Whose tokens, in order.
     pub(crate) fn credentials(&self) -> &[CredentialName] {
         &self.plan.credentials
+    }
+
+    fn files_of(&self, of: usize) -> impl Iterator<Item = (&Piece, &Memory)> {
+        let all = self.plan.pieces.iter().zip(&self.files);
+        all.filter_map(|(piece, memory)| Some((piece, memory.as_ref()?)))
+            .filter(move |(piece, _)| self.plan.holds(piece, of))
     }
 
     fn secret<'t>(&self, content: &Content, tokens: &[&'t Token]) -> Result<Secret<'t>, DeliverError> {

@@ -4,12 +4,11 @@
 use crate::arguments::Arguments;
 use crate::deliver::form::Rank;
 use crate::deliver::plan::Piece;
-use crate::failure::Failure;
+use crate::failure::{Failure, whole};
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
 use crate::probe::{exec_only, own_group, user_sees_everything};
 use crate::program::Program;
-use std::error::Error;
 use std::io::{self, Write};
 
 /// Writes it to standard output.
@@ -72,17 +71,6 @@ fn tried(level: Level) -> Result<&'static str, String> {
             Err(error) => Err(whole(&error)),
         },
     }
-}
-
-fn whole(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 /// Who could read it in this form, and for how long, where the level holds for the program.

@@ -5,9 +5,12 @@ use crate::deliver::DeliverError;
 use crate::deliver::plan::BadPlan;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
+use crate::renew::RenewError;
+use crate::renew::notice::NoticeUnusable;
 use blindferry_environment::Refusal;
 use blindferry_proto::name::CredentialName;
 use blindferry_worker::WorkerError;
+use std::error::Error;
 
 /// Any step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,10 @@ pub(crate) enum Failure {
     Grant(#[source] WorkerError),
     #[error("no token{}", of(credential.as_ref()))]
     Redeem { credential: Option<CredentialName>, source: WorkerError },
+    #[error("--renew-command")]
+    Notice(#[from] NoticeUnusable),
+    #[error("cannot keep the tokens fresh")]
+    Renew(#[from] RenewError),
     #[error("cannot deliver the token")]
     Deliver(#[from] DeliverError),
 }
@@ -46,12 +53,26 @@ impl Failure {
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
+            | Self::Notice(_)
+            | Self::Renew(_)
             | Self::Confine(_)
             | Self::Grant(_)
             | Self::Redeem { .. }
             | Self::Deliver(_) => OWN_FAILURE,
         }
     }
+}
+
+/// An error in one line: what failed, and why, from the outside in.
+pub(crate) fn whole(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
 }
 
 /// Which one, where there are several.

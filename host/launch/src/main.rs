@@ -11,11 +11,11 @@
 //! ```
 
 use crate::arguments::Arguments;
-use crate::confine::{become_unreadable, let_through, take_along, warn};
+use crate::confine::{become_unreadable, let_through, say, take_along, warn};
 use crate::deliver::Outlets;
 use crate::environment::inherited;
 use crate::explain::explain;
-use crate::failure::{Failure, OWN_FAILURE};
+use crate::failure::{Failure, OWN_FAILURE, whole};
 use crate::program::Program;
 use crate::protect::{Prepared, Protection};
 use crate::redeem::Leases;
@@ -23,7 +23,6 @@ use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
 use std::env;
-use std::error::Error;
 use std::process::ExitCode;
 
 mod arguments;
@@ -38,6 +37,7 @@ mod probe;
 mod program;
 mod protect;
 mod redeem;
+mod renew;
 mod template;
 
 fn main() -> ExitCode {
@@ -77,16 +77,25 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
     let prepared = Prepared::new(program, &protection)?;
+    let notice = arguments.renew.then(|| arguments.notice(&environment)).transpose()?;
     let outlets = Outlets::open(plan)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
+    // The keeper connects again from another directory.
+    let workers = std::path::absolute(&workers).unwrap_or(workers);
     let leases = Leases::redeem(grants, outlets.credentials(), &workers, prepared.digest())?;
-    let delivery = match outlets.fill(&leases.tokens()).and_then(|delivery| outlets.finish(delivery, &leases.tokens()))
-    {
-        Ok(delivery) => delivery,
-        Err(error) => {
-            leases.end();
-            return Err(error.into());
+    let filled = outlets.fill(&leases.tokens());
+    let (leases, filled) = leases.unless_failed(filled)?;
+    let (leases, delivery) = match notice {
+        Some(notice) => {
+            // From here on the keeper has the connections, and the leases end with this process.
+            renew::start(&outlets, &leases, &notice)?;
+            let delivery = outlets.finish(filled, &leases.tokens())?;
+            (leases, delivery)
+        }
+        None => {
+            let delivery = outlets.finish(filled, &leases.tokens());
+            leases.unless_failed(delivery)?
         }
     };
     drop(leases); // wipes the tokens here
@@ -99,13 +108,6 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
 
 /// One line: what failed, and why, from the outside in.
 fn report(failure: &Failure) -> ExitCode {
-    let mut line = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    eprintln!("blindferry-launch: {line}");
+    say(&whole(failure));
     ExitCode::from(failure.exit_status())
 }

@@ -39,9 +39,25 @@ impl Leases {
         Ok(leases)
     }
 
+    /// In the order of the credentials.
+    pub(crate) fn all(&self) -> &[Leased] {
+        &self.0
+    }
+
     /// The tokens, in the order of the credentials.
     pub(crate) fn tokens(&self) -> Vec<&Token> {
         self.0.iter().map(Leased::token).collect()
+    }
+
+    /// Goes on when the next step went well, else gives all of them back.
+    pub(crate) fn unless_failed<T, E>(self, step: Result<T, E>) -> Result<(Self, T), E> {
+        match step {
+            Ok(done) => Ok((self, done)),
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
     }
 
     /// Gives all of them back.

@@ -61,6 +61,12 @@ pub(super) fn replace(memfd: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Leaves nothing in a memfd.
+pub(super) fn empty(memfd: impl AsFd) -> io::Result<()> {
+    ftruncate(&memfd, 0)?;
+    Ok(())
+}
+
 fn write_all(bytes: &[u8], mut write: impl FnMut(&[u8], u64) -> rustix::io::Result<usize>) -> io::Result<()> {
     let (mut rest, mut at) = (bytes, 0);
     while !rest.is_empty() {
@@ -101,6 +107,8 @@ mod tests {
         replace(&memfd, b"a long token").unwrap();
         replace(&memfd, b"short").unwrap();
         assert_eq!(read(), b"short");
+        empty(&memfd).unwrap();
+        assert_eq!(read(), b"");
         assert!(pwrite(&reader, b"x", 0).is_err(), "it was opened for reading");
     }
 }

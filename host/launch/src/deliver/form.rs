@@ -61,6 +61,11 @@ impl Form {
         }
     }
 
+    /// Whether it can be read again, so that it can be renewed.
+    pub(crate) fn is_re_readable(&self) -> bool {
+        matches!(self, Self::Memfd | Self::Directory | Self::File(_))
+    }
+
     pub(crate) fn rank(&self) -> Rank {
         match self {
             Self::Descriptor => Rank {

@@ -84,7 +84,9 @@ impl Plan {
             template.bind(|name| plan.index(name).map(drop))?;
             plan.add(Content::Rendered(template), form.clone())?;
         }
-        let unwanted: Vec<_> = (0..plan.credentials.len()).filter(|index| !plan.wants(*index)).collect();
+        let unwanted: Vec<_> = (0..plan.credentials.len())
+            .filter(|index| !plan.pieces.iter().any(|piece| plan.holds(piece, *index)))
+            .collect();
         for index in unwanted {
             plan.add(Content::Token(index), Form::Pipe)?;
         }
@@ -108,12 +110,21 @@ impl Plan {
         Ok(())
     }
 
-    fn wants(&self, index: usize) -> bool {
-        let Some(name) = self.credentials.get(index) else { return false };
-        self.pieces.iter().any(|piece| match &piece.content {
-            Content::Token(wanted) => *wanted == index,
-            Content::Rendered(template) => template.names().any(|wanted| wanted == name.as_str()),
-        })
+    /// Whether what is delivered is, or embeds, the token of this credential.
+    pub(crate) fn holds(&self, piece: &Piece, credential: usize) -> bool {
+        match &piece.content {
+            Content::Token(index) => *index == credential,
+            Content::Rendered(template) => {
+                let name = self.credentials.get(credential).map(CredentialName::as_str);
+                template.names().any(|embedded| Some(embedded) == name)
+            }
+        }
+    }
+
+    /// Refuses when there is nothing that a renewal could reach.
+    pub(crate) fn renewable(&self) -> Result<(), BadPlan> {
+        let reachable = self.pieces.iter().any(|piece| piece.form.is_re_readable());
+        reachable.then_some(()).ok_or(BadPlan::NothingToRenew)
     }
 
     fn check(&self) -> Result<(), BadPlan> {
@@ -222,6 +233,8 @@ pub(crate) enum BadPlan {
     TwoStdins,
     #[error("a template has no life of its own to tell: no descriptor")]
     TemplateAsDescriptor,
+    #[error("nothing that was asked for can be read again: --renew takes memfd, file:PATH or credentials-directory")]
+    NothingToRenew,
     #[error("cannot use the template")]
     Template { source: TemplateError },
 }

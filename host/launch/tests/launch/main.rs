@@ -19,6 +19,8 @@ mod protection;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod renewal;
+#[cfg(test)]
 mod several;
 #[cfg(test)]
 mod templates;
