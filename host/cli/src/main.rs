@@ -57,6 +57,7 @@ mod setup;
 mod status;
 mod succeed;
 mod tpm;
+mod via;
 mod wish;
 
 #[global_allocator]

@@ -3,9 +3,11 @@
 use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::launch::{Launch, explain as explain_launch, launch};
+use crate::launch::{Launch, explain as explain_launch, launch, launch_via};
+use crate::via::{LEVEL, Via, ViaError};
 use crate::wish::{Wish, delivered, of_wishes};
 use blindferry_proto::name::Audience;
+use blindferry_proto::protection::ProtectionLevel;
 use std::ffi::OsString;
 
 /// Run a program with tokens
@@ -33,10 +35,14 @@ pub(crate) struct Run {
     template: Vec<OsString>,
     #[command(flatten)]
     wanted: Wanted,
-    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
-    /// it is not started
+    /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group, own-namespace (with --via
+    /// broker, whose default it is) or none; exactly so, or it is not started
     #[arg(long, value_name = "LEVEL")]
-    protection: Option<OsString>,
+    protection: Option<ProtectionLevel>,
+    /// Let the starter of this machine's broker start PROGRAM: in a user namespace where neither another process of this
+    /// user, nor what is loaded into this command or traces it, can look (--protection own-namespace, and no other)
+    #[arg(long, value_name = "WHO", value_enum)]
+    via: Option<Via>,
     /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
     #[arg(long)]
     explain: bool,
@@ -50,7 +56,7 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { names, credential, audience, deliver, template, wanted, protection, explain, program } = run;
+    let Run { names, credential, audience, deliver, template, wanted, protection, via, explain, program } = run;
     let wishes = [names, credential].concat();
     let credentials = of_wishes(&wishes);
     // Before the broker is asked: what is refused here costs no grant.
@@ -63,10 +69,20 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
     options.extend(forms.into_iter().flat_map(|form| ["--deliver".into(), form]));
     options.extend(template.into_iter().flat_map(|template| ["--template".into(), template]));
     options.extend(wanted.into_options());
-    options.extend(protection.into_iter().flat_map(|level| ["--protection".into(), level]));
+    if via == Some(Via::Broker) {
+        if protection.is_some_and(|level| level != LEVEL) {
+            return Err(ViaError::Level.into());
+        }
+        if credentials.len() != 1 {
+            return Err(ViaError::Credentials.into());
+        }
+        let launch = Launch { credentials, audience, protection: LEVEL, options, program };
+        return launch_via(launch, explain, selection.into_environment());
+    }
+    let protection = protection.unwrap_or(ProtectionLevel::ExecOnly);
     if explain {
         options.push("--explain".into());
-        return explain_launch(invocation, &credentials, options, program);
+        return explain_launch(invocation, &credentials, protection, options, program);
     }
-    launch(invocation, Launch { credentials, audience, options, program })
+    launch(invocation, Launch { credentials, audience, protection, options, program })
 }

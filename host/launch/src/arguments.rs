@@ -83,6 +83,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::ExecOnly)]
     pub(crate) protection: Level,
 
+    /// The inherited descriptor that holds the environment, instead of this process's own
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) environment_fd: Option<RawFd>,
+
+    /// The parent, with which the launcher and PROGRAM end
+    #[arg(long, value_name = "ID", hide = true)]
+    pub(crate) keeper: Option<i32>,
+
+    /// The inherited socket to a process of the same user outside this one's namespace
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) outsider_fd: Option<RawFd>,
+
     /// Says which levels hold on this machine, by trying them, and what the chosen level and forms keep out; starts nothing
     #[arg(long)]
     pub(crate) explain: bool,
@@ -93,6 +105,12 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// `--outsider N` and nothing else: the starter wants the process outside, see [`crate::outside`].
+    pub(crate) fn outsider() -> Option<RawFd> {
+        let mut words = std::env::args().skip(1);
+        (words.next()? == "--outsider" && words.len() == 1).then(|| words.next()?.parse().ok()).flatten()
+    }
+
     /// What goes where.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::inherit::{InheritError, close_all_but, close_on_exec_all_but, take_inherited};
 use blindferry_handle::secret::protection;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
@@ -11,6 +12,10 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 pub(crate) enum ConfineError {
     #[error("cannot protect the launcher itself")]
     Enter(#[source] EntryError),
+    #[error("cannot end with the keeper")]
+    EndWith(#[source] io::Error),
+    #[error("the keeper has ended")]
+    KeeperGone,
     #[error("cannot close the descriptors that nobody asked for")]
     Close(#[source] io::Error),
     #[error("cannot keep descriptor {number} for the program")]
@@ -25,6 +30,13 @@ pub(crate) fn become_unreadable() -> Result<(), ConfineError> {
         warn(warning);
     }
     Ok(())
+}
+
+/// Ends with the process that keeps this one, also as the program: so no token outlives whoever ends the keeper.
+pub(crate) fn end_with(keeper: i32) -> Result<(), ConfineError> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| ConfineError::EndWith(error.into()))?;
+    // It may have ended before it was asked to take this one along.
+    if getppid().map(Pid::as_raw_pid) == Some(keeper) { Ok(()) } else { Err(ConfineError::KeeperGone) }
 }
 
 /// Takes the descriptors that the program shall keep, and closes every other one that was inherited but those of grants.

@@ -1,7 +1,12 @@
 //! What the command line says of the program's environment, and what the policy makes of the launcher's own.
 
 use blindferry_environment::{Policy, Refusal, Selection, Switch};
+use blindferry_handle::inherit::{InheritError, take_inherited};
+use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_proto::start::{BadStrings, MAX_STRINGS, split};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
 
 pub(crate) use blindferry_environment::Environment;
 
@@ -49,6 +54,35 @@ impl Wanted {
     }
 }
 
+/// The variables that the policy divides: this process's own, or those that whoever started the starter's launcher had.
+/// There they are data: a process that holds more than its caller has none of the caller's variables.
+pub(crate) fn present(environment: Option<RawFd>) -> Result<Vec<(OsString, OsString)>, PresentError> {
+    let Some(number) = environment else { return Ok(std::env::vars_os().collect()) };
+    let descriptor = take_inherited(number).map_err(PresentError::Inherit)?;
+    let bytes = Handle::from_fd_within(descriptor, MAX_STRINGS).and_then(|handle| handle.read());
+    let bytes = bytes.map_err(PresentError::Read)?;
+    let assignments = split(&bytes).map_err(PresentError::Strings)?;
+    Ok(assignments.into_iter().filter_map(assignment).collect())
+}
+
+/// What has no name is no variable, as with the standard library.
+fn assignment(text: &[u8]) -> Option<(OsString, OsString)> {
+    let equals = text.iter().skip(1).position(|byte| *byte == b'=')? + 1;
+    let (name, value) = text.split_at_checked(equals)?;
+    Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.get(1..)?.to_vec())))
+}
+
+/// Why the environment that was handed over cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PresentError {
+    #[error("cannot take the environment's descriptor")]
+    Inherit(#[source] InheritError),
+    #[error("cannot read the environment")]
+    Read(#[source] HandleError),
+    #[error("the environment is none")]
+    Strings(#[source] BadStrings),
+}
+
 /// What should be said loudly: credentials of the parent that the program gets.
 pub(crate) fn inherited(selection: &Selection) -> Option<String> {
     let names: Vec<String> = selection.inherited_credentials().map(shown).collect();
@@ -79,6 +113,14 @@ mod tests {
 
     fn names(words: &[&str]) -> Vec<OsString> {
         select(words).unwrap().environment().names().map(OsStr::to_owned).collect()
+    }
+
+    #[test]
+    fn an_assignment_is_a_name_and_a_value() {
+        let of = |text: &[u8]| assignment(text);
+        assert_eq!(of(b"A=b=c"), Some(("A".into(), "b=c".into())));
+        assert_eq!(of(b"A="), Some(("A".into(), "".into())));
+        assert_eq!((of(b"=A=b").unwrap().0, of(b"A"), of(b"")), ("=A".into(), None, None));
     }
 
     #[test]

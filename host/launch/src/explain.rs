@@ -4,19 +4,27 @@
 use crate::arguments::Arguments;
 use crate::deliver::form::Rank;
 use crate::deliver::plan::Piece;
+use crate::environment::present;
 use crate::failure::{Failure, whole};
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
-use crate::probe::{exec_only, own_group, user_sees_everything};
+use crate::outside::Outsider;
+use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_everything};
 use crate::program::Program;
+use blindferry_handle::packet::PacketSocket;
+use blindferry_proto::start::{DEFAULT_STARTER, STARTER_VARIABLE};
 use std::io::{self, Write};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 /// Writes it to standard output.
 ///
 /// # Errors
 /// A program that is not found, forms that exclude each other, a level that is asked for and does not hold.
 pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
-    let program = Program::find(&arguments.command, std::env::var_os("PATH").as_deref())?;
+    let path =
+        present(arguments.environment_fd)?.into_iter().find_map(|(name, value)| (name == "PATH").then_some(value));
+    let program = Program::find(&arguments.command, path.as_deref())?;
     let plan = arguments.plan()?;
     let chosen = arguments.protection;
     let mut text = format!("program     {}\n", program.file.display());
@@ -27,13 +35,14 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     }
     let mut holds = true;
     for level in Level::ALL {
-        let verdict = tried(level);
+        let verdict = tried(level, arguments.outsider_fd);
         let chosen = if level == chosen { "  <- chosen" } else { "" };
         let said = match &verdict {
             Ok(tried) => (*tried).to_owned(),
             Err(why) => format!("not here: {why}"),
         };
-        text.push_str(&format!("{:<12}{said}{chosen}\n", level.name()));
+        let gap = if level.name().len() < 12 { "" } else { " " };
+        text.push_str(&format!("{:<12}{gap}{said}{chosen}\n", level.name()));
         holds &= chosen.is_empty() || verdict.is_ok();
     }
     let terms = chosen.terms();
@@ -53,8 +62,8 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(Failure::NotHere { level: chosen.name() }) }
 }
 
-/// In the order of [`Level::ALL`]: the last one cannot be left again.
-fn tried(level: Level) -> Result<&'static str, String> {
+/// In the order of [`Level::ALL`]: what is entered cannot be left again.
+fn tried(level: Level, outsider: Option<RawFd>) -> Result<&'static str, String> {
     const HOLDS: &str = "holds here: a process under it was attacked, and nothing could be read";
     match level {
         Level::None => Ok("can always be had"),
@@ -70,6 +79,27 @@ fn tried(level: Level) -> Result<&'static str, String> {
             Err(error @ GroupError::NotInstalled) => Err(error.to_string()),
             Err(error) => Err(whole(&error)),
         },
+        Level::OwnNamespace => match outsider {
+            None => Err(starter()),
+            // That the level before it may have been entered as well does not matter: an own group there would be said to
+            // hold by the namespace.
+            Some(_) => Outsider::inherited(outsider)
+                .map_err(ProbeError::Outside)
+                .and_then(|outsider| own_namespace(&outsider))
+                .map(|_| HOLDS)
+                .map_err(|error| whole(&error)),
+        },
+    }
+}
+
+/// Whether it could be had by another way of starting.
+fn starter() -> String {
+    let path = std::env::var_os(STARTER_VARIABLE).map_or_else(|| DEFAULT_STARTER.into(), PathBuf::from);
+    match PacketSocket::connect(&path) {
+        Ok(_) => {
+            format!("the starter answers at {}: `blindferry run --via broker` has it, and tries it", path.display())
+        }
+        Err(error) => format!("the starter does not answer: {}", whole(&error)),
     }
 }
 

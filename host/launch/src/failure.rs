@@ -3,6 +3,8 @@
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
 use crate::deliver::plan::BadPlan;
+use crate::environment::PresentError;
+use crate::outside::OutsideError;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
 use crate::renew::RenewError;
@@ -19,6 +21,10 @@ pub(crate) enum Failure {
     Arguments(#[from] BadPlan),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
+    #[error("cannot use the environment that was handed over")]
+    Present(#[from] PresentError),
+    #[error("cannot try what others of this user can do")]
+    Outside(#[from] OutsideError),
     #[error("--protection {level}: not available here")]
     NotHere { level: &'static str },
     #[error("not safe to go on")]
@@ -55,6 +61,8 @@ impl Failure {
             | Self::Environment(_)
             | Self::Notice(_)
             | Self::Renew(_)
+            | Self::Present(_)
+            | Self::Outside(_)
             | Self::Confine(_)
             | Self::Grant(_)
             | Self::Redeem { .. }

@@ -11,18 +11,17 @@
 //! ```
 
 use crate::arguments::Arguments;
-use crate::confine::{become_unreadable, let_through, say, take_along, warn};
+use crate::confine::{become_unreadable, end_with, let_through, say, take_along, warn};
 use crate::deliver::Outlets;
-use crate::environment::inherited;
+use crate::environment::{inherited, present};
 use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE, whole};
 use crate::program::Program;
 use crate::protect::{Prepared, Protection};
-use crate::redeem::Leases;
+use crate::redeem::{Leases, Told};
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
-use std::env;
 use std::process::ExitCode;
 
 mod arguments;
@@ -33,6 +32,7 @@ mod explain;
 mod failure;
 mod group;
 mod level;
+mod outside;
 mod probe;
 mod program;
 mod protect;
@@ -44,6 +44,9 @@ fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
     if let Err(error) = become_unreadable() {
         return report(&error.into());
+    }
+    if let Some(number) = Arguments::outsider() {
+        return outside::serve(number).map_or_else(|error| report(&error.into()), |()| ExitCode::SUCCESS);
     }
     match Arguments::try_parse() {
         Ok(arguments) if arguments.explain => match explain(&arguments) {
@@ -64,15 +67,17 @@ fn main() -> ExitCode {
 
 /// The launch, in order. Whatever can fail without a token comes before the first: a grant buys one.
 fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
+    arguments.keeper.map_or(Ok(()), end_with)?;
     let plan = arguments.plan()?;
-    let protection = Protection::establish(arguments.protection)?;
+    let protection = Protection::establish(arguments.protection, arguments.outsider_fd)?;
     protection.warning().into_iter().for_each(warn);
+    let present = present(arguments.environment_fd)?;
     let numbers: Vec<_> = arguments.grant_fd.iter().map(|grant| grant.number).collect();
     let kept = take_along(&arguments.keep_fd, &numbers)?;
     let grants = numbers.into_iter().map(receive::from_inherited).collect::<Result<Vec<_>, _>>();
     let grants = grants.map_err(Failure::Grant)?;
 
-    let selection = arguments.environment.select(env::vars_os())?;
+    let selection = arguments.environment.select(present.into_iter())?;
     inherited(&selection).iter().for_each(|names| warn(names));
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
@@ -81,14 +86,15 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
     let outlets = Outlets::open(plan)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
-    // The keeper connects again from another directory.
+    // The renewer connects again from another directory.
     let workers = std::path::absolute(&workers).unwrap_or(workers);
-    let leases = Leases::redeem(grants, outlets.credentials(), &workers, prepared.digest())?;
+    let told = Told { executable: prepared.digest(), protection: protection.level() };
+    let leases = Leases::redeem(grants, outlets.credentials(), &workers, told)?;
     let filled = outlets.fill(&leases.tokens());
     let (leases, filled) = leases.unless_failed(filled)?;
     let (leases, delivery) = match notice {
         Some(notice) => {
-            // From here on the keeper has the connections, and the leases end with this process.
+            // From here on the renewer has the connections, and the leases end with this process.
             renew::start(&outlets, &leases, &notice)?;
             let delivery = outlets.finish(filled, &leases.tokens())?;
             (leases, delivery)

@@ -7,8 +7,18 @@ use crate::failure::Failure;
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::name::CredentialName;
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_worker::{Leased, Token, Worker, WorkerError};
 use std::path::Path;
+
+/// What the vault is told of the launch, on the launcher's word.
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    /// The SHA-256 of what will run, where it is known.
+    pub(crate) executable: Option<Digest>,
+    /// The level of protection that holds.
+    pub(crate) protection: ProtectionLevel,
+}
 
 /// The leases of one launch, in the order of their credentials: all of them, or none.
 pub(crate) struct Leases(Vec<Leased>);
@@ -22,12 +32,12 @@ impl Leases {
         grants: Vec<Handle>,
         credentials: &[CredentialName],
         workers: &Path,
-        executable: Option<Digest>,
+        told: Told,
     ) -> Result<Self, Failure> {
         let mut leases = Self(Vec::new());
         let several = grants.len() > 1;
         for (index, grant) in grants.into_iter().enumerate() {
-            match redeem(grant, workers, executable) {
+            match redeem(grant, workers, told) {
                 Ok(leased) => leases.0.push(leased),
                 Err(source) => {
                     leases.end();
@@ -69,8 +79,9 @@ impl Leases {
     }
 }
 
-fn redeem(grant: Handle, workers: &Path, executable: Option<Digest>) -> Result<Leased, WorkerError> {
-    let worker = Worker::connect(workers)?;
+fn redeem(grant: Handle, workers: &Path, told: Told) -> Result<Leased, WorkerError> {
+    let Told { executable, protection } = told;
+    let worker = Worker::connect(workers)?.under_protection(protection);
     let worker = match executable {
         Some(digest) => worker.about_to_execute(digest),
         None => worker,

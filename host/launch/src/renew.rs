@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!   blindferry-launch ── becomes ──▶ PROGRAM   same process id, same parent, same terminal; reads
-//!        └─ leaves ──▶ the keeper              the lease's connection and key, the writable side of memfds, nothing else
+//!        └─ leaves ──▶ the renewer              the lease's connection and key, the writable side of memfds, nothing else
 //! ```
 //!
-//! The keeper is no child of the program and in no session of its, cannot be read by others of the user, and ends with
+//! The renewer is no child of the program and in no session of its, cannot be read by others of the user, and ends with
 //! the program, whose pidfd it watches. The lease stays the program's: the broker knows a worker by who connected. If
-//! the keeper is killed, the program keeps what it has until that expires.
+//! the renewer is killed, the program keeps what it has until that expires.
 
 use crate::deliver::Outlets;
 use crate::redeem::Leases;
-use crate::renew::keeper::Keeper;
 use crate::renew::notice::Notice;
+use crate::renew::renewer::Renewer;
 use blindferry_handle::beside::{BesideError, beside};
 use blindferry_worker::hand_on::{HandOnError, HandedOn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,8 +22,8 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-mod keeper;
 pub(crate) mod notice;
+mod renewer;
 
 /// Why the tokens could not be kept fresh.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +40,10 @@ pub(crate) enum RenewError {
     NotReady,
 }
 
-/// Leaves the keeper behind. The leases are its own from here on: this process must not ask the broker any more.
+/// Leaves the renewer behind. The leases are its own from here on: this process must not ask the broker any more.
 ///
 /// # Errors
-/// [`RenewError`]; then there is no keeper, or it ends with this process.
+/// [`RenewError`]; then there is no renewer, or it ends with this process.
 pub(crate) fn start(outlets: &Outlets, leases: &Leases, notice: &Notice) -> Result<(), RenewError> {
     let program = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| RenewError::Pidfd(error.into()))?;
     let (ready, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| RenewError::Pipe(error.into()))?;
@@ -55,16 +55,16 @@ pub(crate) fn start(outlets: &Outlets, leases: &Leases, notice: &Notice) -> Resu
     keep.extend(handed.iter().flat_map(HandedOn::descriptors));
     keep.extend(notice.descriptors());
     let kept = beside(&keep, || {
-        // What is lost with the keeper is told by it, or is seen by whoever waits below.
-        let Ok(keeper) = Keeper::take_up(&program, &handed, outlets, notice) else { return };
+        // What is lost with the renewer is told by it, or is seen by whoever waits below.
+        let Ok(renewer) = Renewer::take_up(&program, &handed, outlets, notice) else { return };
         if write(&tell, b"!").is_ok() {
-            keeper.keep();
+            renewer.keep();
         }
     });
     kept.map_err(RenewError::Beside)?;
     drop(tell);
     wait_for_word(&ready)
-    // The shared memory of key and token goes with `handed`: the keeper has moved them into its own.
+    // The shared memory of key and token goes with `handed`: the renewer has moved them into its own.
 }
 
 fn wait_for_word(ready: &OwnedFd) -> Result<(), RenewError> {
@@ -81,5 +81,5 @@ fn wait_for_word(ready: &OwnedFd) -> Result<(), RenewError> {
     }
 }
 
-/// Nothing that the keeper does first takes long.
+/// Nothing that the renewer does first takes long.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };

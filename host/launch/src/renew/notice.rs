@@ -121,7 +121,7 @@ impl Runnable {
             Program::find(&words, environment.get("PATH")).map_err(NoticeUnusable::Command)?;
         let image = match level {
             Level::None => None,
-            Level::ExecOnly | Level::OwnGroup => Some(
+            Level::ExecOnly | Level::OwnGroup | Level::OwnNamespace => Some(
                 ExecOnlyImage::from_path(&file)
                     .map_err(|source| NoticeUnusable::Protect(ProtectError::Copy { file: file.clone(), source }))?,
             ),

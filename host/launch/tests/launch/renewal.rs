@@ -86,7 +86,7 @@ impl Running {
 }
 
 /// Processes of ours with this broker on their command line.
-fn keepers(broker: &FakeBroker) -> Vec<u32> {
+fn renewers(broker: &FakeBroker) -> Vec<u32> {
     let path = broker.path().to_str().unwrap().to_owned();
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     all.filter(|pid: &u32| {
@@ -116,11 +116,11 @@ fn a_program_finds_the_next_token_in_the_same_place_and_is_told() {
             launch.args(&["--", PYTHON, "-c", READER]).args(&path.iter().map(String::as_str).collect::<Vec<_>>()),
         );
         assert_eq!([running.next(), running.next(), running.next()], ["token 1", "token 2", "token 3"], "{name}");
-        // No child of its own appeared, and nothing of the keeper's reached it.
+        // No child of its own appeared, and nothing of the renewer's reached it.
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.program.id())).unwrap();
         assert_eq!(children, "");
         assert_eq!(running.end(), (String::new(), Some(7)), "{name}");
-        until("a keeper outlived its program", || keepers(&broker).is_empty());
+        until("a renewer outlived its program", || renewers(&broker).is_empty());
     }
 }
 
@@ -159,7 +159,7 @@ fn when_the_lease_ends_the_file_is_empty_and_one_line_says_so() {
     assert_eq!(running.next(), "token 1");
     let ended = WorkerReply::LeaseEnded { lease: LEASE, why: LeaseEnd::Returned };
     broker.connections()[0].send(&encode(&ended).unwrap(), &[]).unwrap();
-    until("the keeper goes on without a lease", || keepers(&broker).is_empty());
+    until("the renewer goes on without a lease", || renewers(&broker).is_empty());
     running.signal("-HUP");
     assert_eq!(running.next(), "");
     let (said, status) = running.end();
@@ -173,7 +173,7 @@ fn when_a_renewal_is_refused_the_file_is_empty_and_one_line_says_so() {
     let launch = Launch::of(&broker).args(&["--renew", "--deliver", "memfd", "--", PYTHON, "-c", READER]);
     let mut running = Running::start(launch);
     assert_eq!(running.next(), "token 1");
-    until("the keeper goes on after a refusal", || keepers(&broker).is_empty());
+    until("the renewer goes on after a refusal", || renewers(&broker).is_empty());
     running.signal("-HUP");
     assert_eq!(running.next(), "");
     let (said, _) = running.end();
@@ -184,23 +184,23 @@ fn when_a_renewal_is_refused_the_file_is_empty_and_one_line_says_so() {
 }
 
 #[test]
-fn the_keeper_is_unreadable_and_when_it_is_killed_the_program_keeps_what_it_has() {
+fn the_renewer_is_unreadable_and_when_it_is_killed_the_program_keeps_what_it_has() {
     let broker = FakeBroker::start("renewed-attacked", numbered(3600, 100));
     let launch = Launch::of(&broker).args(&["--renew", "--deliver", "memfd", "--", PYTHON, "-c", READER]);
     let mut running = Running::start(launch);
     assert_eq!(running.next(), "token 1");
-    let [keeper] = keepers(&broker)[..] else { panic!("one keeper") };
+    let [renewer] = renewers(&broker)[..] else { panic!("one renewer") };
     for what in ["environ", "maps", "mem", "fd/*"] {
-        let look = as_nobody("sh").args(["-c", &format!("cat /proc/{keeper}/{what}")]).output().unwrap();
+        let look = as_nobody("sh").args(["-c", &format!("cat /proc/{renewer}/{what}")]).output().unwrap();
         assert!(look.stdout.is_empty(), "{what}");
     }
     let held = "import ctypes, os, sys\np = os.pidfd_open(int(sys.argv[1]))\n\
                 sys.exit(any(ctypes.CDLL(None).syscall(438, p, n, 0) >= 0 for n in range(64)))";
-    assert!(as_nobody(PYTHON).args(["-c", held, &keeper.to_string()]).status().unwrap().success());
-    assert!(!steals(as_nobody("cat").arg(format!("/proc/{keeper}/root/proc/{keeper}/environ"))));
+    assert!(as_nobody(PYTHON).args(["-c", held, &renewer.to_string()]).status().unwrap().success());
+    assert!(!steals(as_nobody("cat").arg(format!("/proc/{renewer}/root/proc/{renewer}/environ"))));
     // It is there, and of this user: who may kill it may attack it.
-    assert!(as_nobody("kill").args(["-9", &keeper.to_string()]).status().unwrap().success());
-    until("the keeper was killed", || keepers(&broker).is_empty());
+    assert!(as_nobody("kill").args(["-9", &renewer.to_string()]).status().unwrap().success());
+    until("the renewer was killed", || renewers(&broker).is_empty());
     running.signal("-HUP");
     assert_eq!(running.next(), "token 1");
     assert_eq!(running.end(), (String::new(), Some(7)));
@@ -221,7 +221,7 @@ fn a_command_runs_after_each_renewal_without_any_token_and_is_ended_with_the_pro
     let lines = fs::read_to_string(place.file()).unwrap();
     assert!(!lines.contains("token") && !lines.contains("SECRET") && !lines.contains("TOKEN_FILE"), "{lines}");
     running.end();
-    until("a keeper outlived its program", || keepers(&broker).is_empty());
+    until("a renewer outlived its program", || renewers(&broker).is_empty());
 }
 
 #[test]

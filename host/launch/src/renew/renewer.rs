@@ -15,8 +15,8 @@ use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Everything that the keeper holds.
-pub(super) struct Keeper<'l> {
+/// Everything that the renewer holds.
+pub(super) struct Renewer<'l> {
     program: &'l OwnedFd,
     outlets: &'l Outlets,
     notice: &'l Notice,
@@ -34,7 +34,7 @@ struct Kept {
     unheard: bool,
 }
 
-impl<'l> Keeper<'l> {
+impl<'l> Renewer<'l> {
     pub(super) fn take_up(
         program: &'l OwnedFd,
         handed: &[HandedOn],
