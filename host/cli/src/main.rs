@@ -59,6 +59,7 @@ mod status;
 mod succeed;
 mod tpm;
 mod via;
+mod wish;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;

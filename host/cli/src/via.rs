@@ -43,6 +43,8 @@ pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
+    #[error("what the broker starts gets the token of one credential")]
+    Credentials,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),
     #[error("the environment cannot be handed over")]
@@ -81,7 +83,7 @@ impl ViaError {
     /// The number that the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Level => Exit::Usage,
+            Self::Level | Self::Credentials => Exit::Usage,
             Self::Refused(_) => Exit::Refused,
             Self::Connect(_) | Self::Lost(_) | Self::Silent | Self::Link(_) | Self::Accompany(_) => Exit::Unreachable,
             _ => Exit::Local,
@@ -226,7 +228,10 @@ impl Surroundings {
 
 /// What the launcher is told, beside what the starter tells it.
 fn words(launch: &Launch) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["--credential-name".into(), launch.credential.as_str().into()];
+    let mut words: Vec<OsString> = Vec::new();
+    for credential in &launch.credentials {
+        words.extend(["--credential-name".into(), credential.as_str().into()]);
+    }
     // The launcher has no variables of this process's, where it would find the socket by itself.
     if let Some(workers) = env::var_os(WORKERS_VARIABLE).filter(|path| !path.is_empty()) {
         words.extend(["--workers".into(), workers]);
