@@ -6,6 +6,7 @@
 use crate::identifier::{GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
 use crate::limits::MAX_PACKET;
 use crate::name::{Audience, CredentialName};
+use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::session::{LeaseEnd, WorkerConstraint};
 use crate::{bounded::Text, identifier::Digest};
@@ -57,6 +58,9 @@ pub enum WorkerRequest {
         /// The SHA-256 of the program about to be executed, if the sender is a launcher that measured it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         executable: Option<Digest>,
+        /// The level of protection that the program will run at, if the sender is a launcher that established one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protection: Option<ProtectionLevel>,
     },
     /// The parcel arrived and opens: the vault may forget it.
     Acknowledge {

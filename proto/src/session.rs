@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::logs::WantedLogs;
 use crate::name::{Audience, CredentialName, HostName};
 use crate::operator::{OperatorReply, OperatorRequest};
+use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::role::{Context, Role};
 use crate::succession::{HandedOver, SuccessorRequest};
@@ -241,6 +242,9 @@ pub struct WorkerConstraint {
     /// Only a program with this SHA-256, measured by the launcher.
     #[serde(default)]
     pub executable: Option<Digest>,
+    /// Only at this level of protection or a stronger one, established by the launcher.
+    #[serde(default)]
+    pub protection: Option<ProtectionLevel>,
 }
 
 /// A local process as the broker's kernel describes it.
@@ -254,6 +258,8 @@ pub struct ProcessFacts {
     pub pid: u32,
     /// The SHA-256 of the program that the launcher is about to execute, where the launcher measured it.
     pub executable: Option<Digest>,
+    /// The level of protection that the launcher says it established; none of a worker that links the library.
+    pub protection: Option<ProtectionLevel>,
 }
 
 /// What became of a grant at the broker.

@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod guest_fleet;
 pub mod hand;
 pub mod measured;
+pub mod moves;
 pub mod next_guest;
 pub mod oauth;
 pub mod operator;

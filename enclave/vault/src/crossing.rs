@@ -18,7 +18,7 @@ use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{
-    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew,
+    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew, WorkerConstraint,
 };
 
 /// Answers a broker.
@@ -41,6 +41,7 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         gid: ask.parent.gid,
         pid: 0,
         executable: ask.worker.executable,
+        protection: ask.worker.protection,
     };
     let wanted = Wanted { credential: &ask.credential, audience: ask.audience.as_ref(), worker, parent: ask.parent };
     let _permit = allow(vault, session, Action::Grant, &wanted).await?;
@@ -118,18 +119,31 @@ async fn fits(
     grant: &OpenedGrant,
     worker: &ProcessFacts,
 ) -> Result<(), Refusal> {
-    let wanted = grant.body().worker;
-    let mismatch = match (wanted.uid, wanted.executable) {
-        (Some(uid), _) if uid != worker.uid => format!("the grant is for uid {uid}, the worker has {}", worker.uid),
-        (_, Some(digest)) if worker.executable != Some(digest) => match worker.executable {
-            Some(found) => format!("the grant is for executable {digest}, the worker's is {found}"),
-            None => format!("the grant is for executable {digest}, and no launcher measured the worker's"),
-        },
-        _ => return Ok(()),
+    let Some(mismatch) = mismatch(grant.body().worker, worker) else {
+        return Ok(());
     };
     let refusal = Refusal::new(RefusalCode::WorkerMismatch, &mismatch);
     vault.denied(&grant.body().credential, &session.host, &refusal).await;
     Err(refusal)
+}
+
+/// What the grant asks for and this worker is not, in words.
+fn mismatch(wanted: WorkerConstraint, found: &ProcessFacts) -> Option<String> {
+    let WorkerConstraint { uid, executable, protection } = wanted;
+    if let Some(uid) = uid.filter(|uid| *uid != found.uid) {
+        return Some(format!("the grant is for uid {uid}, the worker has {}", found.uid));
+    }
+    if let Some(digest) = executable.filter(|digest| found.executable != Some(*digest)) {
+        return Some(match found.executable {
+            Some(found) => format!("the grant is for executable {digest}, the worker's is {found}"),
+            None => format!("the grant is for executable {digest}, and no launcher measured the worker's"),
+        });
+    }
+    let level = protection.filter(|level| found.protection < Some(*level))?;
+    Some(match found.protection {
+        Some(found) => format!("the grant is for --protection {level}, the worker's is {found}"),
+        None => format!("the grant is for --protection {level}, and no launcher protects the worker"),
+    })
 }
 
 /// Mints for a ticket, and makes sure that the ticket ends one way or the other.

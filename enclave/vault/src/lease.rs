@@ -244,7 +244,7 @@ mod tests {
     const ID: LeaseId = LeaseId([1; 16]);
 
     fn terms(host: &str) -> Terms {
-        let process = ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None };
+        let process = ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None };
         Terms {
             grant: GrantId([0; 16]),
             credential: "c".parse().unwrap(),

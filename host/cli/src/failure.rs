@@ -332,6 +332,9 @@ fn of_code(code: RefusalCode) -> Option<&'static str> {
         RefusalCode::Busy | RefusalCode::NotReady | RefusalCode::Upstream => Some("the same again in a moment"),
         RefusalCode::Store => Some("the enclave's log; what is stored may have been tampered with"),
         RefusalCode::Denied => Some("the vault's audit says which policy or right was missing"),
+        RefusalCode::ProtectionTooLow => Some(
+            "`blindferry run --explain` tells which levels this machine offers, and --protection LEVEL asks for one",
+        ),
         RefusalCode::Internal => Some("the enclave's log says more"),
         RefusalCode::Malformed
         | RefusalCode::GrantForeign

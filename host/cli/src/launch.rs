@@ -8,6 +8,7 @@ use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
 use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::WorkerConstraint;
 use rustix::process::getuid;
 use std::ffi::OsString;
@@ -22,7 +23,9 @@ pub(crate) struct Launch {
     pub(crate) credential: CredentialName,
     /// Whom the token shall be for.
     pub(crate) audience: Option<Audience>,
-    /// The launcher's options beside those of the grant.
+    /// The level of protection that the launcher will establish: the vault may want a stronger one, and says so now.
+    pub(crate) protection: ProtectionLevel,
+    /// The launcher's options beside those of the grant and of the level.
     pub(crate) options: Vec<OsString>,
     /// The program and its arguments.
     pub(crate) program: Vec<OsString>,
@@ -39,6 +42,7 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
     close_on_exec_all_but(&[grant.as_fd()]).map_err(executed)?;
     let error = Command::new(&launcher)
         .args(["--credential-name", launch.credential.as_str(), "--grant-fd", &grant.as_raw_fd().to_string()])
+        .args(["--protection", launch.protection.name()])
         .args(launch.options)
         .arg("--")
         .args(launch.program)
@@ -67,7 +71,11 @@ fn ask(launch: &Launch) -> Result<OwnedFd, Failure> {
         credential: launch.credential.clone(),
         audience: launch.audience.clone(),
         // The worker is this very process, or one of its user, so nobody else's has to be able to use the grant.
-        worker: WorkerConstraint { uid: Some(getuid().as_raw()), executable: None },
+        worker: WorkerConstraint {
+            uid: Some(getuid().as_raw()),
+            executable: None,
+            protection: Some(launch.protection),
+        },
     };
     let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
     Ok(grant.into_descriptor())
@@ -80,11 +88,13 @@ fn ask(launch: &Launch) -> Result<OwnedFd, Failure> {
 pub(crate) fn explain(
     invocation: &Invocation,
     credential: &CredentialName,
+    protection: ProtectionLevel,
     options: Vec<OsString>,
     program: Vec<OsString>,
 ) -> Result<(), Failure> {
     let launcher = invocation.neighbour("blindferry-launch")?;
     let mut command = Command::new(&launcher);
-    let error = command.args(["--credential-name", credential.as_str()]).args(options).arg("--").args(program).exec();
+    command.args(["--credential-name", credential.as_str(), "--protection", protection.name()]);
+    let error = command.args(options).arg("--").args(program).exec();
     Err(Failure::Execute { program: launcher, source: error })
 }

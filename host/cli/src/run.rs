@@ -7,6 +7,7 @@ use crate::launch::{Launch, explain as explain_launch, launch, launch_via};
 use crate::via::{LEVEL, Via, ViaError};
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::protection::ProtectionLevel;
 use std::ffi::OsString;
 
 /// Run a program with a token
@@ -30,7 +31,7 @@ pub(crate) struct Run {
     /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group, own-namespace (with --via
     /// broker, whose default it is) or none; exactly so, or it is not started
     #[arg(long, value_name = "LEVEL")]
-    protection: Option<OsString>,
+    protection: Option<ProtectionLevel>,
     /// Let the starter of this machine's broker start PROGRAM: in a user namespace where neither another process of this
     /// user, nor what is loaded into this command or traces it, can look (--protection own-namespace, and no other)
     #[arg(long, value_name = "WHO", value_enum)]
@@ -63,15 +64,15 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         if protection.is_some_and(|level| level != LEVEL) {
             return Err(ViaError::Level.into());
         }
-        let launch = Launch { credential, audience, options, program };
+        let launch = Launch { credential, audience, protection: LEVEL, options, program };
         return launch_via(launch, explain, selection.into_environment());
     }
-    options.extend(protection.into_iter().flat_map(|level| ["--protection".into(), level]));
+    let protection = protection.unwrap_or(ProtectionLevel::ExecOnly);
     if explain {
         options.push("--explain".into());
-        return explain_launch(invocation, &credential, options, program);
+        return explain_launch(invocation, &credential, protection, options, program);
     }
-    launch(invocation, Launch { credential, audience, options, program })
+    launch(invocation, Launch { credential, audience, protection, options, program })
 }
 
 /// The variables that the token would be found by. A form that there is not is refused by the launcher.

@@ -9,6 +9,7 @@ use blindferry_environment::Environment;
 use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{PacketError, PacketSocket, SocketError};
 use blindferry_proto::local::{LocalError, decode, encode};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::start::{
     BadStrings, DEFAULT_STARTER, MAX_STRINGS, STARTER_VARIABLE, StartCode, StartRefusal, StartReply, StartRequest, join,
 };
@@ -35,13 +36,15 @@ pub(crate) enum Via {
 }
 
 /// The one level that a program has which is started so.
-pub(crate) const LEVEL: &str = "own-namespace";
+pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 
 /// Why a program could not be had started, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
+    #[error("what the broker starts gets one credential")]
+    Several,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),
     #[error("the environment cannot be handed over")]
@@ -80,7 +83,7 @@ impl ViaError {
     /// The number that the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Level => Exit::Usage,
+            Self::Level | Self::Several => Exit::Usage,
             Self::Refused(_) => Exit::Refused,
             Self::Connect(_) | Self::Lost(_) | Self::Silent | Self::Link(_) | Self::Accompany(_) => Exit::Unreachable,
             _ => Exit::Local,
@@ -223,7 +226,10 @@ impl Surroundings {
 
 /// What the launcher is told, beside what the starter tells it.
 fn words(launch: &Launch) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["--credential-name".into(), launch.credential.as_str().into()];
+    let mut words: Vec<OsString> = Vec::new();
+    for credential in &launch.credentials {
+        words.extend(["--credential-name".into(), credential.as_str().into()]);
+    }
     // The launcher has no variables of this process's, where it would find the socket by itself.
     if let Some(workers) = env::var_os(WORKERS_VARIABLE).filter(|path| !path.is_empty()) {
         words.extend(["--workers".into(), workers]);

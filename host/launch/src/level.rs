@@ -1,5 +1,6 @@
 //! How well a program is kept from other processes of its user: the levels, what each takes, keeps out and costs.
 
+use blindferry_proto::protection::ProtectionLevel;
 use clap::ValueEnum;
 
 /// A level of protection. What is asked for is what a program gets, or it is not started.
@@ -31,13 +32,18 @@ impl Level {
     /// From the weakest to the strongest.
     pub(crate) const ALL: [Self; 4] = [Self::None, Self::ExecOnly, Self::OwnGroup, Self::OwnNamespace];
 
-    /// Its word on the command line.
+    /// Its word on the command line, and everywhere.
     pub(crate) fn name(self) -> &'static str {
+        self.told().name()
+    }
+
+    /// The same, as the vault is told.
+    pub(crate) fn told(self) -> ProtectionLevel {
         match self {
-            Self::None => "none",
-            Self::ExecOnly => "exec-only",
-            Self::OwnGroup => "own-group",
-            Self::OwnNamespace => "own-namespace",
+            Self::None => ProtectionLevel::None,
+            Self::ExecOnly => ProtectionLevel::ExecOnly,
+            Self::OwnGroup => ProtectionLevel::OwnGroup,
+            Self::OwnNamespace => ProtectionLevel::OwnNamespace,
         }
     }
 
@@ -85,9 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_has_one_name_on_the_command_line_and_in_what_is_said() {
+    fn a_level_has_one_name_on_the_command_line_to_the_vault_and_in_what_is_said() {
         for level in Level::ALL {
             assert_eq!(level.to_possible_value().unwrap().get_name(), level.name());
+            assert_eq!(level.told().name(), level.name());
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
 use crate::protect::{Prepared, Protection};
-use crate::redeem::redeem;
+use crate::redeem::{Told, redeem};
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
@@ -82,7 +82,8 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
     let prepared = Prepared::new(program, &protection)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
-    let token = redeem(grant, &workers, prepared.digest()).map_err(Failure::Redeem)?;
+    let told = Told { executable: prepared.digest(), protection: protection.level() };
+    let token = redeem(grant, &workers, told).map_err(Failure::Redeem)?;
     let delivery = Delivery::of(&token, forms, &arguments.file_variable())?;
     drop(token); // wipes it here
 

@@ -11,6 +11,7 @@ use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_ev
 use crate::program::Program;
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::protection::ProtectionLevel;
 use ring::digest::{Context, SHA256};
 use rustix::fs::{Mode, OFlags, fstat, open};
 use std::ffi::{CString, NulError, OsString};
@@ -85,6 +86,11 @@ impl Protection {
             Ok(held) => Ok(Self(held.level())),
             Err(source) => Err(ProtectError::Probe { level, source }),
         }
+    }
+
+    /// The level that holds, as the vault is told.
+    pub(crate) fn level(&self) -> ProtectionLevel {
+        self.0.told()
     }
 
     /// What should be said loudly, if anything.

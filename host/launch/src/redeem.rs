@@ -5,11 +5,21 @@
 
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_worker::{Token, Worker, WorkerError};
 use std::path::Path;
 
-pub(crate) fn redeem(grant: Handle, workers: &Path, executable: Option<Digest>) -> Result<Token, WorkerError> {
-    let worker = Worker::connect(workers)?;
+/// What the vault is told of the launch, on the launcher's word.
+pub(crate) struct Told {
+    /// The SHA-256 of what will run, where it is known.
+    pub(crate) executable: Option<Digest>,
+    /// The level of protection that holds.
+    pub(crate) protection: ProtectionLevel,
+}
+
+pub(crate) fn redeem(grant: Handle, workers: &Path, told: Told) -> Result<Token, WorkerError> {
+    let Told { executable, protection } = told;
+    let worker = Worker::connect(workers)?.under_protection(protection);
     let worker = match executable {
         Some(digest) => worker.about_to_execute(digest),
         None => worker,

@@ -11,6 +11,7 @@ use blindferry_handle::packet::{PacketError, SocketError};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::identifier::{Digest, GrantId, LeaseId, ParcelKey, RequestId};
 use blindferry_proto::local::{LocalError, WorkerReply, WorkerRequest};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::LeaseEnd;
 use rustix::process::geteuid;
@@ -27,6 +28,7 @@ pub struct Worker {
     exchange: Exchange,
     key: KeyPair,
     executable: Option<Digest>,
+    protection: Option<ProtectionLevel>,
     sender: Option<ParcelKey>,
 }
 
@@ -63,13 +65,19 @@ impl Worker {
     fn over(exchange: Result<Exchange, SocketError>) -> Result<Self, WorkerError> {
         let exchange = exchange.map_err(|source| WorkerError::Connect { source })?;
         let key = KeyPair::generate().map_err(|source| WorkerError::Key { source })?;
-        Ok(Self { exchange, key, executable: None, sender: None })
+        Ok(Self { exchange, key, executable: None, protection: None, sender: None })
     }
 
     /// Tells the vault the SHA-256 of the program that this process is about to become: for launchers.
     #[must_use]
     pub fn about_to_execute(self, executable: Digest) -> Self {
         Self { executable: Some(executable), ..self }
+    }
+
+    /// Tells the vault the level of protection that the program will run at: for launchers that established it.
+    #[must_use]
+    pub fn under_protection(self, level: ProtectionLevel) -> Self {
+        Self { protection: Some(level), ..self }
     }
 
     /// Accepts no parcel but from this key of the vault.
@@ -92,7 +100,12 @@ impl Worker {
     /// then: another key would be refused.
     pub fn redeem(mut self, grant: Handle) -> Result<Leased, WorkerError> {
         let request = random_request()?;
-        let redeem = WorkerRequest::Redeem { request, key: self.key.public(), executable: self.executable };
+        let redeem = WorkerRequest::Redeem {
+            request,
+            key: self.key.public(),
+            executable: self.executable,
+            protection: self.protection,
+        };
         let answered = self.exchange.ask(&redeem, &[grant.as_fd()])?;
         let parcelled = Parcelled::from_answer(answered)?;
         let lease = parcelled.lease;

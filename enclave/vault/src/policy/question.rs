@@ -52,6 +52,7 @@ pub(super) struct Vocabulary {
     host: EntityTypeName,
     worker: EntityTypeName,
     credential: EntityTypeName,
+    protection: EntityTypeName,
     grant: EntityUid,
     redeem: EntityUid,
     renew: EntityUid,
@@ -69,6 +70,7 @@ pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
         host: name("Blindferry::Host"),
         worker: name("Blindferry::Worker"),
         credential: name("Blindferry::Credential"),
+        protection: name("Blindferry::Protection"),
         grant: action(r#"Blindferry::Action::"grant""#),
         redeem: action(r#"Blindferry::Action::"redeem""#),
         renew: action(r#"Blindferry::Action::"renew""#),
@@ -119,6 +121,11 @@ impl Question<'_> {
             ("gid".to_owned(), RestrictedExpression::new_long(self.worker.gid.into())),
         ]);
         attributes.extend(self.worker.executable.map(|digest| attribute("executable", &digest.to_string())));
+        attributes.extend(self.worker.protection.map(|level| {
+            let words = &*VOCABULARY;
+            let level = EntityUid::from_type_name_and_id(words.protection.clone(), EntityId::new(level.name()));
+            ("protection".to_owned(), RestrictedExpression::new_entity_uid(level))
+        }));
         attributes
     }
 
