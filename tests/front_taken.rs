@@ -258,6 +258,7 @@ fn redeemed(broker: &Peer, grant: &Grant) -> Result<Parcelled, Refusal> {
         request: RequestId([3; RequestId::LEN]),
         worker_key: WorkerKey([9; 32]),
         worker: PROCESS,
+        inherited: Vec::new(),
     };
     match broker.ask_as_broker(BrokerRequest::Redeem(redeem))? {
         Answer::Parcelled(parcelled) => Ok(parcelled),

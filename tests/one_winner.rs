@@ -48,6 +48,7 @@ fn every_contested_grant_has_one_winner_and_each_loser_is_an_alarm() {
                     request: RequestId(random()),
                     worker_key: key(),
                     worker: process(),
+                    inherited: Vec::new(),
                 })
             })
         });

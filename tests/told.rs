@@ -1,5 +1,7 @@
 //! Does the vault decide by what a launcher tells of its launch, say what it wants instead, and record what it was told?
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use blindferry_parent::Ask;
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::Kind;
@@ -7,7 +9,7 @@ use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::WorkerConstraint;
 use blindferry_tests::account::USER;
-use blindferry_tests::command::blindferry;
+use blindferry_tests::command::{Desk, blindferry};
 use blindferry_tests::fleet::{ALLOW_ALL, Fleet};
 use blindferry_tests::operator::settings;
 use blindferry_tests::program::ours;
@@ -16,6 +18,8 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
+/// A credential that the parent holds.
+const OF_THE_PARENT: &str = "ghp_3f8a0c2d7b91e6450a1d";
 const MASTER: &str = "sk-live-5b1e6d03f2c98a7740e1-told";
 
 #[test]
@@ -68,6 +72,46 @@ fn a_credential_that_demands_a_level_goes_to_programs_at_that_level_and_the_refu
     assert_eq!(denials.collect::<Vec<_>>(), [low, low, RefusalCode::WorkerMismatch, low]);
 }
 
+#[test]
+fn inherited_credentials_are_in_the_audit_by_name_and_a_policy_forbids_them() {
+    let Some(fleet) = Fleet::start() else { return };
+    let operator = fleet.operator();
+    for name in ["lenient", "strict"] {
+        operator.put(name, settings(Kind::Release), MASTER.as_bytes());
+    }
+    let forbid = "@id(\"nothing-inherited\") forbid (principal, action, resource == Blindferry::Credential::\"strict\")\n\
+                  unless { context.inherited.isEmpty() };";
+    operator.apply_policy(&format!("{ALLOW_ALL}\n{forbid}"));
+    let inherit = ["--inherit-credentials", "GITHUB_TOKEN"];
+
+    let given = launched(&fleet, "lenient", &inherit, ask_for(&fleet, "lenient").unwrap());
+    assert_eq!(given, (Some(0), MASTER.to_owned()));
+    let refused = launched(&fleet, "strict", &inherit, ask_for(&fleet, "strict").unwrap());
+    assert_eq!(refused, (Some(124), String::new()));
+    let log = fs::read_to_string(log_file(&fleet)).unwrap();
+    assert!(log.contains("denied") && log.contains("nothing-inherited"), "{log}");
+    let given = launched(&fleet, "strict", &[], ask_for(&fleet, "strict").unwrap());
+    assert_eq!(given, (Some(0), MASTER.to_owned()));
+
+    let events = operator.events();
+    let inherited = events.iter().filter_map(|event| match event {
+        Event::Redeemed { credential, inherited, .. } => {
+            Some((credential.to_string(), inherited.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+        _ => None,
+    });
+    let expected = [("lenient".to_owned(), vec!["GITHUB_TOKEN".to_owned()]), ("strict".to_owned(), Vec::new())];
+    assert_eq!(inherited.collect::<Vec<_>>(), expected);
+    let (records, _head) = operator.records();
+    let bytes: Vec<u8> = records.iter().flat_map(|record| record.body.as_slice().to_vec()).collect();
+    let holds = |needle: &str| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
+    assert!(holds("GITHUB_TOKEN") && !holds(OF_THE_PARENT), "names are in the audit, and no values");
+
+    // What the operator's command shows.
+    let shown = Desk::of(&fleet).says(&["audit"]).to_string();
+    assert!(shown.contains("GITHUB_TOKEN"), "{shown}");
+}
+
 /// A policy that lets `credential` go to programs at one of the two strongest levels, or at those that are named beside.
 /// A grant that nobody announced a level for is not refused: whoever redeems it will be.
 fn demand(credential: &str, beside: &str) -> String {
@@ -86,6 +130,7 @@ fn launched(fleet: &Fleet, credential: &str, options: &[&str], grant: OwnedFd) -
     let mut command = USER.command(&ours("blindferry-launch"));
     command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
     command.arg("--workers").arg(fleet.host.workers()).args(options).args(["--", "cat"]);
+    command.env("GITHUB_TOKEN", OF_THE_PARENT);
     let mut worker = ScriptedWorker::run(fleet, command, grant);
     let line = worker.line();
     let status = worker.running.wait();

@@ -16,10 +16,11 @@
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode};
 use crate::identifier::{DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey};
 use crate::limits::{
-    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_PAGE, MAX_PARCEL,
+    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_INHERITED,
+    MAX_PAGE, MAX_PARCEL,
 };
 use crate::logs::WantedLogs;
-use crate::name::{Audience, CredentialName, HostName};
+use crate::name::{Audience, CredentialName, HostName, VariableName};
 use crate::operator::{OperatorReply, OperatorRequest};
 use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
@@ -282,6 +283,9 @@ pub struct Redeem {
     pub worker_key: WorkerKey,
     /// The worker as the broker saw it.
     pub worker: ProcessFacts,
+    /// Variables with credentials of its parent that the program gets as well, as its launcher says: names, never values.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_INHERITED>")]
+    pub inherited: Vec<VariableName>,
 }
 
 /// A worker's renewal as its broker passes it on.

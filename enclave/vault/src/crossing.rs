@@ -14,7 +14,7 @@ use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
 use blindferry_proto::limits::MAX_PAGE;
-use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::name::{Audience, CredentialName, VariableName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{
@@ -43,7 +43,13 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         executable: ask.worker.executable,
         protection: ask.worker.protection,
     };
-    let wanted = Wanted { credential: &ask.credential, audience: ask.audience.as_ref(), worker, parent: ask.parent };
+    let wanted = Wanted {
+        credential: &ask.credential,
+        audience: ask.audience.as_ref(),
+        worker,
+        inherited: &[],
+        parent: ask.parent,
+    };
     let _permit = allow(vault, session, Action::Grant, &wanted).await?;
     let now = vault.clock.now();
     let body = GrantBody {
@@ -78,7 +84,7 @@ async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Re
 
 /// Spends a grant for one token, encrypted to one key.
 async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Result<Parcelled, Refusal> {
-    let Redeem { grant, request, worker_key, worker } = redemption;
+    let Redeem { grant, request, worker_key, worker, inherited } = redemption;
     let opened = match vault.open_grant(grant.as_slice(), &session.host) {
         Ok(opened) => opened,
         Err(GrantError::Astray { id }) => {
@@ -95,13 +101,19 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
     };
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
-    let wanted = Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
+    let wanted = Wanted {
+        credential: &body.credential,
+        audience: body.audience.as_ref(),
+        worker,
+        inherited: &inherited,
+        parent: body.parent,
+    };
     let permit = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
     let (id, claim) = (body.id, Claim { worker_key, request });
     match vault.spend(opened, claim) {
         Ok(Turn::Again(parcelled)) => Ok(*parcelled),
-        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, worker, permit).await,
+        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, (worker, inherited), permit).await,
         Err(LedgerError::Contested { winner }) => {
             let host = session.host.clone();
             vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
@@ -151,7 +163,7 @@ async fn fulfil(
     vault: &Vault,
     session: &SessionEntry,
     ticket: Ticket,
-    worker: ProcessFacts,
+    (worker, inherited): (ProcessFacts, Vec<VariableName>),
     permit: Permit,
 ) -> Result<Parcelled, Refusal> {
     let body = ticket.grant().body().clone();
@@ -181,6 +193,7 @@ async fn fulfil(
         host: session.host.clone(),
         worker_key,
         worker,
+        inherited: inherited.clone(),
         sight: Sight::Plaintext,
         carried: Sight::Opaque,
     };
@@ -194,6 +207,7 @@ async fn fulfil(
         session: session.id,
         worker_key,
         worker,
+        inherited,
         parent: body.parent,
         audience: body.audience,
         idle: parcelled.lease_idle,
@@ -229,8 +243,13 @@ async fn acknowledge(
 async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
     let Renew { lease: id, request } = renewal;
     let of = vault.lease_terms(id, &session.host)?;
-    let wanted =
-        Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
+    let wanted = Wanted {
+        credential: &of.credential,
+        audience: of.audience.as_ref(),
+        worker: of.worker,
+        inherited: &of.inherited,
+        parent: of.parent,
+    };
     let permit = match allow(vault, session, Action::Renew, &wanted).await {
         Ok(permit) => permit,
         Err(refusal) => {
@@ -321,6 +340,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) credential: &'a CredentialName,
     pub(crate) audience: Option<&'a Audience>,
     pub(crate) worker: ProcessFacts,
+    pub(crate) inherited: &'a [VariableName],
     pub(crate) parent: ProcessFacts,
 }
 

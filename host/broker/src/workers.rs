@@ -91,13 +91,13 @@ async fn answer(
     descriptors: Vec<OwnedFd>,
 ) -> Result<Answered, Refusal> {
     match request {
-        WorkerRequest::Redeem { request, key: worker_key, executable, protection } => {
+        WorkerRequest::Redeem { request, key: worker_key, executable, protection, inherited } => {
             let grant = only_grant(descriptors)?;
-            // The last two are the launcher's word about what it is about to execute, and how. Nothing here can check
+            // The last three are the launcher's word about what it is about to execute, and how. Nothing here can check
             // it: the process is still the launcher. Policy that relies on it relies on who may run the launcher as
             // this user.
             let worker = connection.process.facts(executable, protection);
-            let redeem = Redeem { grant, request, worker_key, worker };
+            let redeem = Redeem { grant, request, worker_key, worker, inherited };
             parcel(connection, workers, ends, BrokerRequest::Redeem(redeem)).await
         }
         _ if !descriptors.is_empty() => {

@@ -43,8 +43,6 @@ pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
-    #[error("what the broker starts gets one credential")]
-    Several,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),
     #[error("the environment cannot be handed over")]
@@ -83,7 +81,7 @@ impl ViaError {
     /// The number that the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Level | Self::Several => Exit::Usage,
+            Self::Level => Exit::Usage,
             Self::Refused(_) => Exit::Refused,
             Self::Connect(_) | Self::Lost(_) | Self::Silent | Self::Link(_) | Self::Accompany(_) => Exit::Unreachable,
             _ => Exit::Local,

@@ -3,6 +3,8 @@
 use blindferry_environment::{Policy, Refusal, Selection, Switch};
 use blindferry_handle::inherit::{InheritError, take_inherited};
 use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_proto::limits::MAX_INHERITED;
+use blindferry_proto::name::VariableName;
 use blindferry_proto::start::{BadStrings, MAX_STRINGS, split};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -89,6 +91,31 @@ pub(crate) fn inherited(selection: &Selection) -> Option<String> {
     (!names.is_empty()).then(|| format!("inherits credentials of its parent: {}", names.join(", ")))
 }
 
+/// What the vault is told of them, for policy and audit: all of their names, or there is no launch.
+///
+/// # Errors
+/// [`Untellable`].
+pub(crate) fn told(selection: &Selection) -> Result<Vec<VariableName>, Untellable> {
+    let names: Vec<&OsStr> = selection.inherited_credentials().collect();
+    if names.len() > MAX_INHERITED {
+        return Err(Untellable::TooMany { count: names.len() });
+    }
+    let parsed = |name: &OsStr| match name.to_str().map(str::parse) {
+        Some(Ok(parsed)) => Ok(parsed),
+        _ => Err(Untellable::Name { name: shown(name) }),
+    };
+    names.into_iter().map(parsed).collect()
+}
+
+/// An inherited credential that no audit record could name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Untellable {
+    #[error("{count} of them, and a record of the audit names {MAX_INHERITED}")]
+    TooMany { count: usize },
+    #[error("{name}: a record of the audit names printable ASCII of at most {} bytes", VariableName::MAX)]
+    Name { name: String },
+}
+
 /// A name that cannot steer a terminal or a log.
 fn shown(name: &OsStr) -> String {
     name.to_string_lossy().escape_debug().collect()
@@ -137,6 +164,25 @@ mod tests {
         assert_eq!(inherited(&select(&["--inherit-env"]).unwrap()), None);
         let said = inherited(&select(&["--inherit-credentials", "GH_TOKEN"]).unwrap());
         assert_eq!(said.as_deref(), Some("inherits credentials of its parent: GH_TOKEN"));
+    }
+
+    #[test]
+    fn a_credential_that_the_audit_could_not_name_is_not_inherited() {
+        let told_of = |names: &[String]| {
+            let mut policy = Policy::default();
+            for name in names {
+                policy.inherit_credential(name).unwrap();
+            }
+            let present = names.iter().map(|name| (name.into(), "secret".into()));
+            told(&policy.select(present).unwrap())
+        };
+        let numbered = |count: usize| (0..count).map(|n| format!("KEY_{n}_TOKEN")).collect::<Vec<_>>();
+        let told_names: Vec<String> = told_of(&numbered(8)).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(told_names, numbered(8));
+        assert_eq!(told_of(&numbered(9)), Err(Untellable::TooMany { count: 9 }));
+        for name in ["ü_TOKEN".to_owned(), "N".repeat(129)] {
+            assert_eq!(told_of(std::slice::from_ref(&name)), Err(Untellable::Name { name }));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::arguments::BadForms;
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
-use crate::environment::PresentError;
+use crate::environment::{PresentError, Untellable};
 use crate::outside::OutsideError;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Present(#[from] PresentError),
     #[error("cannot try what others of this user can do")]
     Outside(#[from] OutsideError),
+    #[error("cannot tell the vault of the credentials that the program would inherit")]
+    Inherited(#[from] Untellable),
     #[error("which descriptor holds the grant? --grant-fd N")]
     NoGrant,
     #[error("--protection {level}: not available here")]
@@ -55,6 +57,7 @@ impl Failure {
             | Self::Environment(_)
             | Self::Present(_)
             | Self::Outside(_)
+            | Self::Inherited(_)
             | Self::NoGrant
             | Self::Confine(_)
             | Self::Grant(_)

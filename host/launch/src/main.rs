@@ -13,7 +13,7 @@
 use crate::arguments::Arguments;
 use crate::confine::{become_unreadable, end_with, let_through, take_along, warn};
 use crate::deliver::Delivery;
-use crate::environment::{inherited, present};
+use crate::environment::{inherited, present, told};
 use crate::explain::explain;
 use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
@@ -77,12 +77,13 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
 
     let selection = arguments.environment.select(present.into_iter())?;
     inherited(&selection).iter().for_each(|names| warn(names));
+    let told_of = told(&selection)?;
     let mut environment = selection.into_environment();
     let program = Program::find(&arguments.command, environment.get("PATH"))?;
     let prepared = Prepared::new(program, &protection)?;
 
     let workers = arguments.workers.clone().unwrap_or_else(workers_socket);
-    let told = Told { executable: prepared.digest(), protection: protection.level() };
+    let told = Told { executable: prepared.digest(), protection: protection.level(), inherited: told_of };
     let token = redeem(grant, &workers, told).map_err(Failure::Redeem)?;
     let delivery = Delivery::of(&token, forms, &arguments.file_variable())?;
     drop(token); // wipes it here

@@ -5,6 +5,7 @@
 
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::name::VariableName;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_worker::{Token, Worker, WorkerError};
 use std::path::Path;
@@ -15,11 +16,13 @@ pub(crate) struct Told {
     pub(crate) executable: Option<Digest>,
     /// The level of protection that holds.
     pub(crate) protection: ProtectionLevel,
+    /// Credentials of the parent that the program gets as well.
+    pub(crate) inherited: Vec<VariableName>,
 }
 
 pub(crate) fn redeem(grant: Handle, workers: &Path, told: Told) -> Result<Token, WorkerError> {
-    let Told { executable, protection } = told;
-    let worker = Worker::connect(workers)?.under_protection(protection);
+    let Told { executable, protection, inherited } = told;
+    let worker = Worker::connect(workers)?.under_protection(protection).passing_on(inherited);
     let worker = match executable {
         Some(digest) => worker.about_to_execute(digest),
         None => worker,

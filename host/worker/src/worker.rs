@@ -11,6 +11,7 @@ use blindferry_handle::packet::{PacketError, SocketError};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::identifier::{Digest, GrantId, LeaseId, ParcelKey, RequestId};
 use blindferry_proto::local::{LocalError, WorkerReply, WorkerRequest};
+use blindferry_proto::name::VariableName;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::LeaseEnd;
@@ -29,6 +30,7 @@ pub struct Worker {
     key: KeyPair,
     executable: Option<Digest>,
     protection: Option<ProtectionLevel>,
+    inherited: Vec<VariableName>,
     sender: Option<ParcelKey>,
 }
 
@@ -65,7 +67,7 @@ impl Worker {
     fn over(exchange: Result<Exchange, SocketError>) -> Result<Self, WorkerError> {
         let exchange = exchange.map_err(|source| WorkerError::Connect { source })?;
         let key = KeyPair::generate().map_err(|source| WorkerError::Key { source })?;
-        Ok(Self { exchange, key, executable: None, protection: None, sender: None })
+        Ok(Self { exchange, key, executable: None, protection: None, inherited: Vec::new(), sender: None })
     }
 
     /// Tells the vault the SHA-256 of the program that this process is about to become: for launchers.
@@ -78,6 +80,13 @@ impl Worker {
     #[must_use]
     pub fn under_protection(self, level: ProtectionLevel) -> Self {
         Self { protection: Some(level), ..self }
+    }
+
+    /// Tells the vault which credentials of the parent the program gets as well, by the names of their variables: for
+    /// launchers. More than [`blindferry_proto::limits::MAX_INHERITED`] are refused by the broker.
+    #[must_use]
+    pub fn passing_on(self, inherited: Vec<VariableName>) -> Self {
+        Self { inherited, ..self }
     }
 
     /// Accepts no parcel but from this key of the vault.
@@ -105,6 +114,7 @@ impl Worker {
             key: self.key.public(),
             executable: self.executable,
             protection: self.protection,
+            inherited: self.inherited,
         };
         let answered = self.exchange.ask(&redeem, &[grant.as_fd()])?;
         let parcelled = Parcelled::from_answer(answered)?;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use blindferry_attest::attested::Claims;
-use blindferry_proto::name::{Audience, CredentialName, HostName};
+use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::ProcessFacts;
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
@@ -30,6 +30,8 @@ pub struct Question<'a> {
     pub host: &'a HostName,
     /// The process that shall have the token, or has it.
     pub worker: &'a ProcessFacts,
+    /// Credentials of its parent that the worker gets as well, by the names of their variables.
+    pub inherited: &'a [VariableName],
     /// The process that asked for the grant.
     pub parent: &'a ProcessFacts,
     /// What is wanted of.
@@ -133,12 +135,14 @@ impl Question<'_> {
         let claims = self.claims;
         let pcrs =
             claims.pcrs.iter().map(|(index, value)| RestrictedExpression::new_string(format!("{index}:{value}")));
+        let inherited = self.inherited.iter().map(|name| RestrictedExpression::new_string(name.to_string()));
         let mut pairs = vec![
             attribute("platform", claims.platform),
             attribute("reference", &claims.reference),
             attribute("ak", claims.ak_name.as_deref().unwrap_or_default()),
             attribute("firmware", &claims.firmware),
             ("pcrs".to_owned(), RestrictedExpression::new_set(pcrs)),
+            ("inherited".to_owned(), RestrictedExpression::new_set(inherited)),
             ("parent_uid".to_owned(), RestrictedExpression::new_long(self.parent.uid.into())),
             ("session_age".to_owned(), age(self.session_age)),
             ("attestation_age".to_owned(), age(self.attestation_age)),

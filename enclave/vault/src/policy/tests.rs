@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use blindferry_attest::attested::Claims;
 use blindferry_proto::identifier::Digest;
-use blindferry_proto::name::{Audience, CredentialName, HostName};
+use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::ProcessFacts;
 use proptest::prelude::*;
@@ -16,6 +16,7 @@ struct Case {
     action: Action,
     host: HostName,
     worker: ProcessFacts,
+    inherited: Vec<VariableName>,
     parent: ProcessFacts,
     credential: CredentialName,
     kind: &'static str,
@@ -34,6 +35,7 @@ fn case() -> Case {
         action: Action::Grant,
         host: "build-1".parse().unwrap(),
         worker: process(1001),
+        inherited: Vec::new(),
         parent: process(1000),
         credential: "github-deploy".parse().unwrap(),
         kind: "oauth-client",
@@ -62,6 +64,7 @@ impl Case {
             action: self.action,
             host: &self.host,
             worker: &self.worker,
+            inherited: &self.inherited,
             parent: &self.parent,
             credential: &self.credential,
             kind: self.kind,
@@ -110,6 +113,7 @@ fn each_fact_can_be_asked_for_and_decides() {
     case.audience = Some("https://api.example".parse().unwrap());
     case.worker.executable = Some(EXECUTABLE.parse::<Digest>().unwrap());
     case.worker.protection = Some(ProtectionLevel::OwnGroup);
+    case.inherited = vec!["GH_TOKEN".parse().unwrap()];
     for (holds, fails) in [
         (r#"principal in Blindferry::Host::"build-1""#, r#"principal in Blindferry::Host::"build-2""#),
         (r#"principal == Blindferry::Worker::"build-1/1001""#, r#"principal == Blindferry::Worker::"build-1/1002""#),
@@ -132,6 +136,7 @@ fn each_fact_can_be_asked_for_and_decides() {
         (r#"context.firmware == "0000000000000001""#, r#"context.firmware == "0000000000000002""#),
         (&format!(r#"context.pcrs.contains("7:{PCR7}")"#), &format!(r#"context.pcrs.contains("8:{PCR7}")"#)),
         (r#"context has audience && context.audience like "https://*""#, "!(context has audience)"),
+        (r#"context.inherited.contains("GH_TOKEN")"#, "context.inherited.isEmpty()"),
         ("context.parent_uid == 1000", "context.parent_uid == 0"),
         ("context.session_age <= 3600", "context.session_age > 3600"),
         ("context.attestation_age <= 10", "context.attestation_age > 10"),

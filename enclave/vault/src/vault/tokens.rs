@@ -47,6 +47,7 @@ impl Vault {
             action,
             host: &session.host,
             worker: &wanted.worker,
+            inherited: wanted.inherited,
             parent: &wanted.parent,
             credential: wanted.credential,
             kind: kind_of(&credential.settings().kind),
