@@ -115,7 +115,7 @@ fn inherited_credentials_are_in_the_audit_by_name_and_a_policy_forbids_them() {
 /// A policy that lets `credential` go to programs at one of the two strongest levels, or at those that are named beside.
 /// A grant that nobody announced a level for is not refused: whoever redeems it will be.
 fn demand(credential: &str, beside: &str) -> String {
-    let levels = format!("{beside}\"own-group\", \"ambient-capability\"").replace('"', "");
+    let levels = format!("{beside}\"own-group\", \"own-namespace\"").replace('"', "");
     let levels: Vec<String> = levels.split(", ").map(|level| format!("Blindferry::Protection::\"{level}\"")).collect();
     format!(
         "@id(\"level-of-{credential}\") forbid (principal, action, resource == Blindferry::Credential::\"{credential}\")\n\

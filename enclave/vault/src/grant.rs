@@ -242,14 +242,14 @@ mod tests {
             worker: WorkerConstraint {
                 uid: Some(u32::MAX),
                 executable: Some(Digest([255; 32])),
-                protection: Some(ProtectionLevel::AmbientCapability),
+                protection: Some(ProtectionLevel::OwnNamespace),
             },
             parent: ProcessFacts {
                 uid: u32::MAX,
                 gid: u32::MAX,
                 pid: u32::MAX,
                 executable: Some(Digest([255; 32])),
-                protection: Some(ProtectionLevel::AmbientCapability),
+                protection: Some(ProtectionLevel::OwnNamespace),
             },
             expires: u64::MAX,
             ..body("h", 0)

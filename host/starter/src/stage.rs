@@ -16,7 +16,7 @@ use rustix::process::{
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    set_capabilities, set_name, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::io;
 use std::os::fd::AsFd;
@@ -54,6 +54,8 @@ pub(crate) fn obey() -> Result<(), StageError> {
         let _told = control.say(&Said::Failed { why: crate::whole(&failure) });
         return Err(failure);
     }
+    // What ps(1) shows; it began as `exe`. That it cannot be shown matters to nobody.
+    let _named = set_name(c"starter-stage");
     drop(control); // by which the starter knows that it is not needed any more
     match order.role {
         Role::Outsider => look_on(&order),
