@@ -34,6 +34,7 @@ pub mod sight;
 pub mod silicon;
 pub mod sources;
 pub mod taken_front;
+pub mod terminal;
 pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;
