@@ -67,12 +67,14 @@ impl Person {
         let number = self.asked.get() + 1;
         self.asked.set(number);
         self.types(&format!("echo \"be\"gin{number}; {command}; echo \"e\"nd{number}"));
-        let (begin, end) = (format!("\nbegin{number}\n"), format!("end{number}\n"));
-        eventually(&format!("the answer to {command}"), || {
+        let (begin, end) = (format!("begin{number}\n"), format!("end{number}\n"));
+        let answer = crate::process::within(crate::process::PATIENCE, || {
             let screen = self.screen();
             let (_, rest) = screen.split_once(&begin)?;
             rest.split_once(&end).map(|(answer, _)| answer.trim_end().to_owned())
-        })
+        });
+        assert!(answer.is_some(), "no answer to {command:?}:\n{}", self.screen());
+        answer.unwrap_or_default()
     }
 
     /// How the shell says that the last command ended.
@@ -82,7 +84,7 @@ impl Person {
         let number = self.asked.get() + 1;
         self.asked.set(number);
         self.types(&format!("echo \"sta\"tus{number}:$?"));
-        let mark = format!("\nstatus{number}:");
+        let mark = format!("status{number}:");
         eventually("the status", || {
             let screen = self.screen();
             let (_, rest) = screen.split_once(&mark)?;
