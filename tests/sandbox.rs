@@ -280,6 +280,10 @@ fn without_a_network_not_even_loopback_leads_out() {
         assert!(connects(&[]), "{kernel:?}: the network is shared unless said otherwise");
         assert!(!connects(&["--no-network"]), "{kernel:?}");
     }
+    let itself = "import socket; s = socket.create_server(('127.0.0.1', 0)); \
+        socket.create_connection(s.getsockname(), 5); print('to itself')";
+    let output = run(scene.sandboxed(&["--no-network"], &[PYTHON, "-c", itself]));
+    assert_eq!(output.stdout, b"to itself\n", "{output:?}");
 }
 
 /// What the kernel offers to whoever starts the sandbox.

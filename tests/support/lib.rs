@@ -36,6 +36,7 @@ pub mod silicon;
 pub mod sources;
 pub mod starter;
 pub mod taken_front;
+pub mod terminal;
 pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;

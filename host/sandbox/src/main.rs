@@ -25,6 +25,7 @@ mod failure;
 mod fence;
 mod first;
 mod layout;
+mod loopback;
 mod outside;
 mod program;
 mod search;

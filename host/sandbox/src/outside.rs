@@ -117,6 +117,8 @@ impl Confined {
             };
         }
         hand_over(&mut command, theirs)?;
+        // What the user's terminal sends to our group is passed on to the program, and must not end the stages.
+        command.process_group(0);
         let child = command.spawn().map_err(Failure::Stage)?;
         drop(command);
         let heard = loop {

@@ -3,6 +3,7 @@
 use crate::arguments::{Arguments, Stage};
 use crate::failure::Failure;
 use crate::layout::lay_out;
+use crate::loopback;
 use crate::outside::{hand_over, itself, stage_command};
 use crate::surroundings;
 use blindferry_handle::namespace::{Namespace, leave};
@@ -22,6 +23,11 @@ pub(crate) fn run(arguments: &Arguments, link: &mut Option<Link>) -> Result<(), 
     let shown = surroundings::view(arguments)?;
     let told = shown.notes.len();
     let view = shown.searched();
+    if arguments.require
+        && let Some(note) = view.notes.get(told)
+    {
+        return Err(Failure::Required { lacking: note.clone() });
+    }
     if let Some(link) = &*link {
         // What the search brought up; the rest has been told by the stage before.
         view.notes.iter().skip(told).try_for_each(|note| link.report(&FromKeeper::Note(note.clone())))?;
@@ -39,6 +45,10 @@ pub(crate) fn run(arguments: &Arguments, link: &mut Option<Link>) -> Result<(), 
     fs::write("/proc/self/setgroups", "deny").map_err(Failure::Map)?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1")).map_err(Failure::Map)?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1")).map_err(Failure::Map)?;
+    if arguments.no_network {
+        // Its own loopback, for programs that speak to themselves.
+        loopback::switch_on().map_err(|source| Failure::Power { doing: "switch loopback on", source })?;
+    }
     lay_out(&view)?;
     keep_over_exec(CapabilitySet::SYS_ADMIN | CapabilitySet::SETPCAP)
         .map_err(|source| Failure::Power { doing: "hand capabilities on", source })?;

@@ -49,10 +49,11 @@ pub(crate) struct Wanted<'a> {
 
 /// A place that was asked for and cannot be shown.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot show {path}", path = path.display())]
-pub(crate) struct ViewError {
-    path: PathBuf,
-    source: io::Error,
+pub(crate) enum ViewError {
+    #[error("cannot show {path}", path = path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be shown: the program has one of its own, name what lies in it", path = path.display())]
+    Whole { path: PathBuf },
 }
 
 impl View {
@@ -65,12 +66,16 @@ impl View {
         let mut given = Vec::new();
         for (paths, access) in [(wanted.read, Access::Read), (wanted.write, Access::Write)] {
             for path in paths {
-                let path = path.canonicalize().map_err(|source| ViewError { path: path.clone(), source })?;
+                let path = path.canonicalize().map_err(|source| ViewError::Open { path: path.clone(), source })?;
+                if WHOLES.iter().any(|whole| path == Path::new(whole)) || path.starts_with("/proc") {
+                    return Err(ViewError::Whole { path });
+                }
                 given.push(Place { path, access });
             }
         }
         let named: Vec<PathBuf> = given.iter().map(|place| place.path.clone()).collect();
-        match why_shut(&wanted.directory, &wanted.homes) {
+        let homes = homes_around(wanted, &named);
+        match why_shut(&wanted.directory, &homes) {
             None => given.push(Place { path: wanted.directory.clone(), access: Access::Write }),
             Some(_) if named.iter().any(|path| wanted.directory.starts_with(path)) => {}
             Some(why) => {
@@ -78,7 +83,7 @@ impl View {
             }
         }
         let hidden_of = |home: &PathBuf| OF_A_HOME.iter().map(|name| home.join(name)).collect::<Vec<_>>();
-        let mut hidden: Vec<PathBuf> = wanted.homes.iter().flat_map(hidden_of).collect();
+        let mut hidden: Vec<PathBuf> = homes.iter().flat_map(hidden_of).collect();
         hidden.extend(OF_THE_SYSTEM.iter().map(PathBuf::from));
         hidden.retain(|secret| is_meant_to_be_hidden(secret, &named));
         let mut places: Vec<Place> =
@@ -125,6 +130,25 @@ fn is_meant_to_be_hidden(secret: &Path, named: &[PathBuf]) -> bool {
     !named.iter().any(|path| path.starts_with(secret)) && secret.symlink_metadata().is_ok()
 }
 
+/// This user's, and those of others that something lies in which is shown.
+fn homes_around(wanted: &Wanted<'_>, named: &[PathBuf]) -> Vec<PathBuf> {
+    let mut homes = wanted.homes.clone();
+    for path in named.iter().chain([&wanted.directory]) {
+        let mut parts = path.components();
+        match (parts.next(), parts.next(), parts.next()) {
+            (_, Some(top), Some(name)) if top.as_os_str() == "home" => homes.push(Path::new("/home").join(name)),
+            (_, Some(top), _) if top.as_os_str() == "root" => homes.push(PathBuf::from("/root")),
+            _ => {}
+        }
+        if path == Path::new("/home") {
+            homes.extend(std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    homes.sort();
+    homes.dedup();
+    homes
+}
+
 /// Why the working directory is not shown for the asking alone.
 fn why_shut(directory: &Path, homes: &[PathBuf]) -> Option<&'static str> {
     if homes.iter().any(|home| home.starts_with(directory)) {
@@ -165,6 +189,9 @@ const SYSTEM: &[&str] = &[
     "/sys",
 ];
 
+/// Every program has its own.
+const WHOLES: &[&str] = &["/", "/dev", "/dev/pts"];
+
 /// Never for the asking alone.
 const SHUT: &[&str] = &["/proc", "/dev", "/run", "/var/run", "/boot", "/var/lib", "/var/log"];
 
@@ -202,6 +229,16 @@ mod tests {
         assert!(shows(&seen, &home.join("other")) && !shows(&seen, &home.join(".ssh/id")));
         let seen = view(&home, &home, &[home.clone(), home.join(".aws")]);
         assert!(shows(&seen, &home.join(".aws/config")) && !shows(&seen, &home.join(".ssh/id")));
+    }
+
+    #[test]
+    fn what_every_program_has_of_its_own_is_not_shown_even_when_it_is_named() {
+        for path in ["/", "/proc", "/proc/1", "/dev"] {
+            let read = [PathBuf::from(path)];
+            let directory = PathBuf::from("/usr");
+            let wanted = Wanted { read: &read, write: &[], directory, homes: Vec::new() };
+            assert!(matches!(View::of(&wanted), Err(ViewError::Whole { .. })), "{path}");
+        }
     }
 
     #[test]

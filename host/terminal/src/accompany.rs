@@ -87,7 +87,11 @@ pub fn accompany(
     let mut deadline = limits.time.map(|limit| (started + limit.after, Some(limit.grace)));
     loop {
         let left = deadline.map(|(moment, _)| moment.saturating_duration_since(Instant::now()));
+        let left = if companion.is_behind() { Some(left.map_or(A_LOOK, |left| left.min(A_LOOK))) } else { left };
         let heard = companion.wait(&signals, left)?;
+        if companion.is_behind() {
+            companion.take_front()?;
+        }
         for signal in signals.pending() {
             companion.pass_on(signal)?;
         }
@@ -158,6 +162,12 @@ impl Companion<'_> {
         // It may have been another size meanwhile.
         resize(relay.master.as_fd(), &relay.terminal).map_err(Accompany::Terminal)?;
         Ok(true)
+    }
+
+    /// Whether the program is in front of its terminal and we are not in front of the user's. A shell that brings a job
+    /// to the front which runs already does not tell it, so that has to be looked for.
+    fn is_behind(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.likeness == Likeness::Whole && !relay.terminal.is_raw())
     }
 
     /// Moves what can be moved. Whether the keeper has said something.
@@ -333,6 +343,9 @@ fn poll_once(waiting: &mut [PollFd<'_>], left: Option<&Timespec>) -> Result<(), 
 
 /// Longer than that nobody waits at once.
 const A_DAY: Timespec = Timespec { tv_sec: 86_400, tv_nsec: 0 };
+
+/// How often it is looked for.
+const A_LOOK: Duration = Duration::from_millis(200);
 
 /// What the program wrote is in the kernel already.
 const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
