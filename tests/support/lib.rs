@@ -31,6 +31,7 @@ pub mod process;
 pub mod program;
 pub mod relay;
 pub mod secrets;
+pub mod services;
 pub mod sight;
 pub mod silicon;
 pub mod sources;
