@@ -1,6 +1,6 @@
 //! The starter's socket against callers who lie: what is not a whole request starts nothing, and says so.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::PacketSocket;
