@@ -27,6 +27,7 @@ const EXECUTABLES: &[(&str, Linked)] = &[
     ("blindferry-device-snp", Linked::C),
     ("blindferry-launch", Linked::C),
     ("blindferry-starter", Linked::RustAlone),
+    ("blindferry-sandbox", Linked::RustAlone),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -128,7 +128,9 @@ impl Launcher {
         command
     }
 
-    fn path(&self) -> PathBuf {
+    /// The launcher's file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         self.directory.join("blindferry-launch")
     }
 

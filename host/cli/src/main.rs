@@ -51,6 +51,7 @@ mod remove;
 mod reserve;
 mod roots;
 mod run;
+mod sandbox;
 mod secret_input;
 mod session;
 mod setup;
@@ -58,6 +59,7 @@ mod status;
 mod succeed;
 mod tpm;
 mod via;
+mod wish;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;

@@ -36,7 +36,7 @@ pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read)
     launch(
         invocation,
         Launch {
-            credential: name,
+            credentials: vec![name],
             audience,
             protection: ProtectionLevel::ExecOnly,
             options,

@@ -43,6 +43,8 @@ pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
+    #[error("what the broker starts gets the token of one credential")]
+    Credentials,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),
     #[error("the environment cannot be handed over")]
@@ -81,7 +83,7 @@ impl ViaError {
     /// The number that the command ends with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Level => Exit::Usage,
+            Self::Level | Self::Credentials => Exit::Usage,
             Self::Refused(_) => Exit::Refused,
             Self::Connect(_) | Self::Lost(_) | Self::Silent | Self::Link(_) | Self::Accompany(_) => Exit::Unreachable,
             _ => Exit::Local,
@@ -135,7 +137,9 @@ impl Starter {
         match ours.reported().map_err(ViaError::Link)? {
             FromKeeper::Ready(_) => {}
             FromKeeper::Unfit(why) => return Err(ViaError::Unfit { why }),
-            FromKeeper::Stopped(_) | FromKeeper::Ended(_) => return Err(ViaError::Link(LinkError::Unknown)),
+            FromKeeper::Note(_) | FromKeeper::Stopped(_) | FromKeeper::Ended(_) => {
+                return Err(ViaError::Link(LinkError::Unknown));
+            }
         }
         let signals = Signals::of_a_proxy().map_err(ViaError::Signals)?;
         let Surroundings { own, in_pipeline, streams: _ } = surroundings;

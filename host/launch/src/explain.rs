@@ -1,9 +1,11 @@
 //! What a launch would do, said before it is done: which levels hold on this machine, by trying each, and what the chosen
 //! level and forms keep out and cost. No grant is needed, and nothing is started but what is attacked to try.
 
-use crate::arguments::{Arguments, Form};
+use crate::arguments::Arguments;
+use crate::deliver::form::Rank;
+use crate::deliver::plan::Piece;
 use crate::environment::present;
-use crate::failure::Failure;
+use crate::failure::{Failure, whole};
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
 use crate::outside::Outsider;
@@ -11,7 +13,6 @@ use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_ev
 use crate::program::Program;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::start::{DEFAULT_STARTER, STARTER_VARIABLE};
-use std::error::Error;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     let path =
         present(arguments.environment_fd)?.into_iter().find_map(|(name, value)| (name == "PATH").then_some(value));
     let program = Program::find(&arguments.command, path.as_deref())?;
-    let forms = arguments.forms()?;
+    let plan = arguments.plan()?;
     let chosen = arguments.protection;
     let mut text = format!("program     {}\n", program.file.display());
     if program.words.first() != arguments.command.first() {
@@ -55,10 +56,7 @@ pub(crate) fn explain(arguments: &Arguments) -> Result<(), Failure> {
             "  note      this user holds CAP_SYS_PTRACE: its processes that have it are kept out by no level\n",
         );
     }
-    for form in forms {
-        let (name, who) = rank(&form);
-        text.push_str(&format!("{name:<12}{who}\n"));
-    }
+    plan.pieces.iter().for_each(|piece| text.push_str(&ranked(piece)));
     // Nobody is left to tell when this fails.
     let _written = io::stdout().write_all(text.as_bytes());
     if holds { Ok(()) } else { Err(Failure::NotHere { level: chosen.name() }) }
@@ -105,29 +103,13 @@ fn starter() -> String {
     }
 }
 
-fn whole(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
-}
-
-/// Who could read a token in this form, and for how long, where the level holds for the program.
-fn rank(form: &Form) -> (&'static str, &'static str) {
-    match form {
-        Form::Pipe => {
-            ("pipe", "read once, by the program or by what inherits the descriptor; in the kernel until then")
-        }
-        Form::Stdin => ("stdin", "as pipe; whatever shares standard input with the program may read it first"),
-        Form::Memfd => {
-            ("memfd", "by the program and what it starts, as often as they like; can be swapped out; root, always")
-        }
-        Form::Variable(_) => {
-            ("variable", "by the program and all that it starts, until the last of them ends; root, always")
-        }
-    }
+/// Who could read it in this form, and for how long, where the level holds for the program.
+fn ranked(piece: &Piece) -> String {
+    let Rank { readers, until, note } = piece.form.rank();
+    let found = piece.variable().map(|name| format!(", by ${}", name.display())).unwrap_or_default();
+    format!(
+        "{:<12}as {}{found}\n  readable  by the program; by {readers}\n  until     {until}\n  note      {note}\n",
+        piece.name,
+        piece.form.name(),
+    )
 }

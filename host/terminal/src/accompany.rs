@@ -4,7 +4,7 @@ use crate::end::End;
 use crate::flow::Flow;
 use crate::job::{Stop, stop};
 use crate::link::{FromKeeper, Link, LinkError, ToKeeper};
-use crate::pseudo::{imitate, resize};
+use crate::pseudo::{imitate, prepare, resize};
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -75,8 +75,8 @@ pub fn accompany(
 ) -> Result<Finished, Accompany> {
     let relay = match (terminal, master) {
         (Some(terminal), Some(master)) => {
-            imitate(master.as_fd(), &terminal).map_err(Accompany::Terminal)?;
-            Some(Relay { terminal, master, typed: Flow::new(), shown: Flow::new() })
+            prepare(master.as_fd(), &terminal).map_err(Accompany::Terminal)?;
+            Some(Relay { terminal, master, typed: Flow::new(), shown: Flow::new(), likeness: Likeness::OfSize })
         }
         _ => None,
     };
@@ -87,7 +87,11 @@ pub fn accompany(
     let mut deadline = limits.time.map(|limit| (started + limit.after, Some(limit.grace)));
     loop {
         let left = deadline.map(|(moment, _)| moment.saturating_duration_since(Instant::now()));
+        let left = if companion.is_behind() { Some(left.map_or(A_LOOK, |left| left.min(A_LOOK))) } else { left };
         let heard = companion.wait(&signals, left)?;
+        if companion.is_behind() {
+            companion.take_front()?;
+        }
         for signal in signals.pending() {
             companion.pass_on(signal)?;
         }
@@ -99,7 +103,9 @@ pub fn accompany(
                     let timed_out = matches!(deadline, Some((_, None)));
                     return Ok(if timed_out { Finished::TimedOut } else { Finished::Ended(end) });
                 }
-                FromKeeper::Ready(_) | FromKeeper::Unfit(_) => return Err(LinkError::Unknown.into()),
+                FromKeeper::Ready(_) | FromKeeper::Unfit(_) | FromKeeper::Note(_) => {
+                    return Err(LinkError::Unknown.into());
+                }
             }
         }
         match deadline {
@@ -129,6 +135,16 @@ struct Relay {
     master: OwnedFd,
     typed: Flow,
     shown: Flow,
+    likeness: Likeness,
+}
+
+/// What the program's terminal has of the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    /// Its size: in the background the settings are those of whoever is in front, such as a shell that edits a line.
+    OfSize,
+    /// Its settings too. From then on they are the program's.
+    Whole,
 }
 
 impl Companion<'_> {
@@ -139,9 +155,19 @@ impl Companion<'_> {
             return Ok(false);
         }
         relay.terminal.become_raw().map_err(Accompany::Terminal)?;
+        if relay.likeness == Likeness::OfSize {
+            imitate(relay.master.as_fd(), &relay.terminal).map_err(Accompany::Terminal)?;
+            relay.likeness = Likeness::Whole;
+        }
         // It may have been another size meanwhile.
         resize(relay.master.as_fd(), &relay.terminal).map_err(Accompany::Terminal)?;
         Ok(true)
+    }
+
+    /// Whether the program is in front of its terminal and we are not in front of the user's. A shell that brings a job
+    /// to the front which runs already does not tell it, so that has to be looked for.
+    fn is_behind(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.likeness == Likeness::Whole && !relay.terminal.is_raw())
     }
 
     /// Moves what can be moved. Whether the keeper has said something.
@@ -317,6 +343,9 @@ fn poll_once(waiting: &mut [PollFd<'_>], left: Option<&Timespec>) -> Result<(), 
 
 /// Longer than that nobody waits at once.
 const A_DAY: Timespec = Timespec { tv_sec: 86_400, tv_nsec: 0 };
+
+/// How often it is looked for.
+const A_LOOK: Duration = Duration::from_millis(200);
 
 /// What the program wrote is in the kernel already.
 const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };

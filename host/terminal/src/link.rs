@@ -33,6 +33,8 @@ pub enum FromKeeper {
     Ready(Option<OwnedFd>),
     /// It cannot be prepared, for this reason.
     Unfit(String),
+    /// Something that whoever runs the program should know, before it is ready.
+    Note(String),
     /// The program stopped.
     Stopped(Signal),
     /// The program ended.
@@ -125,10 +127,8 @@ impl Link {
         };
         let bytes = match message {
             FromKeeper::Ready(_) => b"r.".to_vec(),
-            FromKeeper::Unfit(why) => {
-                let why = why.get(..MOST_REASON).unwrap_or(why);
-                [b"u", why.as_bytes()].concat()
-            }
+            FromKeeper::Unfit(why) => [b"u", shortened(why)].concat(),
+            FromKeeper::Note(text) => [b"n", shortened(text)].concat(),
             FromKeeper::Stopped(signal) => vec![b't', number(*signal)],
             FromKeeper::Ended(End::Exited(code)) => vec![b'e', *code],
             FromKeeper::Ended(End::Killed(signal)) => vec![b'k', number(*signal)],
@@ -144,9 +144,8 @@ impl Link {
         let mut packet = self.0.receive()?;
         match packet.bytes.as_slice() {
             b"r." => Ok(FromKeeper::Ready(packet.descriptors.pop())),
-            [b'u', why @ ..] if why.len() <= MOST_REASON => {
-                Ok(FromKeeper::Unfit(String::from_utf8_lossy(why).into_owned()))
-            }
+            [b'u', why @ ..] if why.len() <= MOST_TEXT => Ok(FromKeeper::Unfit(text(why))),
+            [b'n', note @ ..] if note.len() <= MOST_TEXT => Ok(FromKeeper::Note(text(note))),
             [b't', signal] => named(*signal).map(FromKeeper::Stopped),
             [b'e', code] => Ok(FromKeeper::Ended(End::Exited(*code))),
             [b'k', signal] => Ok(FromKeeper::Ended(End::Killed(named(*signal)?))),
@@ -161,8 +160,16 @@ impl AsFd for Link {
     }
 }
 
-/// Of the text of a reason, in bytes.
-const MOST_REASON: usize = 1024;
+/// Of a reason or a note, in bytes.
+const MOST_TEXT: usize = 1024;
+
+fn shortened(text: &str) -> &[u8] {
+    text.as_bytes().get(..MOST_TEXT).unwrap_or(text.as_bytes())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
 
 fn number(signal: Signal) -> u8 {
     // Signals have numbers up to 64.
@@ -197,6 +204,8 @@ mod tests {
         }
         theirs.report(&FromKeeper::Unfit("no namespaces".to_owned())).unwrap();
         assert!(matches!(ours.reported().unwrap(), FromKeeper::Unfit(why) if why == "no namespaces"));
+        theirs.report(&FromKeeper::Note("long".repeat(MOST_TEXT))).unwrap();
+        assert!(matches!(ours.reported().unwrap(), FromKeeper::Note(note) if note.len() == MOST_TEXT));
     }
 
     #[test]

@@ -34,11 +34,15 @@ impl PseudoTerminal {
     }
 }
 
-/// Gives the other end the user's settings and size, and makes this end one that does not wait.
-pub(crate) fn imitate(master: BorrowedFd<'_>, terminal: &Terminal) -> io::Result<()> {
-    tcsetattr(master, OptionalActions::Now, terminal.settings())?;
+/// Gives the program's end the user's size, and makes this end one that does not wait.
+pub(crate) fn prepare(master: BorrowedFd<'_>, terminal: &Terminal) -> io::Result<()> {
     resize(master, terminal)?;
     Ok(ioctl_fionbio(master, true)?)
+}
+
+/// Gives the program's end the user's settings.
+pub(crate) fn imitate(master: BorrowedFd<'_>, terminal: &Terminal) -> io::Result<()> {
+    Ok(tcsetattr(master, OptionalActions::Now, terminal.settings())?)
 }
 
 /// The user's present size; the program is told by SIGWINCH.

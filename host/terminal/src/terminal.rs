@@ -50,7 +50,7 @@ impl Terminal {
         Ok(tcgetwinsize(&self.descriptor)?)
     }
 
-    /// Its settings when it was given to us.
+    /// Its settings while it is not raw, as they were when it was last looked at.
     #[must_use]
     pub fn settings(&self) -> &Termios {
         &self.usual

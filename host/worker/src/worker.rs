@@ -37,12 +37,12 @@ pub struct Worker {
 /// A lease and its current token. Dropping it wipes the token and leaves the lease to the broker, which ends it with
 /// this process; [`Leased::end`] gives it back at once.
 pub struct Leased {
-    exchange: Exchange,
-    key: KeyPair,
-    lease: LeaseId,
-    grant: GrantId,
-    sender: ParcelKey,
-    token: Token,
+    pub(crate) exchange: Exchange,
+    pub(crate) key: KeyPair,
+    pub(crate) lease: LeaseId,
+    pub(crate) grant: GrantId,
+    pub(crate) sender: ParcelKey,
+    pub(crate) token: Token,
 }
 
 impl Worker {
@@ -215,6 +215,18 @@ impl Leased {
     }
 }
 
+impl WorkerError {
+    /// Whether asking again later may help: nothing was decided. Of a lease, everything else is the end.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::Silent { .. } | Self::Connect { .. } | Self::Wait { .. } => true,
+            Self::Refused(refusal) => refusal.code.is_passing(),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").field("key", &self.key.public()).finish_non_exhaustive()
@@ -371,6 +383,6 @@ fn random_request() -> Result<RequestId, WorkerError> {
 
 /// Seconds since the epoch.
 #[expect(clippy::disallowed_methods, reason = "the library is a shell: it alone knows when a token is due")]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
