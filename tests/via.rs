@@ -5,7 +5,7 @@
 use blindferry_proto::local::WorkerReply;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_tests::account::{CALLER, USER, is_root};
-use blindferry_tests::attack::look;
+use blindferry_tests::attack::{Racer, look};
 use blindferry_tests::attack_launch::{ATTACKER, Tracer};
 use blindferry_tests::missing;
 use blindferry_tests::process::{children, eventually, lives, send};
@@ -95,6 +95,27 @@ fn neither_the_users_other_processes_nor_other_programs_of_the_starter_read_it()
     plain.kill().unwrap();
     plain.wait().unwrap();
     end(&mut via);
+}
+
+#[test]
+fn whoever_looks_without_a_pause_from_before_the_launch_finds_no_moment() {
+    let Some((mut starter, _broker)) = starter("race") else { return };
+    // Every process of the starter's, from its first moment on.
+    let racer = Racer::of_tree(ATTACKER, starter.process().id(), &[TOKEN]);
+    for _ in 0..ROUNDS {
+        let words = ["--deliver", "env:SECRET", "--", "sh", "-c", "sleep 0.02"];
+        assert!(starter.run(&words).status().unwrap().success());
+    }
+    starter.process().kill();
+    assert!(racer.saw().found(0).next().is_none());
+    let mut plain = USER.command(Path::new("sh"));
+    plain.args(["-c", "read go; i=0; while [ $i -lt 25 ]; do SECRET=$1 sleep 0.02; i=$((i+1)); done", "sh", TOKEN]);
+    let mut plain = plain.stdin(Stdio::piped()).spawn().unwrap();
+    let racer = Racer::of_tree(ATTACKER, plain.id(), &[TOKEN]);
+    plain.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    plain.wait().unwrap();
+    let seen = racer.saw();
+    assert!(seen.surface("environ").found.iter().any(|found| found.needle == 0), "the racer is fast enough");
 }
 
 #[test]
@@ -314,6 +335,9 @@ fn a_level_is_had_from_the_starter_alone_and_explained() {
     assert_eq!(status, Some(2), "{said}");
     assert!(broker.seen().is_empty(), "no grant was spent");
 }
+
+/// Launches that a racer watches.
+const ROUNDS: usize = 25;
 
 /// A command with its output to be read.
 fn spawn(mut command: Command) -> Child {
