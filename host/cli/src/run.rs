@@ -34,6 +34,15 @@ pub(crate) struct Run {
     /// Render a file that embeds tokens as {{ credential NAME }}, and deliver that; may be given several times
     #[arg(long, value_name = "SOURCE:FORM")]
     template: Vec<OsString>,
+    /// Renew tokens before they expire, where they can be read again: memfd, file:PATH, credentials-directory
+    #[arg(long)]
+    renew: bool,
+    /// Send PROGRAM this signal after each renewal: HUP, USR1 or USR2
+    #[arg(long, value_name = "SIGNAL", requires = "renew")]
+    renew_signal: Option<OsString>,
+    /// Run this after each renewal, without any token; divided at blanks
+    #[arg(long, value_name = "COMMAND", requires = "renew")]
+    renew_command: Option<OsString>,
     #[command(flatten)]
     wanted: Wanted,
     /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group, own-namespace (with --via
@@ -44,7 +53,8 @@ pub(crate) struct Run {
     /// user, nor what is loaded into this command or traces it, can look (--protection own-namespace, and no other)
     #[arg(long, value_name = "WHO", value_enum)]
     via: Option<Via>,
-    /// Say which levels hold on this machine and what they keep out; ask for nothing and start nothing
+    /// Say which levels hold on this machine, what they keep out, and who could read each token for how long; ask for
+    /// nothing and start nothing
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -59,8 +69,9 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { names, credential, audience, deliver, template, wanted, protection, via, explain, sandbox, program } =
-        run;
+    let Run {
+        names, credential, audience, deliver, template, wanted, protection, via, explain, sandbox, program, ..
+    } = run;
     let wishes = [names, credential].concat();
     if wishes.is_empty() {
         // Only where `--sandbox` is, which the arguments see to.
@@ -76,12 +87,16 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
     let mut options: Vec<OsString> = Vec::new();
     options.extend(forms.into_iter().flat_map(|form| ["--deliver".into(), form]));
     options.extend(template.into_iter().flat_map(|template| ["--template".into(), template]));
+    options.extend(run.renew.then(|| "--renew".into()));
+    options.extend(run.renew_signal.into_iter().flat_map(|signal| ["--renew-signal".into(), signal]));
+    options.extend(run.renew_command.into_iter().flat_map(|command| ["--renew-command".into(), command]));
+    options.extend((explain && invocation.output.is_json()).then(|| "--json".into()));
     options.extend(wanted.into_options());
     if via == Some(Via::Broker) {
         if protection.is_some_and(|level| level != LEVEL) {
             return Err(ViaError::Level.into());
         }
-        if credentials.len() != 1 {
+        if credentials.len() != 1 || run.renew {
             return Err(ViaError::Credentials.into());
         }
         let launch = Launch { credentials, audience, protection: LEVEL, options, program };

@@ -43,7 +43,7 @@ pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
-    #[error("what the broker starts gets the token of one credential")]
+    #[error("what the broker starts gets the token of one credential, and no --renew")]
     Credentials,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),

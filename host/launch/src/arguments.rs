@@ -95,9 +95,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) outsider_fd: Option<RawFd>,
 
-    /// Says which levels hold on this machine, by trying them, and what the chosen level and forms keep out; starts nothing
+    /// Says which levels hold on this machine, by trying them, and what the chosen level keeps out, and who
+    /// could read each token for how long; starts nothing
     #[arg(long)]
     pub(crate) explain: bool,
+
+    /// Says it as one JSON document
+    #[arg(long, requires = "explain")]
+    pub(crate) json: bool,
 
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]

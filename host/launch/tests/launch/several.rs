@@ -70,3 +70,26 @@ fn what_can_be_refused_before_is_refused_before_the_first_grant_is_spent() {
     }
     assert!(broker.seen().is_empty());
 }
+
+#[test]
+fn an_explanation_ranks_every_form_and_asks_for_nothing() {
+    let explain = |words: &[&str]| {
+        let forms =
+            ["--credential-name", "a", "--credential-name", "b", "--deliver", "a=env:A", "--deliver", "b=memfd"];
+        let mut command = crate::launched::as_nobody(env!("CARGO_BIN_EXE_blindferry-launch"));
+        let output =
+            command.args(["--explain", "--renew"]).args(forms).args(words).args(["--", "true"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = explain(&[]);
+    for line in ["as env, by $A\n", "all that the program starts", "as memfd, by $B_FILE\n", "renewed   in place"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let document: serde_json::Value = serde_json::from_str(&explain(&["--json"])).unwrap();
+    let deliveries = document["deliveries"].as_array().unwrap();
+    let told = |index: usize, what: &str| deliveries[index][what].clone();
+    assert_eq!((told(0, "name"), told(0, "form"), told(0, "renewed")), ("a".into(), "env".into(), false.into()));
+    assert_eq!((told(1, "variable"), told(1, "renewed")), ("B_FILE".into(), true.into()));
+    assert!(deliveries.iter().all(|one| ["readers", "until", "note"].iter().all(|word| one[word].is_string())));
+}
