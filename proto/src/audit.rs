@@ -306,7 +306,7 @@ mod tests {
             gid: u32::MAX,
             pid: u32::MAX,
             executable: Some(Digest([255; 32])),
-            protection: Some(ProtectionLevel::AmbientCapability),
+            protection: Some(ProtectionLevel::OwnNamespace),
         };
         let event = Event::Redeemed {
             grant: GrantId([255; 16]),

@@ -170,7 +170,7 @@ mod tests {
             request: RequestId([255; 16]),
             key: WorkerKey([255; 32]),
             executable: Some(Digest([255; 32])),
-            protection: Some(ProtectionLevel::AmbientCapability),
+            protection: Some(ProtectionLevel::OwnNamespace),
             inherited: vec![name.clone(); count],
         };
         let bytes = encode(&redeem(MAX_INHERITED)).unwrap();
