@@ -189,10 +189,10 @@ fn a_launcher_that_may_read_every_file_starts_a_program_that_is_unreadable_all_t
 }
 
 /// A copy of the launcher, set-group-ID, in a directory of root's.
-struct Installed(PathBuf);
+pub(crate) struct Installed(PathBuf);
 
 impl Installed {
-    fn set_group_id(name: &str) -> Option<Self> {
+    pub(crate) fn set_group_id(name: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can install the launcher set-group-ID");
             return None;
@@ -207,7 +207,7 @@ impl Installed {
         Some(installed)
     }
 
-    fn launcher(&self) -> PathBuf {
+    pub(crate) fn launcher(&self) -> PathBuf {
         self.0.join("blindferry-launch")
     }
 }

@@ -6,6 +6,7 @@ use crate::fake_broker::{Answers, FakeBroker, LEASE, Seen, parcelled_for};
 use crate::fake_vault::{FakeVault, header};
 use crate::forms::Place;
 use crate::launched::{Launch, as_nobody};
+use crate::protection::Installed;
 use blindferry_proto::local::{WorkerReply, WorkerRequest, encode};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::LeaseEnd;
@@ -135,6 +136,18 @@ fn the_lease_stays_with_the_connection_of_the_process_that_redeemed() {
     let peer = broker.connections()[0].peer().unwrap();
     assert_eq!(u32::try_from(peer.pid()).unwrap(), running.program.id());
     running.end();
+}
+
+#[test]
+fn in_a_group_of_its_own_a_program_is_renewed_and_told_as_well() {
+    let Some(installed) = Installed::set_group_id("renewed") else { return };
+    let broker = FakeBroker::start("renewed-own-group", numbered(3, 100));
+    let launch = Launch::at(&broker.path(), &installed.launcher()).args(&["--protection", "own-group", "--renew"]);
+    let launch = launch.args(&["--renew-signal", "HUP", "--deliver", "memfd", "--", PYTHON, "-c", READER]);
+    let mut running = Running::start(launch);
+    assert_eq!([running.next(), running.next()], ["token 1", "token 2"]);
+    assert_eq!(running.end(), (String::new(), Some(7)));
+    until("a renewer outlived its program", || renewers(&broker).is_empty());
 }
 
 #[test]
