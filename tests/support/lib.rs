@@ -29,6 +29,7 @@ pub mod peer;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod scene;
 pub mod secrets;
 pub mod sight;
 pub mod silicon;
