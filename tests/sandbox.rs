@@ -1,8 +1,6 @@
 //! Does a program in the sandbox get at anything of its parent's or its user's? Each move is tried without it as well, where
 //! it must succeed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use blindferry_tests::account::{USER, is_root};
 use blindferry_tests::process::{children, eventually, lives};
 use blindferry_tests::program::missing;
@@ -105,6 +103,42 @@ fn what_is_asked_for_by_name_is_there_and_nothing_beside_it() {
 }
 
 #[test]
+fn root_in_there_is_root_in_name() {
+    if cannot_play() {
+        return;
+    }
+    if !is_root() {
+        println!("skipped: only root can run it as root");
+        return;
+    }
+    let scene = Scene::new("root");
+    // Written only where that is a lie: what was there is written again.
+    let moves = [
+        "cat /etc/shadow",
+        "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness",
+        "umount -l /proc && ls /proc/1",
+        "chown 1 /etc/passwd && chown 0 /etc/passwd",
+    ];
+    for script in moves {
+        let succeeds = |words: Vec<PathBuf>| {
+            let (program, rest) = words.split_first().unwrap();
+            let mut command = Command::new(program);
+            command.args(rest).current_dir(scene.path("home/project")).stdin(Stdio::null());
+            command.output().unwrap().status.success()
+        };
+        let shell = ["sh", "-c", script];
+        if !script.starts_with("umount") {
+            assert!(succeeds(shell.iter().map(PathBuf::from).collect()), "{script}: root can");
+        }
+        assert!(!succeeds(scene.sandbox_words(&[], &shell)), "{script}");
+    }
+    let mut shown = Command::new(scene.path("bin/blindferry"));
+    shown.args(["run", "--sandbox", "--", "grep", "Cap", "/proc/self/status"]).current_dir(scene.path("home/project"));
+    let said = run_said(&mut shown);
+    assert_eq!(said.lines().filter(|line| line.ends_with("\t0000000000000000")).count(), 5, "{said}");
+}
+
+#[test]
 fn it_ends_as_the_program_ends() {
     if cannot_play() {
         return;
@@ -154,7 +188,7 @@ fn a_program_that_runs_for_too_long_is_ended_with_all_it_started() {
         let output = run(scene.in_kernel(kernel, scene.sandbox_words(&["--timeout=1"], &["sh", "-c", deaf])));
         assert_eq!(output.status.code(), Some(124), "{kernel:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--timeout"));
-        eventually("nothing left", || scene.processes_of_user("sleep\04711\0").is_empty().then_some(()));
+        eventually("nothing left", || scene.processes_of_user("sleep\u{0}4711\u{0}").is_empty().then_some(()));
     }
 }
 
@@ -169,7 +203,7 @@ fn background_jobs_end_with_the_program() {
         // Their standard output is the test's pipe: were they alive, this would not return.
         let output = run(scene.in_kernel(kernel, scene.sandbox_words(&[], &["sh", "-c", script])));
         assert_eq!(output.status.code(), Some(5), "{kernel:?}");
-        eventually("nothing left", || scene.processes_of_user("sleep\04712\0").is_empty().then_some(()));
+        eventually("nothing left", || scene.processes_of_user("sleep\u{0}4712\u{0}").is_empty().then_some(()));
     }
 }
 
@@ -216,7 +250,7 @@ fn whichever_stage_is_killed_nothing_stays_behind() {
                 kill_process(pid(victim), Signal::KILL).unwrap();
             }
             let _ended = child.wait().unwrap();
-            eventually("nothing left", || scene.processes_of_user("sleep\04713\0").is_empty().then_some(()));
+            eventually("nothing left", || scene.processes_of_user("sleep\u{0}4713\u{0}").is_empty().then_some(()));
             eventually("the end of the stage", || (!lives(victim)).then_some(()));
             // Nobody holds the pipe any more.
             output.read_to_string(&mut line).unwrap();

@@ -1,7 +1,7 @@
 //! Does somebody at a terminal notice that a program runs in the sandbox? The same keys are pressed without it and within,
 //! with the same outcome.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use blindferry_tests::process::{children, eventually, send};
 use blindferry_tests::program::{missing, ours};
