@@ -26,6 +26,7 @@ const EXECUTABLES: &[(&str, Linked)] = &[
     ("blindferry-device", Linked::C),
     ("blindferry-device-snp", Linked::C),
     ("blindferry-launch", Linked::C),
+    ("blindferry-starter", Linked::RustAlone),
     ("blindferry-sandbox", Linked::RustAlone),
 ];
 

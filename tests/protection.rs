@@ -9,6 +9,7 @@ use blindferry_proto::local::WorkerRequest;
 use blindferry_tests::account::CALLER;
 use blindferry_tests::attack::{Racer, look, look_and_abort};
 use blindferry_tests::attack_launch::{ATTACKER, Launcher, Tracer, Way, cannot_compare};
+use blindferry_tests::moves::{Move, Moves};
 use blindferry_tests::process::send;
 use fake_broker::{FakeBroker, honest};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -28,15 +29,21 @@ mod fake_vault;
 const TOKEN: &str = "a-token-that-is-for-one-program-83b1f0";
 
 /// The rows of the table.
-const MOVES: [&str; 9] = [
+const MOVES: [&str; 15] = [
     "reads its environment",
     "reads its memory",
+    "calls `process_vm_readv`",
+    "opens its environment by `io_uring`",
     "takes its descriptors, by `/proc` or `pidfd_getfd`",
+    "takes a descriptor that waits in its socket",
+    "opens the file that the token is in, by its name",
     "attaches to it as a debugger",
     "was attached before it became the program",
+    "opened its directory, memory and descriptors before, and kept them",
     "raises the core limit and aborts it",
     "looks without a pause from before the launch",
     "reads the environment of what it starts",
+    "is the parent, and has all that it starts load a library (`LD_PRELOAD`)",
     "is root, and reads its memory",
 ];
 
@@ -63,20 +70,30 @@ fn each_level_keeps_out_what_the_table_says() {
     assert_eq!(&text[start..end], table, "docs/threats.md says something else: BLINDFERRY_WRITE_TABLE=1 writes it");
 }
 
-/// What each move gets, against a program that was started in this way.
+/// What each move gets, against a program that was started in this way: the rows in their order.
 fn column(way: Way) -> Vec<&'static str> {
     let broker = FakeBroker::start(&format!("table-{way:?}"), honest(TOKEN.as_bytes()));
     let launcher = Launcher::install(&format!("table-{way:?}"), &broker.path());
+    let moves = Moves::build(launcher.directory(), &launcher.users());
     let mut started = launcher.start(way, long(way), TOKEN);
+    let kept = moves.keep(ATTACKER, started.id());
     started.go();
     let (program, child) = started.program_and_child().unwrap();
     let by_user = look(ATTACKER, &[program, child], &[TOKEN]);
     let found = |look: usize, surface: &str| verdict(!by_user[look].surface(surface).found.is_empty());
-    let mut cells = vec![found(0, "environ"), found(0, "memory"), found(0, "descriptors")];
+    let got = |one: Move| moves.get(ATTACKER, one, program).map_or("not here", |bytes| verdict(holds_token(&bytes)));
+    let by_name = started.file().is_some_and(|file| {
+        let read = ATTACKER.command(Path::new("cat")).arg(file).output().unwrap();
+        holds_token(&read.stdout)
+    });
+    let mut cells = vec![found(0, "environ"), found(0, "memory")];
+    cells.extend([got(Move::ReadsItsMemory), got(Move::ByRing)]);
+    cells.extend([found(0, "descriptors"), found(0, "in flight"), verdict(by_name)]);
     let attached = Tracer::attach(program);
     cells.push(verdict(attached.is_some()));
     drop(attached);
     cells.push(attached_before(&launcher, way));
+    cells.push(verdict(holds_token(&kept.look())));
     let by_root = look(CALLER, &[program], &[TOKEN]);
     assert!(by_root[0].found(0).next().is_some(), "there is something to find");
     cells.push(verdict(!look_and_abort(ATTACKER, &[program], &[TOKEN])[0].surface("core").found.is_empty()));
@@ -84,8 +101,20 @@ fn column(way: Way) -> Vec<&'static str> {
     send(child, Signal::KILL);
     cells.push(raced(&launcher, way));
     cells.push(found(1, "environ"));
+    cells.push(preloaded(&launcher, &moves, way));
     cells.push(verdict(!by_root[0].surface("memory").found.is_empty()));
     cells
+}
+
+fn holds_token(bytes: &[u8]) -> bool {
+    bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes())
+}
+
+fn preloaded(launcher: &Launcher, moves: &Moves, way: Way) -> &'static str {
+    let mut started = launcher.start_preloaded(way, short(way), TOKEN, Some(moves.library()));
+    started.go();
+    assert!(started.wait().success(), "{way:?}");
+    verdict(holds_token(&moves.loot()))
 }
 
 fn verdict(got_it: bool) -> &'static str {
@@ -94,7 +123,8 @@ fn verdict(got_it: bool) -> &'static str {
 
 fn attached_before(launcher: &Launcher, way: Way) -> &'static str {
     let mut started = launcher.start(way, long(way), TOKEN);
-    let tracer = Tracer::attach(started.id()).unwrap();
+    // What waits in a container's place is root's.
+    let Some(tracer) = Tracer::attach(started.id()) else { return verdict(false) };
     started.go();
     match started.program_and_child() {
         // The launcher does not go on under a debugger, and there is no token.
@@ -105,18 +135,41 @@ fn attached_before(launcher: &Launcher, way: Way) -> &'static str {
 
 /// Many launches for what shall not leak, fewer for what does.
 fn raced(launcher: &Launcher, way: Way) -> &'static str {
-    let asked = env::var("BLINDFERRY_RACES").ok().map(|number| number.parse().unwrap());
-    let rounds = if matches!(way, Way::ExecOnly | Way::OwnGroup) { asked.unwrap_or(ROUNDS) } else { CONTROL_ROUNDS };
-    for round in 0..rounds {
+    let rounds = if way.holds() { ROUNDS } else { CONTROL_ROUNDS };
+    verdict(caught_after(launcher, way, rounds).is_some())
+}
+
+/// In which of so many launches the racer got the token first, if in any.
+fn caught_after(launcher: &Launcher, way: Way, rounds: usize) -> Option<usize> {
+    (1..=rounds).find(|round| {
         let mut started = launcher.start(way, short(way), TOKEN);
-        let racer = Racer::start(ATTACKER, started.id(), &[TOKEN]);
+        let racer = match way {
+            Way::Container => Racer::of_tree(ATTACKER, started.id(), &[TOKEN]),
+            _ => Racer::start(ATTACKER, started.id(), &[TOKEN]),
+        };
         started.go();
-        assert!(started.wait().success(), "{way:?}, round {round}");
-        if racer.saw().found(0).next().is_some() {
-            return verdict(true);
-        }
+        assert!(started.wait().success(), "{way:?}, launch {round}");
+        racer.saw().found(0).next().is_some()
+    })
+}
+
+/// With BLINDFERRY_RACES=10000 the figures in docs/threats.md.
+#[test]
+fn a_racer_catches_no_launch_that_shall_hold_and_soon_one_that_shall_not() {
+    if cannot_compare() {
+        return;
     }
-    verdict(false)
+    let asked = env::var("BLINDFERRY_RACES").map_or(ROUNDS, |number| number.parse().unwrap());
+    // So that the levels can be run beside each other.
+    let only = env::var("BLINDFERRY_RACED_LEVEL").ok();
+    for way in Way::ALL.into_iter().filter(|way| only.as_deref().is_none_or(|only| way.words().contains(only))) {
+        let broker = FakeBroker::start(&format!("raced-{way:?}"), honest(TOKEN.as_bytes()));
+        let launcher = Launcher::install(&format!("raced-{way:?}"), &broker.path());
+        let rounds = if way.holds() { asked } else { CONTROL_ROUNDS };
+        let caught = caught_after(&launcher, way, rounds);
+        println!("{}: {rounds} launches, caught in {caught:?}", way.words());
+        assert_eq!(caught.is_none(), way.holds(), "{way:?}: caught in {caught:?}");
+    }
 }
 
 /// A program that starts another and waits.

@@ -1,4 +1,4 @@
-//! Who runs what: three users without a name or a home where the tests are root, else the one that there is.
+//! Who runs what: users without a home where the tests are root, all but one without a name, else the one that there is.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -16,6 +16,8 @@ pub const ENCLAVE: Account = Account(Some(64_210));
 pub const BROKER: Account = Account(Some(64_211));
 /// Parents and workers.
 pub const USER: Account = Account(Some(64_212));
+/// A user who has a name, for programs that ask for it.
+pub const NAMED: Account = Account(Some(65_534));
 
 /// Whether the tests may become others.
 #[must_use]

@@ -18,7 +18,7 @@ pub struct Look {
 /// One place to look.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Surface {
-    /// `environ`, `cmdline`, `memory`, `descriptors` or `core`.
+    /// `environ`, `cmdline`, `memory`, `descriptors`, `in flight` or `core`.
     pub surface: String,
     /// Bytes that could be read there.
     pub bytes: u64,
@@ -92,8 +92,18 @@ impl Racer {
     /// Starts it; it is looking when this returns.
     #[must_use]
     pub fn start(attacker: Account, process: u32, needles: &[&str]) -> Self {
+        Self::with(attacker, &["--race"], process, needles)
+    }
+
+    /// The same, of the process and of all that it starts.
+    #[must_use]
+    pub fn of_tree(attacker: Account, process: u32, needles: &[&str]) -> Self {
+        Self::with(attacker, &["--race", "--tree"], process, needles)
+    }
+
+    fn with(attacker: Account, options: &[&str], process: u32, needles: &[&str]) -> Self {
         let mut command = attacker.command(&ours("blindferry-attacker"));
-        command.args(["--race", &process.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(options).arg(process.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(needles.join("\n").as_bytes()).unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());

@@ -1,16 +1,18 @@
 //! Programs with a token, started in the ways that are compared: by the launcher at each level, and as people do without it.
 
-use crate::account::{Account, USER, is_root};
+use crate::account::{Account, CALLER, USER, is_root};
 use crate::process::{children, eventually, lives};
 use crate::program::ours;
 use blindferry_handle::inherit::keep_over_exec;
 use blindferry_handle::memfd::Handle;
+use blindferry_handle::packet::PacketSocket;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A way to start a program with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub enum Way {
     Prctl,
     /// Within user, PID and mount namespaces of its user's own.
     Unshare,
+    /// As a container's runtime does: root makes the namespaces and becomes the user, and the token is in a variable.
+    Container,
+    /// As with `LoadCredential=` of systemd: a file of mode 0400 in a tmpfs, and its directory in a variable.
+    Credential,
     /// The launcher, `--protection none`.
     None,
     /// The launcher, `--protection exec-only`.
@@ -31,7 +37,16 @@ pub enum Way {
 
 impl Way {
     /// Those without us, then the levels.
-    pub const ALL: [Self; 6] = [Self::Plain, Self::Prctl, Self::Unshare, Self::None, Self::ExecOnly, Self::OwnGroup];
+    pub const ALL: [Self; 8] = [
+        Self::Plain,
+        Self::Prctl,
+        Self::Unshare,
+        Self::Container,
+        Self::Credential,
+        Self::None,
+        Self::ExecOnly,
+        Self::OwnGroup,
+    ];
 
     /// The column of the table.
     #[must_use]
@@ -40,15 +55,23 @@ impl Way {
             Self::Plain => "fork and exec",
             Self::Prctl => "`prctl` in main",
             Self::Unshare => "`unshare --user --pid --mount-proc`",
+            Self::Container => "a container's variable",
+            Self::Credential => "a file of 0400 (systemd's credentials)",
             Self::None => "`none`",
             Self::ExecOnly => "`exec-only`",
             Self::OwnGroup => "`own-group`",
         }
     }
 
+    /// Whether a process of the same user shall get nothing, not even by looking without a pause.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        matches!(self, Self::ExecOnly | Self::OwnGroup)
+    }
+
     fn level(self) -> Option<&'static str> {
         match self {
-            Self::Plain | Self::Prctl | Self::Unshare => None,
+            Self::Plain | Self::Prctl | Self::Unshare | Self::Container | Self::Credential => None,
             Self::None => Some("none"),
             Self::ExecOnly => Some("exec-only"),
             Self::OwnGroup => Some("own-group"),
@@ -84,6 +107,12 @@ impl Launcher {
         launcher
     }
 
+    /// A directory of root's, for programs that everybody may run.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A directory of the user's, where programs run and may leave cores.
     #[must_use]
     pub fn users(&self) -> PathBuf {
@@ -99,52 +128,113 @@ impl Launcher {
         command
     }
 
-    fn path(&self) -> PathBuf {
+    /// The launcher's file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         self.directory.join("blindferry-launch")
     }
 
-    /// Starts `script` by a shell with the token in `SECRET` and in a memfd, one process id from the waiting to the end:
-    /// nothing of it runs before [`Started::go`].
+    /// Starts `script` by a shell with the token in `SECRET`, in a memfd, and in another one on its way to the program, in a
+    /// socket that it has; one process id from the waiting to the end: nothing of it runs before [`Started::go`].
     ///
-    /// Of [`Way::Prctl`] the script is Perl's, since a shell has no such call.
+    /// Of [`Way::Prctl`] the script is Perl's, since a shell has no such call. Of [`Way::Container`] and
+    /// [`Way::Credential`] the token is nowhere else.
     #[must_use]
     pub fn start(&self, way: Way, script: &str, token: &str) -> Started {
+        self.start_preloaded(way, script, token, None)
+    }
+
+    /// The same, by a parent who has everything load a library, where it can.
+    #[must_use]
+    pub fn start_preloaded(&self, way: Way, script: &str, token: &str, library: Option<&Path>) -> Started {
         let mut held = Vec::new();
-        // The token is not in the shell that waits, where it would be read before there is anything to protect.
-        let mut waiting = String::from("read go; ");
-        let mut words: Vec<String> = Vec::new();
-        let inherited = |sealed: Handle, held: &mut Vec<OwnedFd>| {
-            let descriptor = sealed.into_fd();
+        let mut inherited = |descriptor: OwnedFd| {
             keep_over_exec(descriptor.as_fd()).unwrap();
-            let number = descriptor.as_raw_fd();
+            let number = descriptor.as_raw_fd().to_string();
             held.push(descriptor);
             number
         };
+        // The token is not in the shell that waits, where it would be read before there is anything to protect.
+        let mut waiting = String::from("read go; ");
+        let mut words: Vec<String> = Vec::new();
+        let mut script = script.to_owned();
+        let mut account = ATTACKER;
+        let mut file = None;
         if let Some(level) = way.level() {
-            let grant = inherited(Handle::seal("grant", b"opaque grant").unwrap(), &mut held);
+            let grant = inherited(Handle::seal("grant", b"opaque grant").unwrap().into_fd());
+            let socket = inherited(with_token_in_flight(token));
             let launcher = self.path();
-            words.extend([launcher.to_str().unwrap(), "--grant-fd", &grant.to_string()].map(str::to_owned));
+            words.extend([launcher.to_str().unwrap(), "--grant-fd", &grant, "--keep-fd", &socket].map(str::to_owned));
             words.extend(["--workers", self.workers.to_str().unwrap(), "--protection", level].map(str::to_owned));
             words.extend(["--deliver", "memfd", "--deliver", "env:SECRET", "--"].map(str::to_owned));
             waiting.push_str("exec \"$@\"");
+        } else if way == Way::Credential {
+            let credential = CredentialFile::with(token);
+            waiting.push_str(&format!("CREDENTIALS_DIRECTORY={} exec \"$@\"", credential.0.display()));
+            script.insert_str(0, "read SECRET < $CREDENTIALS_DIRECTORY/token; ");
+            file = Some(credential);
         } else {
-            inherited(Handle::seal("token", token.as_bytes()).unwrap(), &mut held);
             waiting.push_str(&format!("SECRET={token} exec \"$@\""));
+            if way == Way::Container {
+                account = CALLER;
+                let user = ATTACKER.uid();
+                words.extend(
+                    ["unshare", "--pid", "--fork", "--mount-proc", "setpriv", "--clear-groups"].map(str::to_owned),
+                );
+                words.extend([format!("--reuid={user}"), format!("--regid={user}"), "--".to_owned()]);
+            } else {
+                inherited(Handle::seal("token", token.as_bytes()).unwrap().into_fd());
+                inherited(with_token_in_flight(token));
+            }
             if way == Way::Unshare {
                 words.extend(["unshare", "--user", "--pid", "--fork", "--mount-proc"].map(str::to_owned));
             }
         }
-        let interpreter = if way == Way::Prctl { ["perl", "-e"] } else { ["sh", "-c"] };
-        words.extend(interpreter.map(str::to_owned));
-        words.push(if way == Way::Prctl {
-            format!("syscall(157, 4, 0, 0, 0, 0); {script}")
+        if way == Way::Prctl {
+            words.extend(["perl", "-e"].map(str::to_owned));
+            script.insert_str(0, "syscall(157, 4, 0, 0, 0, 0); ");
         } else {
-            script.to_owned()
-        });
-        let mut command = ATTACKER.command(Path::new("sh"));
+            words.extend(["sh", "-c"].map(str::to_owned));
+        }
+        words.push(script);
+        let mut command = account.command(Path::new("sh"));
         command.arg("-c").arg(&waiting).arg("waiting").args(&words);
+        command.envs(library.map(|library| ("LD_PRELOAD", library)));
         let child = command.current_dir(self.users()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        Started { child, _held: held }
+        Started { child, file, _held: held }
+    }
+}
+
+/// One end of a pair of sockets, in which a memfd with the token waits.
+fn with_token_in_flight(token: &str) -> OwnedFd {
+    let (ours, theirs) = PacketSocket::pair().unwrap();
+    let sealed = Handle::seal("token", token.as_bytes()).unwrap();
+    ours.send(b"a token", &[sealed.as_fd()]).unwrap();
+    theirs.into_fd()
+}
+
+/// The directory of a credential, in a tmpfs, as systemd leaves it for a unit of this user.
+#[derive(Debug)]
+struct CredentialFile(PathBuf);
+
+impl CredentialFile {
+    fn with(token: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = PathBuf::from(format!("/dev/shm/blindferry-credential-{}-{number}", std::process::id()));
+        ATTACKER.make_directory(&directory);
+        let file = directory.join("token");
+        fs::write(&file, token).unwrap();
+        ATTACKER.give(&file);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for CredentialFile {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -158,10 +248,17 @@ impl Drop for Launcher {
 #[derive(Debug)]
 pub struct Started {
     child: Child,
+    file: Option<CredentialFile>,
     _held: Vec<OwnedFd>,
 }
 
 impl Started {
+    /// The file by whose name the token can be had, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|directory| directory.0.join("token"))
+    }
+
     /// Its process id, from the beginning.
     #[must_use]
     pub fn id(&self) -> u32 {

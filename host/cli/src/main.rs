@@ -58,6 +58,8 @@ mod setup;
 mod status;
 mod succeed;
 mod tpm;
+mod via;
+mod wish;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;

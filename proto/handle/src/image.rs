@@ -8,16 +8,17 @@
 //! Root is not kept from reading, so for root the kernel would not do this; [`ExecOnlyImage::exec`] therefore puts
 //! CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH aside for the call, and execve gives them back.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::ptr;
+use std::{ptr, slice};
 
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, memfd_create, sendfile};
 use rustix::io::{Errno, pread};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use thiserror::Error;
 
@@ -75,7 +76,7 @@ pub enum ImageError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Reading the copy back failed.
+    /// Looking at the copy failed.
     #[error("cannot read an executable memfd")]
     Read {
         /// What the kernel said.
@@ -145,31 +146,17 @@ impl ExecOnlyImage {
         Ok(Self { memfd, len })
     }
 
-    /// Shows the bytes that will run, in order, piece by piece, so that the caller can digest them. Returns how many
-    /// there were.
+    /// Shows the bytes that will run, so that the caller can digest them. Returns how many there were.
+    ///
+    /// They are shown where they lie: the file was read once, to be copied, and the copy is not read but mapped.
     ///
     /// # Errors
     ///
     /// [`ImageError::Read`].
     pub fn bytes_hashed_by(&self, digest: &mut impl FnMut(&[u8])) -> Result<u64, ImageError> {
-        let mut piece = vec![0; READ_PIECE];
-        let mut offset = 0;
-        while offset < self.len {
-            match pread(&self.memfd, &mut piece, offset) {
-                Ok(0) => {
-                    return Err(ImageError::Read { source: io::ErrorKind::UnexpectedEof.into() });
-                }
-                Ok(read) => {
-                    digest(piece.get(..read).unwrap_or_default());
-                    offset += read as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    return Err(ImageError::Read { source: error.into() });
-                }
-            }
-        }
-        Ok(offset)
+        let mapped = Mapped::of(&self.memfd, self.len).map_err(|source| ImageError::Read { source })?;
+        digest(mapped.bytes());
+        Ok(self.len)
     }
 
     /// A path under which this process, and a child before it executes, can run the image, for
@@ -268,15 +255,42 @@ impl Drop for PutAside {
     }
 }
 
+/// All of a sealed memfd, mapped to be read.
+#[derive(Debug)]
+struct Mapped {
+    start: *mut c_void,
+    len: usize,
+}
+
+impl Mapped {
+    fn of(memfd: &OwnedFd, len: u64) -> io::Result<Self> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        // Private, since kernels before 6.7 refuse a shared one of what is sealed against writing, whatever it is for.
+        // SAFETY: a new mapping at an address of the kernel's choice; it replaces nothing.
+        let start = unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, memfd, 0) }?;
+        Ok(Self { start, len })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `start` is valid for `len` bytes as long as `self` lives. The memfd was sealed against writing,
+        // shrinking and growing before it became an image, so the bytes are there and nobody changes them.
+        unsafe { slice::from_raw_parts(self.start.cast(), self.len) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `of` mapped, and no borrow of it outlives `self`.
+        let _unmapped = unsafe { munmap(self.start, self.len) };
+    }
+}
+
 const EXEC_ONLY: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::XOTH);
 
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// At most this much between two looks at the bound, in bytes.
 const COPY_CHUNK: usize = 64 << 20;
-
-/// What is shown to a digest at a time, in bytes.
-const READ_PIECE: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -291,6 +305,27 @@ mod tests {
         assert_eq!(shown, std::fs::read("/bin/true").unwrap());
         assert_eq!(len, shown.len() as u64);
         assert!(Command::new(image.exec_path()).status().unwrap().success());
+    }
+
+    #[test]
+    fn an_executable_is_read_once_to_be_copied_and_measured() {
+        let mut large = std::fs::read("/bin/true").unwrap();
+        large.resize(4 << 20, 0xa5);
+        let path = std::env::temp_dir().join(format!("blindferry-image-{}", std::process::id()));
+        std::fs::write(&path, &large).unwrap();
+        // Of this thread alone.
+        let read = || -> u64 {
+            let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+            counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+        };
+        let before = read();
+        let image = ExecOnlyImage::from_path(&path).unwrap();
+        let mut shown = 0;
+        image.bytes_hashed_by(&mut |piece| shown += piece.len()).unwrap();
+        let taken = read() - before;
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(shown, large.len());
+        assert!((4 << 20..5 << 20).contains(&taken), "{taken} bytes read");
     }
 
     #[test]

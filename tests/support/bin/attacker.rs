@@ -5,13 +5,14 @@
 use blindferry_tests::attack::{Found, Look, Surface, forms, needle, search};
 use clap::Parser;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, tee};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_getfd, pidfd_open, prlimit,
 };
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IoSliceMut, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ struct Arguments {
     /// Looks at one process over and over until it ends, whatever it becomes meanwhile: says `ready` before it begins
     #[arg(long, conflicts_with = "core")]
     race: bool,
+    /// With it, also looks at what the process starts
+    #[arg(long, requires = "race")]
+    tree: bool,
     /// The processes
     #[arg(required = true)]
     pids: Vec<u32>,
@@ -47,7 +51,10 @@ fn main() {
     }
     for pid in arguments.pids {
         if arguments.race {
-            println!("{}", serde_json::to_string(&Look { pid, surfaces: race(pid, &needles) }).unwrap());
+            println!(
+                "{}",
+                serde_json::to_string(&Look { pid, surfaces: race(pid, arguments.tree, &needles) }).unwrap()
+            );
             continue;
         }
         let mut surfaces = vec![
@@ -55,6 +62,7 @@ fn main() {
             whole_file("cmdline", pid, &needles),
             memory(pid, &needles),
             descriptors(pid, &needles),
+            in_flight(pid, &needles),
         ];
         if arguments.core {
             surfaces.push(core(pid, &needles));
@@ -99,12 +107,31 @@ fn whole_file(name: &str, pid: u32, needles: &Needles) -> Surface {
 
 /// Environment, stack and memfds of a process, as often as there is time for until it is gone. Handles that were opened in a
 /// good moment are kept, and tried again.
-fn race(pid: u32, needles: &Needles) -> Vec<Surface> {
+fn race(first: u32, tree: bool, needles: &Needles) -> Vec<Surface> {
     let [mut environ, mut memory, mut descriptors] = ["environ", "memory", "descriptors"].map(nothing);
     let mut held: Vec<File> = Vec::new();
-    while lives(pid) {
-        if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
-            held.push(file);
+    let mut all = vec![first];
+    while lives(first) {
+        if tree {
+            all = vec![first];
+            below(first, &mut all);
+        }
+        for pid in &all {
+            if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+                held.push(file);
+            }
+            if let Ok(file) = File::open(format!("/proc/{pid}/mem")) {
+                for range in own_memory(*pid) {
+                    read_range(&file, range, "stack or heap", &mut memory, needles);
+                }
+            }
+            for number in 3..12 {
+                if let Ok(file) = File::open(format!("/proc/{pid}/fd/{number}"))
+                    && file.metadata().is_ok_and(|data| data.is_file())
+                {
+                    read_file(&file, "descriptor", &mut descriptors, needles);
+                }
+            }
         }
         // The newest belong to what it is now.
         let old = held.len().saturating_sub(HELD);
@@ -112,18 +139,17 @@ fn race(pid: u32, needles: &Needles) -> Vec<Surface> {
         for file in &held {
             read_file(file, "environ", &mut environ, needles);
         }
-        if let (Ok(file), Some(range)) = (File::open(format!("/proc/{pid}/mem")), stack(pid)) {
-            read_range(&file, range, "stack", &mut memory, needles);
-        }
-        for number in 3..12 {
-            if let Ok(file) = File::open(format!("/proc/{pid}/fd/{number}"))
-                && file.metadata().is_ok_and(|data| data.is_file())
-            {
-                read_file(&file, "descriptor", &mut descriptors, needles);
-            }
-        }
     }
     vec![environ, memory, descriptors]
+}
+
+/// What a process has started, and what that has.
+fn below(pid: u32, all: &mut Vec<u32>) {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for child in children.split_ascii_whitespace().filter_map(|id| id.parse().ok()) {
+        all.push(child);
+        below(child, all);
+    }
 }
 
 fn lives(pid: u32) -> bool {
@@ -131,9 +157,10 @@ fn lives(pid: u32) -> bool {
     state.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
-fn stack(pid: u32) -> Option<(u64, u64)> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    maps.lines().filter_map(mapping).find(|(_, _, name)| *name == "[stack]").map(|(range, ..)| range)
+fn own_memory(pid: u32) -> Vec<(u64, u64)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let own = maps.lines().filter_map(mapping).filter(|(_, _, name)| matches!(*name, "[stack]" | "[heap]"));
+    own.map(|(range, ..)| range).collect()
 }
 
 /// Every mapping that can be read, but for files mapped read-only and privately: those hold what the file holds.
@@ -233,6 +260,33 @@ fn descriptors(pid: u32, needles: &Needles) -> Surface {
             Ok(taken) => peek(&taken, &name, &mut surface, needles),
             Err(rustix::io::Errno::BADF) => {}
             Err(error) => surface.refused("pidfd_getfd", &error),
+        }
+    }
+    surface
+}
+
+/// Descriptors that were sent to it and that it has not taken: its socket is duplicated, and looked into without taking
+/// anything out.
+fn in_flight(pid: u32, needles: &Needles) -> Surface {
+    let mut surface = nothing("in flight");
+    let Some(pidfd) = Pid::from_raw(pid.cast_signed()).and_then(|id| pidfd_open(id, PidfdFlags::empty()).ok()) else {
+        return surface;
+    };
+    for number in 0..64 {
+        let Ok(socket) = pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()) else { continue };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut buffer = vec![0; 4096];
+        let mut vector = [IoSliceMut::new(&mut buffer)];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        if recvmsg(&socket, &mut vector, &mut ancillary, flags).is_err() {
+            continue;
+        }
+        for message in ancillary.drain() {
+            let RecvAncillaryMessage::ScmRights(descriptors) = message else { continue };
+            for file in descriptors.map(File::from) {
+                read_file(&file, "a descriptor on its way", &mut surface, needles);
+            }
         }
     }
     surface
