@@ -1,22 +1,16 @@
 //! Does a program in the sandbox get at anything of its parent's or its user's? Each move is tried without it as well, where
 //! it must succeed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use blindferry_tests::account::{Account, USER, is_root};
-use blindferry_tests::process::{eventually, lives};
-use blindferry_tests::program::{missing, ours};
-use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use blindferry_tests::account::{USER, is_root};
+use blindferry_tests::process::{children, eventually, lives};
+use blindferry_tests::program::missing;
+use blindferry_tests::scene::{Kernel, PYTHON, SECRET, Scene, cannot_play, pid, run, run_said};
+use rustix::process::{Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-/// As of the parent in the scene.
-const SECRET: &str = "a-secret-of-the-parent-5c1f9e";
 
 #[test]
 fn no_move_that_succeeds_without_the_sandbox_succeeds_within() {
@@ -109,6 +103,42 @@ fn what_is_asked_for_by_name_is_there_and_nothing_beside_it() {
 }
 
 #[test]
+fn root_in_there_is_root_in_name() {
+    if cannot_play() {
+        return;
+    }
+    if !is_root() {
+        println!("skipped: only root can run it as root");
+        return;
+    }
+    let scene = Scene::new("root");
+    // Written only where that is a lie: what was there is written again.
+    let moves = [
+        "cat /etc/shadow",
+        "cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness",
+        "umount -l /proc && ls /proc/1",
+        "chown 1 /etc/passwd && chown 0 /etc/passwd",
+    ];
+    for script in moves {
+        let succeeds = |words: Vec<PathBuf>| {
+            let (program, rest) = words.split_first().unwrap();
+            let mut command = Command::new(program);
+            command.args(rest).current_dir(scene.path("home/project")).stdin(Stdio::null());
+            command.output().unwrap().status.success()
+        };
+        let shell = ["sh", "-c", script];
+        if !script.starts_with("umount") {
+            assert!(succeeds(shell.iter().map(PathBuf::from).collect()), "{script}: root can");
+        }
+        assert!(!succeeds(scene.sandbox_words(&[], &shell)), "{script}");
+    }
+    let mut shown = Command::new(scene.path("bin/blindferry"));
+    shown.args(["run", "--sandbox", "--", "grep", "Cap", "/proc/self/status"]).current_dir(scene.path("home/project"));
+    let said = run_said(&mut shown);
+    assert_eq!(said.lines().filter(|line| line.ends_with("\t0000000000000000")).count(), 5, "{said}");
+}
+
+#[test]
 fn it_ends_as_the_program_ends() {
     if cannot_play() {
         return;
@@ -158,7 +188,7 @@ fn a_program_that_runs_for_too_long_is_ended_with_all_it_started() {
         let output = run(scene.in_kernel(kernel, scene.sandbox_words(&["--timeout=1"], &["sh", "-c", deaf])));
         assert_eq!(output.status.code(), Some(124), "{kernel:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--timeout"));
-        eventually("nothing left", || scene.processes_of_user("sleep\04711\0").is_empty().then_some(()));
+        eventually("nothing left", || scene.processes_of_user("sleep\u{0}4711\u{0}").is_empty().then_some(()));
     }
 }
 
@@ -173,7 +203,7 @@ fn background_jobs_end_with_the_program() {
         // Their standard output is the test's pipe: were they alive, this would not return.
         let output = run(scene.in_kernel(kernel, scene.sandbox_words(&[], &["sh", "-c", script])));
         assert_eq!(output.status.code(), Some(5), "{kernel:?}");
-        eventually("nothing left", || scene.processes_of_user("sleep\04712\0").is_empty().then_some(()));
+        eventually("nothing left", || scene.processes_of_user("sleep\u{0}4712\u{0}").is_empty().then_some(()));
     }
 }
 
@@ -211,7 +241,7 @@ fn whichever_stage_is_killed_nothing_stays_behind() {
             assert_eq!(line, "ready\n");
             let mut victim = child.id();
             for _ in 0..depth {
-                victim = *blindferry_tests::process::children(victim, "").first().unwrap();
+                victim = *children(victim, "").first().unwrap();
             }
             if kernel == Kernel::WithoutNamespaces && depth == 1 {
                 // The one that would end the others. It is out of the program's reach: see the moves.
@@ -220,8 +250,8 @@ fn whichever_stage_is_killed_nothing_stays_behind() {
                 kill_process(pid(victim), Signal::KILL).unwrap();
             }
             let _ended = child.wait().unwrap();
-            eventually("nothing left", || scene.processes_of_user("sleep\04713\0").is_empty().then_some(()));
-            assert!(!lives(victim));
+            eventually("nothing left", || scene.processes_of_user("sleep\u{0}4713\u{0}").is_empty().then_some(()));
+            eventually("the end of the stage", || (!lives(victim)).then_some(()));
             // Nobody holds the pipe any more.
             output.read_to_string(&mut line).unwrap();
         }
@@ -284,169 +314,4 @@ fn without_a_network_not_even_loopback_leads_out() {
         socket.create_connection(s.getsockname(), 5); print('to itself')";
     let output = run(scene.sandboxed(&["--no-network"], &[PYTHON, "-c", itself]));
     assert_eq!(output.stdout, b"to itself\n", "{output:?}");
-}
-
-/// What the kernel offers to whoever starts the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernel {
-    AsItIs,
-    /// In a user namespace in which no other can be made.
-    WithoutNamespaces,
-}
-
-/// A user's home with secrets in it, and our executables where this user can start them.
-struct Scene(PathBuf);
-
-impl Scene {
-    fn new(name: &str) -> Self {
-        // Not below /tmp, which the sandbox replaces as a whole: then nothing in it would have to be hidden.
-        let root = Path::new("/var/tmp").join(format!("blindferry-sandbox-{}-{name}", std::process::id()));
-        fs::create_dir(&root).unwrap();
-        let scene = Self(root);
-        fs::create_dir(scene.path("bin")).unwrap();
-        for executable in ["blindferry", "blindferry-sandbox"] {
-            fs::copy(ours(executable), scene.path("bin").join(executable)).unwrap();
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/escapes.py");
-        fs::copy(script, scene.path("bin/escapes.py")).unwrap();
-        fs::set_permissions(scene.path("bin/escapes.py"), fs::Permissions::from_mode(0o644)).unwrap();
-        for directory in ["home", "home/.ssh", "home/.aws", "home/project", "home/plain", "runtime"] {
-            USER.make_directory(&scene.path(directory));
-        }
-        for file in ["home/.ssh/id_ed25519", "home/.aws/credentials", "home/project/.env", "home/.bashrc"] {
-            fs::write(scene.path(file), SECRET).unwrap();
-            USER.give(&scene.path(file));
-        }
-        scene
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn command(&self, words: &[&Path]) -> Command {
-        let (program, rest) = words.split_first().unwrap();
-        let mut command = USER.command(program);
-        command.args(rest).env("HOME", self.path("home")).current_dir(self.path("home/project")).stdin(Stdio::null());
-        command
-    }
-
-    fn sandbox_words(&self, options: &[&str], program: &[&str]) -> Vec<PathBuf> {
-        let mut words: Vec<PathBuf> = vec![self.path("bin/blindferry"), "run".into(), "--sandbox".into()];
-        words.extend(options.iter().map(PathBuf::from));
-        words.push("--".into());
-        words.extend(program.iter().map(PathBuf::from));
-        words
-    }
-
-    fn sandboxed(&self, options: &[&str], program: &[&str]) -> Command {
-        self.in_kernel(Kernel::AsItIs, self.sandbox_words(options, program))
-    }
-
-    fn in_kernel(&self, kernel: Kernel, words: Vec<PathBuf>) -> Command {
-        let without = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
-        let before: &[&str] = match kernel {
-            Kernel::AsItIs => &["env"],
-            Kernel::WithoutNamespaces => &["unshare", "--user", "--map-root-user", "sh", "-c", without, "sh"],
-        };
-        let words: Vec<PathBuf> = before.iter().map(PathBuf::from).chain(words).collect();
-        self.command(&words.iter().map(PathBuf::as_path).collect::<Vec<_>>())
-    }
-
-    /// Plays all moves without and within the sandbox. What each said within, for those that succeed without.
-    fn moves(&self, kernel: Kernel) -> BTreeMap<String, String> {
-        let script = self.path("bin/escapes.py");
-        let before = fs::read(self.path("home/.bashrc")).unwrap();
-        let play = |way: Vec<PathBuf>| {
-            let _old = fs::remove_dir_all(self.path("runtime"));
-            USER.make_directory(&self.path("runtime"));
-            let _old = fs::remove_file(self.path("home/project/service"));
-            let scene = [PYTHON.into(), script.clone(), "scene".into(), self.path("home"), self.path("runtime")];
-            let words = scene.into_iter().chain(way).collect();
-            let mut command = self.in_kernel(kernel, words);
-            let output = command.env("API_TOKEN", SECRET).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let lines = String::from_utf8(output.stdout).unwrap();
-            lines
-                .lines()
-                .map(|line| {
-                    let said: serde_json::Value = serde_json::from_str(line).unwrap();
-                    (said["move"].as_str().unwrap().to_owned(), said["said"].as_str().unwrap().to_owned())
-                })
-                .collect::<BTreeMap<String, String>>()
-        };
-        let read = format!("--read={}", self.path("bin").display());
-        let within = play(self.sandbox_words(&[&read], &[]));
-        assert_eq!(fs::read(self.path("home/.bashrc")).unwrap(), before, "the file that a shell reads is as it was");
-        let without = play(Vec::new());
-        let mut table = BTreeMap::new();
-        for (name, said) in within {
-            assert!(said.starts_with("refused: "), "{name}: {said}");
-            match without.get(&name).unwrap().as_str() {
-                "got" => drop(table.insert(name, said)),
-                refused if MAY_BE_REFUSED.contains(&name.as_str()) => println!("not shown: {name}: {refused}"),
-                refused => assert_eq!(refused, "got", "{name} without the sandbox"),
-            }
-        }
-        table
-    }
-
-    /// Processes of the scene's user with this in their command line.
-    fn processes_of_user(&self, words: &str) -> Vec<u32> {
-        let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|one| one.file_name().to_str()?.parse().ok());
-        all.filter(|process: &u32| {
-            fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.contains(words))
-                && fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.0))
-                && lives(*process)
-        })
-        .collect()
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Some machines forbid these to everybody; then nothing is shown of them.
-const MAY_BE_REFUSED: &[&str] = &[
-    "takes the cover off .env",
-    "makes a user namespace",
-    "measures by perf_event_open",
-    "stops the kernel by userfaultfd",
-    "opens an io_uring",
-];
-
-const PYTHON: &str = "/usr/bin/python3";
-
-fn cannot_play() -> bool {
-    if missing(&["unshare"]) {
-        return true;
-    }
-    let nobody: Account = USER;
-    let why = match () {
-        () if !cfg!(target_arch = "x86_64") => "the moves call the kernel by numbers of x86-64",
-        () if !Path::new(PYTHON).exists() => "there is no python3 of the system's",
-        () if !Path::new("/usr/bin/ssh-agent").exists() => "there is no ssh-agent",
-        () if !nobody.command("unshare".as_ref()).args(["--user", "true"]).status().is_ok_and(|s| s.success()) => {
-            "no user namespaces"
-        }
-        () => return false,
-    };
-    println!("skipped: {why}");
-    true
-}
-
-fn run(mut command: Command) -> Output {
-    command.output().unwrap()
-}
-
-fn run_said(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn pid(id: u32) -> Pid {
-    Pid::from_raw(id.cast_signed()).unwrap()
 }

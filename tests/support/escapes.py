@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -77,6 +78,10 @@ def getfd(scene):
 
 def send_signal(scene):
     os.kill(scene["pid"], 0)
+
+
+def limits(scene):
+    resource.prlimit(scene["pid"], resource.RLIMIT_NOFILE)
 
 
 def ssh_key(scene):
@@ -177,6 +182,7 @@ MOVES = {
     "opens a descriptor of its parent by /proc": descriptor,
     "takes a descriptor of its parent by pidfd_getfd": getfd,
     "signals its parent": send_signal,
+    "asks for the limits of its parent": limits,
     "reads ~/.ssh": ssh_key,
     "reads ~/.aws": aws,
     "reads .env in its working directory": env_file,

@@ -30,6 +30,7 @@ pub mod peer;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod scene;
 pub mod secrets;
 pub mod services;
 pub mod sight;

@@ -26,7 +26,8 @@ pub(crate) fn deny(sockets: Sockets) -> Result<(), DenyError> {
         .and(DENIED)
         .and_when(libc::SYS_ioctl, rules(typing_for_others())?)
         .and_when(libc::SYS_unshare, rules(user_namespace())?)
-        .and_when(libc::SYS_clone, rules(user_namespace())?);
+        .and_when(libc::SYS_clone, rules(user_namespace())?)
+        .and_when(libc::SYS_prlimit64, rules(limits_of_others())?);
     list = match sockets {
         Sockets::Usual => {
             let known = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -48,6 +49,12 @@ fn user_namespace() -> Result<Vec<SeccompRule>, BackendError> {
     let flag = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
     let given = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
     Ok(vec![SeccompRule::new(vec![given])?])
+}
+
+/// A process names itself by 0. Landlock does not know this call, which stops or starves whoever it names.
+fn limits_of_others() -> Result<Vec<SeccompRule>, BackendError> {
+    let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    Ok(vec![SeccompRule::new(vec![other])?])
 }
 
 const DENIED: &[Reasoned] = &[

@@ -117,8 +117,11 @@ impl Confined {
             };
         }
         hand_over(&mut command, theirs)?;
-        // What the user's terminal sends to our group is passed on to the program, and must not end the stages.
-        command.process_group(0);
+        if stage == Stage::Threshold {
+            // What the user's terminal sends to our group is passed on to the program, and must not end this stage. The
+            // one that keeps the program gets out of its reach by a session of its own.
+            command.process_group(0);
+        }
         let child = command.spawn().map_err(Failure::Stage)?;
         drop(command);
         let heard = loop {
