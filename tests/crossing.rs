@@ -5,6 +5,7 @@
 use blindferry_parent::Ask;
 use blindferry_proto::audit::{Event, Sight};
 use blindferry_proto::credential::{CredentialSettings, Kind, SigningAlgorithm};
+use blindferry_proto::identifier::Digest;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::{LeaseEnd, WorkerConstraint};
 use blindferry_tests::account::USER;
@@ -188,12 +189,12 @@ fn a_denial_names_its_policy_and_what_does_not_fit_is_refused_by_code() {
     assert!(denied.detail.as_str().contains("not-the-other"), "{denied}");
     assert_eq!(ask_for(&fleet, "nothing-of-that-name").unwrap_err().code, RefusalCode::Unknown);
 
-    let for_another = WorkerConstraint { uid: Some(USER.uid() + 1), executable: None };
+    let for_another = WorkerConstraint { uid: Some(USER.uid() + 1), ..WorkerConstraint::default() };
     let grant = ask(&fleet, &Ask { worker: for_another, ..Ask::for_credential("api".parse().unwrap()) }).unwrap();
     let mut worker = ScriptedWorker::start(&fleet, grant, fleet.enclave.public);
     assert_eq!(worker.says()["code"], "worker-mismatch");
 
-    let measured = WorkerConstraint { uid: None, executable: Some(blindferry_proto::identifier::Digest([7; 32])) };
+    let measured = WorkerConstraint { executable: Some(Digest([7; 32])), ..WorkerConstraint::default() };
     let grant = ask(&fleet, &Ask { worker: measured, ..Ask::for_credential("api".parse().unwrap()) }).unwrap();
     let mut worker = ScriptedWorker::start(&fleet, grant, fleet.enclave.public);
     assert_eq!(worker.says()["code"], "worker-mismatch");

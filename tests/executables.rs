@@ -26,6 +26,8 @@ const EXECUTABLES: &[(&str, Linked)] = &[
     ("blindferry-device", Linked::C),
     ("blindferry-device-snp", Linked::C),
     ("blindferry-launch", Linked::C),
+    ("blindferry-starter", Linked::RustAlone),
+    ("blindferry-sandbox", Linked::RustAlone),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -258,6 +258,7 @@ fn redeemed(broker: &Peer, grant: &Grant) -> Result<Parcelled, Refusal> {
         request: RequestId([3; RequestId::LEN]),
         worker_key: WorkerKey([9; 32]),
         worker: PROCESS,
+        inherited: Vec::new(),
     };
     match broker.ask_as_broker(BrokerRequest::Redeem(redeem))? {
         Answer::Parcelled(parcelled) => Ok(parcelled),
@@ -343,6 +344,6 @@ fn attackers_server() -> (SocketAddr, Arc<Mutex<Heard>>) {
 type Breach<'a> = &'a dyn Fn(&TakenFront);
 type Grant = Bytes<{ blindferry_proto::limits::MAX_GRANT }>;
 
-const PROCESS: ProcessFacts = ProcessFacts { uid: 1000, gid: 1000, pid: 4711, executable: None };
+const PROCESS: ProcessFacts = ProcessFacts { uid: 1000, gid: 1000, pid: 4711, executable: None, protection: None };
 /// More than wait for a place at once, many times.
 const FLOOD: usize = 3000;

@@ -48,6 +48,7 @@ fn every_contested_grant_has_one_winner_and_each_loser_is_an_alarm() {
                     request: RequestId(random()),
                     worker_key: key(),
                     worker: process(),
+                    inherited: Vec::new(),
                 })
             })
         });
@@ -109,7 +110,7 @@ fn ask() -> Ask {
 }
 
 fn process() -> ProcessFacts {
-    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None }
+    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None, protection: None }
 }
 
 /// A point of Curve25519, whose private half nobody needs here: every 32 bytes are one, and few are of small order.

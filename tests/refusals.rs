@@ -256,5 +256,5 @@ fn redeem(granted: &Granted, number: u8) -> BrokerRequest {
 }
 
 fn process() -> ProcessFacts {
-    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None }
+    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None, protection: None }
 }

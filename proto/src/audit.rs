@@ -5,7 +5,8 @@
 
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode, encode};
 use crate::identifier::{Digest, GrantId, LeaseId, Machine, RequestId, SessionId, WorkerKey};
-use crate::name::{CredentialName, HostName};
+use crate::limits::MAX_INHERITED;
+use crate::name::{CredentialName, HostName, VariableName};
 use crate::refusal::RefusalCode;
 use crate::role::Role;
 use crate::session::{LeaseEnd, ProcessFacts};
@@ -183,6 +184,9 @@ pub enum Event {
         worker_key: WorkerKey,
         /// The worker.
         worker: ProcessFacts,
+        /// Variables with credentials of its parent that it gets as well, as its launcher says.
+        #[serde(deserialize_with = "at_most::<_, _, MAX_INHERITED>")]
+        inherited: Vec<VariableName>,
         /// What the worker will see.
         sight: Sight,
         /// What broker and parent saw of it.
@@ -287,4 +291,37 @@ pub enum Alarm {
         /// What was found.
         detail: Text<256>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protection::ProtectionLevel;
+
+    #[test]
+    fn the_longest_redemption_fits_a_record() {
+        let longest = |bytes: usize| "n".repeat(bytes);
+        let worker = ProcessFacts {
+            uid: u32::MAX,
+            gid: u32::MAX,
+            pid: u32::MAX,
+            executable: Some(Digest([255; 32])),
+            protection: Some(ProtectionLevel::AmbientCapability),
+        };
+        let event = Event::Redeemed {
+            grant: GrantId([255; 16]),
+            lease: LeaseId([255; 16]),
+            credential: longest(CredentialName::MAX).parse().unwrap(),
+            host: longest(HostName::MAX).parse().unwrap(),
+            worker_key: WorkerKey([255; 32]),
+            worker,
+            inherited: vec![longest(VariableName::MAX).parse().unwrap(); MAX_INHERITED],
+            sight: Sight::Plaintext,
+            carried: Sight::Opaque,
+        };
+        let dangers = vec![Text::new(longest(MAX_DANGER)).unwrap(); MAX_DANGERS];
+        let body = Body { number: u64::MAX, at: u64::MAX, before: Digest([255; 32]), dangers, event };
+        let bytes = body.to_bytes().unwrap();
+        assert_eq!(decode::<Body>(&bytes, MAX_BODY).unwrap(), body);
+    }
 }

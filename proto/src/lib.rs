@@ -8,6 +8,8 @@
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
+//! | [`protection`] | the levels of protection of a launched program | launcher → broker → vault |
+//! | [`start`] | JSON packets on a host's Unix socket | `blindferry run --via broker` ⇄ starter |
 //! | [`setup`] | what sets up a vault, on standard input and output | operator's command ⇄ vault |
 //!
 //! Holding a value of one of these types tells you that its bytes parsed and that every length was within its bound;
@@ -27,8 +29,10 @@ pub mod name;
 pub mod operator;
 pub mod parcel;
 pub mod platform;
+pub mod protection;
 pub mod refusal;
 pub mod role;
 pub mod session;
 pub mod setup;
+pub mod start;
 pub mod succession;

@@ -32,5 +32,7 @@ pub const MAX_DOCUMENT: usize = 48 * 1024;
 pub const MAX_STORED: usize = 96 * 1024;
 /// Records, hosts or credentials in one page of a listing.
 pub const MAX_PAGE: usize = 64;
+/// Inherited credentials that a redemption tells of: with names of full length an audit record still holds them.
+pub const MAX_INHERITED: usize = 8;
 /// Operations in one store transaction.
 pub const MAX_OPERATIONS: usize = 16;

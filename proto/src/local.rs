@@ -4,11 +4,15 @@
 //! and parcels travel beside it as descriptors (handles), never inside it. Identifiers are lower-case hexadecimal.
 
 use crate::identifier::{GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
-use crate::limits::MAX_PACKET;
-use crate::name::{Audience, CredentialName};
+use crate::limits::{MAX_INHERITED, MAX_PACKET};
+use crate::name::{Audience, CredentialName, VariableName};
+use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::session::{LeaseEnd, WorkerConstraint};
-use crate::{bounded::Text, identifier::Digest};
+use crate::{
+    bounded::{Text, at_most},
+    identifier::Digest,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +61,13 @@ pub enum WorkerRequest {
         /// The SHA-256 of the program about to be executed, if the sender is a launcher that measured it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         executable: Option<Digest>,
+        /// The level of protection that the program will run at, if the sender is a launcher that established one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protection: Option<ProtectionLevel>,
+        /// Variables with credentials of the parent that the program gets as well, if the sender is a launcher: names,
+        /// never values.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "at_most::<_, _, MAX_INHERITED>")]
+        inherited: Vec<VariableName>,
     },
     /// The parcel arrived and opens: the vault may forget it.
     Acknowledge {
@@ -145,4 +156,32 @@ pub enum LocalError {
 
 fn within(length: usize) -> Result<(), LocalError> {
     if length > MAX_LOCAL { Err(LocalError::TooLong { length }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_redemption_fits_a_packet_and_one_name_more_is_refused() {
+        // Each a character that JSON has to escape.
+        let name: VariableName = "\\".repeat(VariableName::MAX).parse().unwrap();
+        let redeem = |count: usize| WorkerRequest::Redeem {
+            request: RequestId([255; 16]),
+            key: WorkerKey([255; 32]),
+            executable: Some(Digest([255; 32])),
+            protection: Some(ProtectionLevel::AmbientCapability),
+            inherited: vec![name.clone(); count],
+        };
+        let bytes = encode(&redeem(MAX_INHERITED)).unwrap();
+        assert_eq!(decode::<WorkerRequest>(&bytes).unwrap(), redeem(MAX_INHERITED));
+        assert!(decode::<WorkerRequest>(&encode(&redeem(MAX_INHERITED + 1)).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_name_that_no_variable_should_have_is_not_one() {
+        for bad in ["", "A=B", "A B", "A\n", "\u{1b}[2J", "ü"] {
+            assert!(bad.parse::<VariableName>().is_err(), "{bad:?}");
+        }
+    }
 }

@@ -104,6 +104,49 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
+/// The name of an environment variable: printable ASCII without spaces and `=`, such as `GITHUB_TOKEN`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VariableName(String);
+
+impl VariableName {
+    /// The longest it may be, in bytes.
+    pub const MAX: usize = 128;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VariableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for VariableName {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let legal =
+            !text.is_empty() && text.len() <= Self::MAX && text.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
+        legal.then(|| Self(text.to_owned())).ok_or(BadName { what: "name of a variable", most: Self::MAX })
+    }
+}
+
+impl Serialize for VariableName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for VariableName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text is not a legal name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

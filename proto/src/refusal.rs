@@ -40,6 +40,8 @@ pub enum RefusalCode {
     Exists,
     /// Something that should not happen; the log of the process that said so has more.
     Internal,
+    /// The credential is for programs at a stronger level of protection.
+    ProtectionTooLow,
 }
 
 impl RefusalCode {
@@ -63,6 +65,7 @@ impl RefusalCode {
             Self::Store => "store",
             Self::Exists => "exists",
             Self::Internal => "internal",
+            Self::ProtectionTooLow => "protection-too-low",
         }
     }
 

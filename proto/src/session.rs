@@ -16,11 +16,13 @@
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode};
 use crate::identifier::{DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey};
 use crate::limits::{
-    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_PAGE, MAX_PARCEL,
+    MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_INHERITED,
+    MAX_PAGE, MAX_PARCEL,
 };
 use crate::logs::WantedLogs;
-use crate::name::{Audience, CredentialName, HostName};
+use crate::name::{Audience, CredentialName, HostName, VariableName};
 use crate::operator::{OperatorReply, OperatorRequest};
+use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::role::{Context, Role};
 use crate::succession::{HandedOver, SuccessorRequest};
@@ -241,6 +243,9 @@ pub struct WorkerConstraint {
     /// Only a program with this SHA-256, measured by the launcher.
     #[serde(default)]
     pub executable: Option<Digest>,
+    /// Only at this level of protection or a stronger one, established by the launcher.
+    #[serde(default)]
+    pub protection: Option<ProtectionLevel>,
 }
 
 /// A local process as the broker's kernel describes it.
@@ -254,6 +259,8 @@ pub struct ProcessFacts {
     pub pid: u32,
     /// The SHA-256 of the program that the launcher is about to execute, where the launcher measured it.
     pub executable: Option<Digest>,
+    /// The level of protection that the launcher says it established; none of a worker that links the library.
+    pub protection: Option<ProtectionLevel>,
 }
 
 /// What became of a grant at the broker.
@@ -276,6 +283,9 @@ pub struct Redeem {
     pub worker_key: WorkerKey,
     /// The worker as the broker saw it.
     pub worker: ProcessFacts,
+    /// Variables with credentials of its parent that the program gets as well, as its launcher says: names, never values.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_INHERITED>")]
+    pub inherited: Vec<VariableName>,
 }
 
 /// A worker's renewal as its broker passes it on.

@@ -14,11 +14,11 @@ use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
 use blindferry_proto::limits::MAX_PAGE;
-use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::name::{Audience, CredentialName, VariableName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{
-    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew,
+    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew, WorkerConstraint,
 };
 
 /// Answers a broker.
@@ -41,8 +41,15 @@ async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Grante
         gid: ask.parent.gid,
         pid: 0,
         executable: ask.worker.executable,
+        protection: ask.worker.protection,
     };
-    let wanted = Wanted { credential: &ask.credential, audience: ask.audience.as_ref(), worker, parent: ask.parent };
+    let wanted = Wanted {
+        credential: &ask.credential,
+        audience: ask.audience.as_ref(),
+        worker,
+        inherited: &[],
+        parent: ask.parent,
+    };
     let _permit = allow(vault, session, Action::Grant, &wanted).await?;
     let now = vault.clock.now();
     let body = GrantBody {
@@ -77,7 +84,7 @@ async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Re
 
 /// Spends a grant for one token, encrypted to one key.
 async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Result<Parcelled, Refusal> {
-    let Redeem { grant, request, worker_key, worker } = redemption;
+    let Redeem { grant, request, worker_key, worker, inherited } = redemption;
     let opened = match vault.open_grant(grant.as_slice(), &session.host) {
         Ok(opened) => opened,
         Err(GrantError::Astray { id }) => {
@@ -94,13 +101,19 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
     };
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
-    let wanted = Wanted { credential: &body.credential, audience: body.audience.as_ref(), worker, parent: body.parent };
+    let wanted = Wanted {
+        credential: &body.credential,
+        audience: body.audience.as_ref(),
+        worker,
+        inherited: &inherited,
+        parent: body.parent,
+    };
     let permit = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
     let (id, claim) = (body.id, Claim { worker_key, request });
     match vault.spend(opened, claim) {
         Ok(Turn::Again(parcelled)) => Ok(*parcelled),
-        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, worker, permit).await,
+        Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, (worker, inherited), permit).await,
         Err(LedgerError::Contested { winner }) => {
             let host = session.host.clone();
             vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
@@ -118,18 +131,31 @@ async fn fits(
     grant: &OpenedGrant,
     worker: &ProcessFacts,
 ) -> Result<(), Refusal> {
-    let wanted = grant.body().worker;
-    let mismatch = match (wanted.uid, wanted.executable) {
-        (Some(uid), _) if uid != worker.uid => format!("the grant is for uid {uid}, the worker has {}", worker.uid),
-        (_, Some(digest)) if worker.executable != Some(digest) => match worker.executable {
-            Some(found) => format!("the grant is for executable {digest}, the worker's is {found}"),
-            None => format!("the grant is for executable {digest}, and no launcher measured the worker's"),
-        },
-        _ => return Ok(()),
+    let Some(mismatch) = mismatch(grant.body().worker, worker) else {
+        return Ok(());
     };
     let refusal = Refusal::new(RefusalCode::WorkerMismatch, &mismatch);
     vault.denied(&grant.body().credential, &session.host, &refusal).await;
     Err(refusal)
+}
+
+/// What the grant asks for and this worker is not, in words.
+fn mismatch(wanted: WorkerConstraint, found: &ProcessFacts) -> Option<String> {
+    let WorkerConstraint { uid, executable, protection } = wanted;
+    if let Some(uid) = uid.filter(|uid| *uid != found.uid) {
+        return Some(format!("the grant is for uid {uid}, the worker has {}", found.uid));
+    }
+    if let Some(digest) = executable.filter(|digest| found.executable != Some(*digest)) {
+        return Some(match found.executable {
+            Some(found) => format!("the grant is for executable {digest}, the worker's is {found}"),
+            None => format!("the grant is for executable {digest}, and no launcher measured the worker's"),
+        });
+    }
+    let level = protection.filter(|level| found.protection < Some(*level))?;
+    Some(match found.protection {
+        Some(found) => format!("the grant is for --protection {level}, the worker's is {found}"),
+        None => format!("the grant is for --protection {level}, and no launcher protects the worker"),
+    })
 }
 
 /// Mints for a ticket, and makes sure that the ticket ends one way or the other.
@@ -137,7 +163,7 @@ async fn fulfil(
     vault: &Vault,
     session: &SessionEntry,
     ticket: Ticket,
-    worker: ProcessFacts,
+    (worker, inherited): (ProcessFacts, Vec<VariableName>),
     permit: Permit,
 ) -> Result<Parcelled, Refusal> {
     let body = ticket.grant().body().clone();
@@ -167,6 +193,7 @@ async fn fulfil(
         host: session.host.clone(),
         worker_key,
         worker,
+        inherited: inherited.clone(),
         sight: Sight::Plaintext,
         carried: Sight::Opaque,
     };
@@ -180,6 +207,7 @@ async fn fulfil(
         session: session.id,
         worker_key,
         worker,
+        inherited,
         parent: body.parent,
         audience: body.audience,
         idle: parcelled.lease_idle,
@@ -215,8 +243,13 @@ async fn acknowledge(
 async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
     let Renew { lease: id, request } = renewal;
     let of = vault.lease_terms(id, &session.host)?;
-    let wanted =
-        Wanted { credential: &of.credential, audience: of.audience.as_ref(), worker: of.worker, parent: of.parent };
+    let wanted = Wanted {
+        credential: &of.credential,
+        audience: of.audience.as_ref(),
+        worker: of.worker,
+        inherited: &of.inherited,
+        parent: of.parent,
+    };
     let permit = match allow(vault, session, Action::Renew, &wanted).await {
         Ok(permit) => permit,
         Err(refusal) => {
@@ -307,6 +340,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) credential: &'a CredentialName,
     pub(crate) audience: Option<&'a Audience>,
     pub(crate) worker: ProcessFacts,
+    pub(crate) inherited: &'a [VariableName],
     pub(crate) parent: ProcessFacts,
 }
 

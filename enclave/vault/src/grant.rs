@@ -204,6 +204,7 @@ const _: () = assert!(GRANT_LEN <= blindferry_proto::limits::MAX_GRANT);
 mod tests {
     use super::*;
     use blindferry_proto::identifier::Digest;
+    use blindferry_proto::protection::ProtectionLevel;
     use proptest::prelude::*;
     use ring::rand::SystemRandom;
 
@@ -214,7 +215,7 @@ mod tests {
             host: host.parse().unwrap(),
             audience: None,
             worker: WorkerConstraint::default(),
-            parent: ProcessFacts { uid: 1, gid: 2, pid: 3, executable: None },
+            parent: ProcessFacts { uid: 1, gid: 2, pid: 3, executable: None, protection: None },
             expires,
         }
     }
@@ -238,8 +239,18 @@ mod tests {
             credential: "c".repeat(CredentialName::MAX).parse().unwrap(),
             host: "h".repeat(HostName::MAX).parse().unwrap(),
             audience: Some("a".repeat(Audience::MAX).parse().unwrap()),
-            worker: WorkerConstraint { uid: Some(u32::MAX), executable: Some(Digest([255; 32])) },
-            parent: ProcessFacts { uid: u32::MAX, gid: u32::MAX, pid: u32::MAX, executable: Some(Digest([255; 32])) },
+            worker: WorkerConstraint {
+                uid: Some(u32::MAX),
+                executable: Some(Digest([255; 32])),
+                protection: Some(ProtectionLevel::OwnNamespace),
+            },
+            parent: ProcessFacts {
+                uid: u32::MAX,
+                gid: u32::MAX,
+                pid: u32::MAX,
+                executable: Some(Digest([255; 32])),
+                protection: Some(ProtectionLevel::OwnNamespace),
+            },
             expires: u64::MAX,
             ..body("h", 0)
         };

@@ -4,7 +4,7 @@
 //! Pure: time is an argument, and who ends a lease gets it back by value, with whatever has to be revoked.
 
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, SessionId, WorkerKey};
-use blindferry_proto::name::{Audience, CredentialName, HostName};
+use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::{Parcelled, ProcessFacts};
 use std::collections::HashMap;
 
@@ -69,6 +69,8 @@ pub struct Terms {
     pub worker_key: WorkerKey,
     /// The worker as its broker saw it when it redeemed.
     pub worker: ProcessFacts,
+    /// Credentials of its parent that it got as well, as its launcher said.
+    pub inherited: Vec<VariableName>,
     /// Who had asked for the grant.
     pub parent: ProcessFacts,
     /// Whom its tokens are for.
@@ -244,7 +246,7 @@ mod tests {
     const ID: LeaseId = LeaseId([1; 16]);
 
     fn terms(host: &str) -> Terms {
-        let process = ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None };
+        let process = ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None };
         Terms {
             grant: GrantId([0; 16]),
             credential: "c".parse().unwrap(),
@@ -252,6 +254,7 @@ mod tests {
             session: SessionId([0; 16]),
             worker_key: WorkerKey([0; 32]),
             worker: process,
+            inherited: Vec::new(),
             parent: process,
             audience: None,
             idle: 60,

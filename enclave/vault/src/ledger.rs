@@ -224,7 +224,7 @@ mod tests {
                 host: "h".parse().unwrap(),
                 audience: None,
                 worker: WorkerConstraint::default(),
-                parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None },
+                parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None },
                 expires: 100,
             };
             let bytes = self.0.seal(&body, 0, &SystemRandom::new()).unwrap();

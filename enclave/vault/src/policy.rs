@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use blindferry_proto::limits::{MAX_DOCUMENT, MAX_PAGE};
+use blindferry_proto::protection::ProtectionLevel;
+use blindferry_proto::session::ProcessFacts;
 use cedar_policy::{
     AuthorizationError, Authorizer, Decision, PolicyId, PolicySet, Response, ValidationMode, Validator,
 };
@@ -158,6 +160,17 @@ impl Policy {
                 Err(self.denied(Reason::Forbidden, by, why))
             }
         }
+    }
+
+    /// The weakest level of protection, stronger than the worker's, at which the answer would be yes: so that a worker
+    /// that was denied can be told what to ask for. It is no permission.
+    #[must_use]
+    pub fn stronger_level_wanted(&self, question: &Question<'_>) -> Option<ProtectionLevel> {
+        let stronger = ProtectionLevel::ALL.into_iter().filter(|level| question.worker.protection < Some(*level));
+        stronger.into_iter().find(|level| {
+            let worker = ProcessFacts { protection: Some(*level), ..*question.worker };
+            self.decide(&Question { worker: &worker, ..*question }).is_ok()
+        })
     }
 
     /// Counts up with every change; 0 is [`Policy::deny_all`].

@@ -29,7 +29,7 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
         let still_there = match incoming {
             Incoming::Message(ParentRequest::Ask { credential, audience, worker }, descriptors) => {
                 if descriptors.is_empty() {
-                    let parent = connection.process.facts(None);
+                    let parent = connection.process.facts(None, None);
                     ask(&connection, &uplink, Ask { credential, audience, worker, parent }).await
                 } else {
                     refuse(&connection, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors")).await

@@ -4,6 +4,7 @@ use crate::lease::Identity;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_handle::peer::{Peer, PeerError, is_alive};
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::ProcessFacts;
 use rustix::fs::{fstat, fstatfs};
 use std::io;
@@ -40,10 +41,11 @@ impl Process {
         Ok(Self(Arc::new(Held { uid, gid, pid, pidfd, number })))
     }
 
-    /// What the vault is told about it. `executable` is what a launcher says that it measured: as good as the launcher.
+    /// What the vault is told about it. `executable` and `protection` are what a launcher says that it measured and
+    /// established: as good as the launcher.
     #[must_use]
-    pub fn facts(&self, executable: Option<Digest>) -> ProcessFacts {
-        ProcessFacts { uid: self.0.uid, gid: self.0.gid, pid: self.0.pid, executable }
+    pub fn facts(&self, executable: Option<Digest>, protection: Option<ProtectionLevel>) -> ProcessFacts {
+        ProcessFacts { uid: self.0.uid, gid: self.0.gid, pid: self.0.pid, executable, protection }
     }
 
     /// Its user when it connected.

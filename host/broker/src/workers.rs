@@ -10,7 +10,7 @@ use crate::registry::{Ends, Registry};
 use crate::uplink::{Heard, Uplink};
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{Digest, LeaseId, RequestId, WorkerKey};
+use blindferry_proto::identifier::{LeaseId, RequestId};
 use blindferry_proto::local::{WorkerReply, WorkerRequest};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{Answer, BrokerRequest, LeaseEnd, Redeem, Renew};
@@ -91,9 +91,14 @@ async fn answer(
     descriptors: Vec<OwnedFd>,
 ) -> Result<Answered, Refusal> {
     match request {
-        WorkerRequest::Redeem { request, key, executable } => {
+        WorkerRequest::Redeem { request, key: worker_key, executable, protection, inherited } => {
             let grant = only_grant(descriptors)?;
-            redeem(connection, workers, ends, grant, request, key, executable).await
+            // The last three are the launcher's word about what it is about to execute, and how. Nothing here can check
+            // it: the process is still the launcher. Policy that relies on it relies on who may run the launcher as
+            // this user.
+            let worker = connection.process.facts(executable, protection);
+            let redeem = Redeem { grant, request, worker_key, worker, inherited };
+            parcel(connection, workers, ends, BrokerRequest::Redeem(redeem)).await
         }
         _ if !descriptors.is_empty() => {
             Err(Refusal::new(RefusalCode::Malformed, "only a redemption brings a descriptor"))
@@ -114,22 +119,6 @@ async fn answer(
             Ok(Answered::Done)
         }
     }
-}
-
-async fn redeem(
-    connection: &Connection,
-    workers: &Workers,
-    ends: &Ends,
-    grant: Bytes<{ blindferry_proto::limits::MAX_GRANT }>,
-    request: RequestId,
-    worker_key: WorkerKey,
-    executable: Option<Digest>,
-) -> Result<Answered, Refusal> {
-    // `executable` is the launcher's word about the program it is about to execute. Nothing here can check it: the
-    // process is still the launcher. Policy that relies on it relies on who may run the launcher as this user.
-    let worker = connection.process.facts(executable);
-    let redeem = Redeem { grant, request, worker_key, worker };
-    parcel(connection, workers, ends, BrokerRequest::Redeem(redeem)).await
 }
 
 async fn renew(

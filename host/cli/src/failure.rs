@@ -16,6 +16,7 @@ use crate::reference::sign::SigningError;
 use crate::reserve::ReserveError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
+use crate::via::ViaError;
 use blindferry_attest::reference::ReferenceError;
 use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
@@ -133,6 +134,8 @@ pub(crate) enum Failure {
     Grant { source: ParentError },
     #[error("standard output is a terminal, where the token would be shown")]
     TokenOnTerminal,
+    #[error("the broker does not run the program")]
+    Via(#[from] ViaError),
     #[error("cannot execute {program}", program = program.display())]
     Execute { program: PathBuf, source: io::Error },
 
@@ -192,6 +195,7 @@ impl Failure {
             | Self::NotConfirmed
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
+            Self::Via(error) => error.exit(),
             Self::Attest(_) => Exit::Unjudged,
             Self::Audit(error) => error.exit(),
             Self::Compute(error) => error.exit(),
@@ -271,6 +275,7 @@ impl Failure {
             Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
+            Self::Via(error) => error.hint(),
             Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
             Self::Compute(error) => error.hint(),
@@ -327,6 +332,9 @@ fn of_code(code: RefusalCode) -> Option<&'static str> {
         RefusalCode::Busy | RefusalCode::NotReady | RefusalCode::Upstream => Some("the same again in a moment"),
         RefusalCode::Store => Some("the enclave's log; what is stored may have been tampered with"),
         RefusalCode::Denied => Some("the vault's audit says which policy or right was missing"),
+        RefusalCode::ProtectionTooLow => Some(
+            "`blindferry run --explain` tells which levels this machine offers, and --protection LEVEL asks for one",
+        ),
         RefusalCode::Internal => Some("the enclave's log says more"),
         RefusalCode::Malformed
         | RefusalCode::GrantForeign

@@ -1,54 +1,85 @@
-//! Becomes `blindferry-launch` with a grant: this command asks as a parent, hands the grant on, and sees no token.
+//! Becomes `blindferry-launch` with grants, or has it started: this command asks as a parent, hands the grants on, and sees
+//! no token.
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::via::{Starter, ViaError};
+use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
 use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::WorkerConstraint;
 use rustix::process::getuid;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// What the launcher is told.
 #[derive(Debug)]
 pub(crate) struct Launch {
-    /// Which credential.
-    pub(crate) credential: CredentialName,
-    /// Whom the token shall be for.
+    /// Which credentials, each once.
+    pub(crate) credentials: Vec<CredentialName>,
+    /// Whom the tokens shall be for.
     pub(crate) audience: Option<Audience>,
-    /// The launcher's options beside those of the grant.
+    /// The level of protection that the launcher will establish: the vault may want a stronger one, and says so now.
+    pub(crate) protection: ProtectionLevel,
+    /// The launcher's options beside those of the grants and of the level.
     pub(crate) options: Vec<OsString>,
     /// The program and its arguments.
     pub(crate) program: Vec<OsString>,
 }
 
-/// Asks for the grant and becomes the launcher; returns only when that fails.
+/// Asks for the grants and becomes the launcher; returns only when that fails.
 ///
 /// # Errors
 /// [`Failure::Grant`], [`Failure::Execute`].
 pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Failure> {
     let launcher = invocation.neighbour("blindferry-launch")?;
+    let mut command = Command::new(&launcher);
+    let mut grants = Vec::new();
+    for credential in &launch.credentials {
+        let grant = ask(&launch, credential)?;
+        command.args(["--grant-fd", &format!("{}={}", grant.as_raw_fd(), credential.as_str())]);
+        grants.push(grant);
+    }
+    let executed = |source| Failure::Execute { program: launcher.clone(), source };
+    close_on_exec_all_but(&grants.iter().map(AsFd::as_fd).collect::<Vec<_>>()).map_err(executed)?;
+    command.args(["--protection", launch.protection.name()]);
+    Err(executed(command.args(launch.options).arg("--").args(launch.program).exec()))
+}
+
+/// Asks for the grant, has the starter start the launcher, and ends as the program ends; returns only when that fails.
+///
+/// # Errors
+/// [`Failure::Via`], [`Failure::Grant`].
+pub(crate) fn launch_via(mut launch: Launch, explain: bool, environment: Environment) -> Result<(), Failure> {
+    let starter = Starter::connect()?;
+    let grant = if explain {
+        launch.options.push("--explain".into());
+        None
+    } else {
+        let credential = launch.credentials.first().ok_or(ViaError::Credentials)?;
+        Some(ask(&launch, credential)?)
+    };
+    starter.start(&launch, environment, grant)?.follow()
+}
+
+fn ask(launch: &Launch, credential: &CredentialName) -> Result<OwnedFd, Failure> {
     let failed = |source| Failure::Grant { source };
     let ask = Ask {
-        credential: launch.credential.clone(),
-        audience: launch.audience,
-        // The worker is this very process, so nobody else's has to be able to use the grant.
-        worker: WorkerConstraint { uid: Some(getuid().as_raw()), executable: None },
+        credential: credential.clone(),
+        audience: launch.audience.clone(),
+        // The worker is this very process, or one of its user, so nobody else's has to be able to use the grant.
+        worker: WorkerConstraint {
+            uid: Some(getuid().as_raw()),
+            executable: None,
+            protection: Some(launch.protection),
+        },
     };
     let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
-    let grant = grant.into_descriptor();
-    let executed = |source| Failure::Execute { program: launcher.clone(), source };
-    close_on_exec_all_but(&[grant.as_fd()]).map_err(executed)?;
-    let error = Command::new(&launcher)
-        .args(["--credential-name", launch.credential.as_str(), "--grant-fd", &grant.as_raw_fd().to_string()])
-        .args(launch.options)
-        .arg("--")
-        .args(launch.program)
-        .exec();
-    Err(executed(error))
+    Ok(grant.into_descriptor())
 }
 
 /// Becomes the launcher without a grant, to say what it would do; returns only when that fails.
@@ -57,12 +88,17 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
 /// [`Failure::Execute`].
 pub(crate) fn explain(
     invocation: &Invocation,
-    credential: &CredentialName,
+    credentials: &[CredentialName],
+    protection: ProtectionLevel,
     options: Vec<OsString>,
     program: Vec<OsString>,
 ) -> Result<(), Failure> {
     let launcher = invocation.neighbour("blindferry-launch")?;
     let mut command = Command::new(&launcher);
-    let error = command.args(["--credential-name", credential.as_str()]).args(options).arg("--").args(program).exec();
+    for name in credentials {
+        command.args(["--credential-name", name.as_str()]);
+    }
+    command.args(["--protection", protection.name()]);
+    let error = command.args(options).arg("--").args(program).exec();
     Err(Failure::Execute { program: launcher, source: error })
 }

@@ -51,12 +51,15 @@ mod remove;
 mod reserve;
 mod roots;
 mod run;
+mod sandbox;
 mod secret_input;
 mod session;
 mod setup;
 mod status;
 mod succeed;
 mod tpm;
+mod via;
+mod wish;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;

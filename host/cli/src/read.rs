@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, launch};
 use blindferry_proto::name::{Audience, CredentialName};
+use blindferry_proto::protection::ProtectionLevel;
 use std::io::{self, IsTerminal};
 
 /// Write a token to standard output, in plaintext
@@ -32,5 +33,14 @@ pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read)
         return Err(Failure::TokenOnTerminal);
     }
     let options = vec!["--deliver".into(), "stdin".into()];
-    launch(invocation, Launch { credential: name, audience, options, program: vec!["cat".into()] })
+    launch(
+        invocation,
+        Launch {
+            credentials: vec![name],
+            audience,
+            protection: ProtectionLevel::ExecOnly,
+            options,
+            program: vec!["cat".into()],
+        },
+    )
 }

@@ -1,4 +1,4 @@
-//! What the variable is called that names a token's path.
+//! What the variables are called by which a token is found.
 
 use std::ffi::OsString;
 
@@ -6,9 +6,19 @@ use std::ffi::OsString;
 /// `DEPLOY_KEY_FILE`.
 #[must_use]
 pub fn file_variable(credential: &str) -> OsString {
+    variable(credential, "_FILE")
+}
+
+/// As [`file_variable`], with `_FD`: it names the descriptor of a token.
+#[must_use]
+pub fn descriptor_variable(credential: &str) -> OsString {
+    variable(credential, "_FD")
+}
+
+fn variable(credential: &str, ending: &str) -> OsString {
     // A shell has no name for a variable that begins with a digit.
     let mut variable = String::from(if credential.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" });
     variable.extend(credential.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
-    variable.push_str("_FILE");
+    variable.push_str(ending);
     variable.into()
 }

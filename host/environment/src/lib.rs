@@ -46,7 +46,7 @@
 //! it is asked for. Nor does the list end what a program can do: with `HOME` it finds `~/.aws/credentials`.
 
 pub use crate::asked::Asked;
-pub use crate::delivered::file_variable;
+pub use crate::delivered::{descriptor_variable, file_variable};
 pub use crate::environment::Environment;
 pub use crate::policy::Policy;
 pub use crate::refusal::Refusal;

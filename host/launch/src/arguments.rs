@@ -1,13 +1,14 @@
 //! What the launcher is told on its command line: parsed once, whole, before anything else is touched.
 
-use crate::environment::Wanted;
+use crate::deliver::plan::{BadPlan, GrantAt, Plan, TemplateWish, Wish};
+use crate::environment::{Environment, Wanted};
 use crate::level::Level;
+use crate::renew::notice::{Asks, Notice, NoticeUnusable};
 use blindferry_proto::name::CredentialName;
 use clap::Parser;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Redeems a grant for a token, hands the token to PROGRAM, and becomes PROGRAM.
 ///
@@ -17,22 +18,52 @@ use std::str::FromStr;
 #[derive(Debug, Parser)]
 #[command(name = "blindferry-launch", version, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
-    /// The inherited descriptor that holds the grant
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), required_unless_present = "explain")]
-    pub(crate) grant_fd: Option<RawFd>,
+    /// The inherited descriptor that holds the grant; may be given several times, then with the credential's name
+    #[arg(long, value_name = "N[=NAME]", required_unless_present = "explain")]
+    pub(crate) grant_fd: Vec<GrantAt>,
 
-    /// What the token's variable is named for: NAME becomes ${NAME}_FILE, in capitals
-    #[arg(long, value_name = "NAME", default_value = "token")]
-    pub(crate) credential_name: CredentialName,
-
-    /// How PROGRAM gets the token: pipe (default), memfd, stdin or env:VARNAME
+    /// What a grant without a name is called [default: token]
     ///
-    /// pipe: a path in ${NAME}_FILE that can be read once. memfd: a path in ${NAME}_FILE that can be read again and
-    /// again; the token then lies in ordinary memory for as long as PROGRAM runs, which may be swapped out and which root
-    /// can read. stdin: standard input is the token. env:VARNAME: a variable is the token; whatever PROGRAM starts
-    /// inherits it, and can be read by others of the same user.
-    #[arg(long, value_name = "FORM")]
-    deliver: Vec<Form>,
+    /// A path is found in ${NAME}_FILE, in capitals.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) credential_name: Vec<CredentialName>,
+
+    /// How PROGRAM gets a token: pipe (default), memfd, stdin, descriptor, credentials-directory, env:VARNAME or file:PATH
+    ///
+    /// With several credentials, which one goes in front: NAME=FORM. pipe: a path in ${NAME}_FILE that can be read once.
+    /// memfd: a path in ${NAME}_FILE that can be read again and again; the token then lies in ordinary memory for as long
+    /// as PROGRAM runs, which may be swapped out and which root can read. file:PATH: as memfd, at that path, which becomes
+    /// a link that leads every process to a descriptor of its own. credentials-directory: the same, under the credential's
+    /// name in $CREDENTIALS_DIRECTORY. descriptor: secret memory under the number in ${NAME}_FD, for programs that know of
+    /// it. stdin: standard input is the token. env:VARNAME: a variable is the token; whatever PROGRAM starts inherits it,
+    /// and can be read by others of the same user. What closes its descriptors, or starts others without them, finds no
+    /// memfd, file or directory.
+    #[arg(long, value_name = "[NAME=]FORM")]
+    deliver: Vec<Wish>,
+
+    /// Renders a file that embeds tokens, and delivers that; may be given several times
+    ///
+    /// In SOURCE, {{ credential NAME }} becomes the token; {{ credential NAME | ESCAPE }} a value of a format: json and toml
+    /// (a string with its quotes), url, shell (one word), base64. The path is found in a variable named for SOURCE:
+    /// app.toml in $APP_TOML_FILE. A credential that a template embeds is delivered otherwise only if --deliver says so.
+    #[arg(long, value_name = "SOURCE:FORM")]
+    template: Vec<TemplateWish>,
+
+    /// Renews tokens before they expire, where they can be read again: memfd, file:PATH, credentials-directory
+    ///
+    /// A process of ours stays beside PROGRAM for that, and ends with it. Tokens are exchanged in place, at two thirds of
+    /// their life. When a lease ends, or is not renewed, what was delivered of it is emptied. Other forms keep the first
+    /// token.
+    #[arg(long)]
+    pub(crate) renew: bool,
+
+    /// Sends PROGRAM this signal after each renewal
+    #[arg(long, value_name = "SIGNAL", value_enum, requires = "renew")]
+    pub(crate) renew_signal: Option<Asks>,
+
+    /// Runs this after each renewal, as PROGRAM is run but without any token; divided at blanks, ended after 30 seconds
+    #[arg(long, value_name = "COMMAND", requires = "renew")]
+    pub(crate) renew_command: Option<String>,
 
     #[command(flatten)]
     pub(crate) environment: Wanted,
@@ -52,85 +83,70 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::ExecOnly)]
     pub(crate) protection: Level,
 
-    /// Says which levels hold on this machine, by trying them, and what the chosen level and forms keep out; starts nothing
+    /// The inherited descriptor that holds the environment, instead of this process's own
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) environment_fd: Option<RawFd>,
+
+    /// The parent, with which the launcher and PROGRAM end
+    #[arg(long, value_name = "ID", hide = true)]
+    pub(crate) keeper: Option<i32>,
+
+    /// The inherited socket to a process of the same user outside this one's namespace
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) outsider_fd: Option<RawFd>,
+
+    /// Says which levels hold on this machine, by trying them, and what the chosen level keeps out, and who
+    /// could read each token for how long; starts nothing
     #[arg(long)]
     pub(crate) explain: bool,
+
+    /// Says it as one JSON document
+    #[arg(long, requires = "explain")]
+    pub(crate) json: bool,
 
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// A form in which a program may expect its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// A pipe: read once.
-    Pipe,
-    /// A memfd: read again and again.
-    Memfd,
-    /// Standard input.
-    Stdin,
-    /// This variable.
-    Variable(OsString),
-}
-
 impl Arguments {
-    /// The forms asked for; a pipe when none is.
+    /// `--outsider N` and nothing else: the starter wants the process outside, see [`crate::outside`].
+    pub(crate) fn outsider() -> Option<RawFd> {
+        let mut words = std::env::args().skip(1);
+        (words.next()? == "--outsider" && words.len() == 1).then(|| words.next()?.parse().ok()).flatten()
+    }
+
+    /// What goes where.
     ///
     /// # Errors
-    /// Those that exclude each other.
-    pub(crate) fn forms(&self) -> Result<Vec<Form>, BadForms> {
-        if self.deliver.is_empty() {
-            return Ok(vec![Form::Pipe]);
+    /// What makes no sense, before anything else is done.
+    pub(crate) fn plan(&self) -> Result<Plan, BadPlan> {
+        let plan = Plan::new(self.credentials()?, &self.deliver, &self.template)?;
+        if self.renew {
+            plan.renewable()?;
         }
-        if self.deliver.iter().filter(|form| matches!(form, Form::Pipe | Form::Memfd)).count() > 1 {
-            return Err(BadForms::TwoFiles);
-        }
-        if self.deliver.iter().filter(|form| **form == Form::Stdin).count() > 1 {
-            return Err(BadForms::TwoStdins);
-        }
-        Ok(self.deliver.clone())
+        Ok(plan)
     }
 
-    /// The variable that names the token's path: the credential's name in capitals, `_` for all but letters and digits,
-    /// and `_FILE`.
-    pub(crate) fn file_variable(&self) -> OsString {
-        blindferry_environment::file_variable(self.credential_name.as_str())
+    /// How PROGRAM hears of a renewal.
+    ///
+    /// # Errors
+    /// A command that cannot be run.
+    pub(crate) fn notice(&self, environment: &Environment) -> Result<Notice, NoticeUnusable> {
+        Notice::new(self.renew_signal, self.renew_command.as_deref(), self.protection, environment)
     }
-}
 
-impl FromStr for Form {
-    type Err = BadForms;
-    fn from_str(text: &str) -> Result<Self, BadForms> {
-        match text {
-            "pipe" => Ok(Self::Pipe),
-            "memfd" => Ok(Self::Memfd),
-            "stdin" => Ok(Self::Stdin),
-            _ => match text.strip_prefix("env:") {
-                Some(name) if is_variable_name(name) => Ok(Self::Variable(name.into())),
-                Some(_) => Err(BadForms::Variable),
-                None => Err(BadForms::Unknown),
-            },
+    fn credentials(&self) -> Result<Vec<CredentialName>, BadPlan> {
+        let named: Vec<_> = self.grant_fd.iter().filter_map(|grant| grant.name.clone()).collect();
+        match (self.grant_fd.as_slice(), self.credential_name.as_slice()) {
+            // Without a grant something is only explained.
+            ([GrantAt { name: None, .. }] | [], []) => Ok(vec!["token".parse().map_err(|_| BadPlan::Grant)?]),
+            ([GrantAt { name: None, .. }], [name]) => Ok(vec![name.clone()]),
+            ([], names) => Ok(names.to_vec()),
+            (all, []) if named.len() == all.len() => Ok(named),
+            _ => Err(BadPlan::NamelessGrant),
         }
     }
-}
-
-/// The forms of delivery make no sense.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadForms {
-    #[error("not a form of delivery: pipe, memfd, stdin or env:VARNAME")]
-    Unknown,
-    #[error("not the name of a variable: letters, digits and '_', and no digit in front")]
-    Variable,
-    #[error("pipe and memfd name their path in the same variable: choose one")]
-    TwoFiles,
-    #[error("there is one standard input")]
-    TwoStdins,
-}
-
-fn is_variable_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 const EXIT_CODES: &str = "\
@@ -149,37 +165,25 @@ mod tests {
     fn everything_after_the_dashes_is_the_programs() {
         let arguments = parse(&["--", "cat", "--grant-fd", "9", "--", "-x"]).unwrap();
         assert_eq!(arguments.command, ["cat", "--grant-fd", "9", "--", "-x"]);
-        assert_eq!(arguments.grant_fd, Some(3));
+        assert_eq!(arguments.grant_fd.len(), 1);
         assert!(parse(&["cat"]).is_err());
         assert!(parse(&["--"]).is_err());
     }
 
     #[test]
-    fn a_pipe_is_the_default_and_what_excludes_each_other_is_refused() {
-        let forms = |words: &[&str]| parse(&[words, &["--", "x"]].concat()).unwrap().forms();
-        assert_eq!(forms(&[]).unwrap(), [Form::Pipe]);
-        let both = forms(&["--deliver", "stdin", "--deliver", "env:A_1", "--deliver", "memfd"]).unwrap();
-        assert_eq!(both, [Form::Stdin, Form::Variable("A_1".into()), Form::Memfd]);
-        assert_eq!(forms(&["--deliver", "pipe", "--deliver", "memfd"]), Err(BadForms::TwoFiles));
-        assert_eq!(forms(&["--deliver", "stdin", "--deliver", "stdin"]), Err(BadForms::TwoStdins));
-    }
-
-    #[test]
-    fn what_is_no_variable_and_no_form_is_refused() {
-        for bad in ["env:", "env:1A", "env:A=B", "env:A B", "env", "file", "", "PIPE"] {
-            assert!(bad.parse::<Form>().is_err(), "{bad}");
+    fn each_grant_has_a_name_and_one_alone_needs_none() {
+        let names = |words: &[&str]| {
+            let words = [&["blindferry-launch"], words, &["--", "x"]].concat();
+            let names = Arguments::try_parse_from(words).unwrap().credentials();
+            names.map(|names| names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["--grant-fd", "3"]).unwrap(), ["token"]);
+        assert_eq!(names(&["--grant-fd", "3", "--credential-name", "a"]).unwrap(), ["a"]);
+        assert_eq!(names(&["--grant-fd", "3=a", "--grant-fd", "4=b"]).unwrap(), ["a", "b"]);
+        assert_eq!(names(&["--explain", "--credential-name", "a", "--credential-name", "b"]).unwrap(), ["a", "b"]);
+        for bad in [&["--grant-fd", "3", "--grant-fd", "4=b"][..], &["--grant-fd", "3=a", "--credential-name", "b"]] {
+            assert!(matches!(names(bad), Err(BadPlan::NamelessGrant)), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn the_files_variable_is_one_that_a_shell_can_name() {
-        for (credential, variable) in
-            [("github-deploy", "GITHUB_DEPLOY_FILE"), ("aws.prod_2", "AWS_PROD_2_FILE"), ("7days", "_7DAYS_FILE")]
-        {
-            let arguments = parse(&["--credential-name", credential, "--", "x"]).unwrap();
-            assert_eq!(arguments.file_variable(), variable);
-        }
-        assert_eq!(parse(&["--", "x"]).unwrap().file_variable(), "TOKEN_FILE");
     }
 
     #[test]

@@ -1,22 +1,32 @@
 //! Why the launcher did not become the program, and the exit status that says so.
 
-use crate::arguments::BadForms;
 use crate::confine::ConfineError;
 use crate::deliver::DeliverError;
+use crate::deliver::plan::BadPlan;
+use crate::environment::{PresentError, Untellable};
+use crate::outside::OutsideError;
 use crate::program::ProgramError;
 use crate::protect::ProtectError;
+use crate::renew::RenewError;
+use crate::renew::notice::NoticeUnusable;
 use blindferry_environment::Refusal;
+use blindferry_proto::name::CredentialName;
 use blindferry_worker::WorkerError;
+use std::error::Error;
 
 /// Any step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the command line makes no sense")]
-    Arguments(#[from] BadForms),
+    Arguments(#[from] BadPlan),
     #[error("cannot make the program's environment")]
     Environment(#[from] Refusal),
-    #[error("which descriptor holds the grant? --grant-fd N")]
-    NoGrant,
+    #[error("cannot use the environment that was handed over")]
+    Present(#[from] PresentError),
+    #[error("cannot try what others of this user can do")]
+    Outside(#[from] OutsideError),
+    #[error("cannot tell the vault of the credentials that the program would inherit")]
+    Inherited(#[from] Untellable),
     #[error("--protection {level}: not available here")]
     NotHere { level: &'static str },
     #[error("not safe to go on")]
@@ -27,8 +37,12 @@ pub(crate) enum Failure {
     Protect(#[from] ProtectError),
     #[error("cannot take the grant")]
     Grant(#[source] WorkerError),
-    #[error("no token")]
-    Redeem(#[source] WorkerError),
+    #[error("no token{}", of(credential.as_ref()))]
+    Redeem { credential: Option<CredentialName>, source: WorkerError },
+    #[error("--renew-command")]
+    Notice(#[from] NoticeUnusable),
+    #[error("cannot keep the tokens fresh")]
+    Renew(#[from] RenewError),
     #[error("cannot deliver the token")]
     Deliver(#[from] DeliverError),
 }
@@ -39,7 +53,7 @@ impl Failure {
     /// token because somebody decided so.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            Self::Redeem(WorkerError::Refused(_)) => 124,
+            Self::Redeem { source: WorkerError::Refused(_), .. } => 124,
             Self::Program(ProgramError::NotFound { .. }) => 127,
             Self::Protect(ProtectError::Probe { .. } | ProtectError::Group { .. }) | Self::NotHere { .. } => {
                 OWN_FAILURE
@@ -47,13 +61,34 @@ impl Failure {
             Self::Program(_) | Self::Protect(_) => 126,
             Self::Arguments(_)
             | Self::Environment(_)
-            | Self::NoGrant
+            | Self::Notice(_)
+            | Self::Renew(_)
+            | Self::Present(_)
+            | Self::Outside(_)
+            | Self::Inherited(_)
             | Self::Confine(_)
             | Self::Grant(_)
-            | Self::Redeem(_)
+            | Self::Redeem { .. }
             | Self::Deliver(_) => OWN_FAILURE,
         }
     }
+}
+
+/// An error in one line: what failed, and why, from the outside in.
+pub(crate) fn whole(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// Which one, where there are several.
+fn of(credential: Option<&CredentialName>) -> String {
+    credential.map(|name| format!(" of {}", name.as_str())).unwrap_or_default()
 }
 
 /// The launcher itself failed.

@@ -1,5 +1,6 @@
 //! How well a program is kept from other processes of its user: the levels, what each takes, keeps out and costs.
 
+use blindferry_proto::protection::ProtectionLevel;
 use clap::ValueEnum;
 
 /// A level of protection. What is asked for is what a program gets, or it is not started.
@@ -11,6 +12,8 @@ pub(crate) enum Level {
     ExecOnly,
     /// PROGRAM and all that it starts run under another real group: needs the launcher installed set-group-ID
     OwnGroup,
+    /// PROGRAM and all that it starts run in a user namespace of another user's: `blindferry run --via broker` alone
+    OwnNamespace,
 }
 
 /// What is to be said of a level before somebody chooses it.
@@ -27,14 +30,20 @@ pub(crate) struct Terms {
 
 impl Level {
     /// From the weakest to the strongest.
-    pub(crate) const ALL: [Self; 3] = [Self::None, Self::ExecOnly, Self::OwnGroup];
+    pub(crate) const ALL: [Self; 4] = [Self::None, Self::ExecOnly, Self::OwnGroup, Self::OwnNamespace];
 
-    /// Its word on the command line.
+    /// Its word on the command line, and everywhere.
     pub(crate) fn name(self) -> &'static str {
+        self.told().name()
+    }
+
+    /// The same, as the vault is told.
+    pub(crate) fn told(self) -> ProtectionLevel {
         match self {
-            Self::None => "none",
-            Self::ExecOnly => "exec-only",
-            Self::OwnGroup => "own-group",
+            Self::None => ProtectionLevel::None,
+            Self::ExecOnly => ProtectionLevel::ExecOnly,
+            Self::OwnGroup => ProtectionLevel::OwnGroup,
+            Self::OwnNamespace => ProtectionLevel::OwnNamespace,
         }
     }
 
@@ -64,6 +73,15 @@ impl Level {
                 costs: "as exec-only, for all that the program starts; the loader ignores LD_LIBRARY_PATH, LD_PRELOAD and \
                         TMPDIR as in any set-group-ID program, and Perl scripts start nothing by PATH; no user namespaces; groups cannot be changed",
             },
+            Self::OwnNamespace => Terms {
+                needs: "blindferry-starter on this machine, and `blindferry run --via broker`, by a user who is not root and \
+                        by a process that is not confined",
+                stops: "the same, out of all that the program starts, also programs that the same starter starts for others \
+                        of this user; what is loaded into the caller, or traces it, does not reach the program",
+                leaves: "root, the starter's user; core handlers that get a crash through a pipe",
+                costs: "no set-user-ID programs, no capabilities by files; the control group, scheduling and audit identity \
+                        of the starter's service",
+            },
         }
     }
 }
@@ -73,9 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_has_one_name_on_the_command_line_and_in_what_is_said() {
+    fn a_level_has_one_name_on_the_command_line_to_the_vault_and_in_what_is_said() {
         for level in Level::ALL {
             assert_eq!(level.to_possible_value().unwrap().get_name(), level.name());
+            assert_eq!(level.told().name(), level.name());
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! The victim is the smallest executable there is: it waits, and holds nothing. The launcher plays the process of the
 //! same user, without the capabilities of root, which no level keeps out. Under root the trial says little, since there
-//! the victim's capabilities alone keep such a process out; so a launcher with capabilities to read others warns.
+//! the victim's capabilities alone keep such a process out; so a launcher with capabilities to read others warns. Within a
+//! namespace of its own it cannot play that process; there the outsider does, which the starter started.
 
 use crate::group::OwnGroup;
 use crate::level::Level;
+use crate::outside::{OutsideError, Outsider};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, pwrite};
@@ -36,6 +38,8 @@ pub(crate) enum ProbeError {
     Image(#[source] ImageError),
     #[error("cannot start the process that was to be attacked")]
     Start(#[source] io::Error),
+    #[error("cannot have it tried")]
+    Outside(#[source] OutsideError),
     #[error("tried on this machine, it does not hold: another process of this user got at {what}")]
     Read { what: &'static str },
 }
@@ -55,39 +59,58 @@ pub(crate) fn exec_only() -> Result<Held, ProbeError> {
 /// [`ProbeError`].
 pub(crate) fn own_group(_group: &OwnGroup) -> Result<Held, ProbeError> {
     match waiter() {
-        Ok(readable) => attack(&PathBuf::from(format!("/proc/self/fd/{}", readable.as_raw_fd())), Level::OwnGroup),
+        Ok(waiter) => attack(&readable_path(&waiter), Level::OwnGroup),
         // A shell waits for its input just as well, where no memfd can be executed.
         Err(_) => attack(Path::new("/bin/sh"), Level::OwnGroup),
     }
 }
 
+/// Starts a process from what everybody may read, in the namespace that this process is in, and has it attacked by another
+/// process of the user, which is not.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(crate) fn own_namespace(outsider: &Outsider) -> Result<Held, ProbeError> {
+    let victim = match waiter() {
+        Ok(waiter) => start(&readable_path(&waiter))?,
+        Err(_) => start(Path::new("/bin/sh"))?,
+    };
+    judged(outsider.attack(victim.0.id()).map_err(ProbeError::Outside)?, Level::OwnNamespace)
+}
+
 fn attack(victim: &Path, level: Level) -> Result<Held, ProbeError> {
     let _put_aside = PutAside::roots();
-    let mut command = Command::new(victim);
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What is returned has executed: before that it would be another image of this process.
-    let victim = Victim(command.spawn().map_err(ProbeError::Start)?);
-    match victim.readable() {
+    let victim = start(victim)?;
+    judged(readable(victim.0.id()), level)
+}
+
+fn judged(got_at: Option<&'static str>, level: Level) -> Result<Held, ProbeError> {
+    match got_at {
         Some(what) => Err(ProbeError::Read { what }),
         None => Ok(Held(level)),
     }
 }
 
+fn start(victim: &Path) -> Result<Victim, ProbeError> {
+    let mut command = Command::new(victim);
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What is returned has executed: before that it would be another image of this process.
+    command.spawn().map(Victim).map_err(ProbeError::Start)
+}
+
 /// Ended by its process id when dropped.
 struct Victim(Child);
 
-impl Victim {
-    fn readable(&self) -> Option<&'static str> {
-        let id = self.0.id();
-        if File::open(format!("/proc/{id}/mem")).is_ok() {
-            return Some("its memory");
-        }
-        if std::fs::read(format!("/proc/{id}/environ")).is_ok() {
-            return Some("its environment");
-        }
-        let pidfd = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).ok()?;
-        pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()).is_ok().then_some("its descriptors")
+/// What of a process this one gets at.
+pub(crate) fn readable(id: u32) -> Option<&'static str> {
+    if File::open(format!("/proc/{id}/mem")).is_ok() {
+        return Some("its memory");
     }
+    if std::fs::read(format!("/proc/{id}/environ")).is_ok() {
+        return Some("its environment");
+    }
+    let pidfd = pidfd_open(Pid::from_raw(i32::try_from(id).ok()?)?, PidfdFlags::empty()).ok()?;
+    pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()).is_ok().then_some("its descriptors")
 }
 
 impl Drop for Victim {
@@ -95,6 +118,10 @@ impl Drop for Victim {
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+fn readable_path(executable: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", executable.as_raw_fd()))
 }
 
 /// An executable memfd that everybody may read, with a program that waits for its input.

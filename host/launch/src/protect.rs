@@ -6,15 +6,17 @@
 use crate::environment::Environment;
 use crate::group::{GroupError, OwnGroup, give_up};
 use crate::level::Level;
-use crate::probe::{ProbeError, exec_only, own_group, user_sees_everything};
+use crate::outside::Outsider;
+use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_everything};
 use crate::program::Program;
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_proto::identifier::Digest;
+use blindferry_proto::protection::ProtectionLevel;
 use ring::digest::{Context, SHA256};
 use rustix::fs::{Mode, OFlags, fstat, open};
 use std::ffi::{CString, NulError, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -65,7 +67,7 @@ impl Protection {
     ///
     /// # Errors
     /// [`ProtectError::Group`], [`ProtectError::Probe`]. Then the program must not be started: nothing less is taken.
-    pub(crate) fn establish(level: Level) -> Result<Self, ProtectError> {
+    pub(crate) fn establish(level: Level, outsider: Option<RawFd>) -> Result<Self, ProtectError> {
         let group = |source| ProtectError::Group { level, source };
         let held = match level {
             Level::None => return give_up().map(|()| Self(level)).map_err(group),
@@ -74,11 +76,21 @@ impl Protection {
                 exec_only()
             }
             Level::OwnGroup => own_group(&OwnGroup::enter().map_err(group)?),
+            // The starter entered it.
+            Level::OwnNamespace => {
+                give_up().map_err(group)?;
+                Outsider::inherited(outsider).map_err(ProbeError::Outside).and_then(|outsider| own_namespace(&outsider))
+            }
         };
         match held {
             Ok(held) => Ok(Self(held.level())),
             Err(source) => Err(ProtectError::Probe { level, source }),
         }
+    }
+
+    /// The level that holds, as the vault is told.
+    pub(crate) fn level(&self) -> ProtectionLevel {
+        self.0.told()
     }
 
     /// What should be said loudly, if anything.
@@ -88,11 +100,11 @@ impl Protection {
                 "--protection none: every process of this user can read the token, in the program's memory, environment \
                  and descriptors",
             ),
-            Level::ExecOnly | Level::OwnGroup if user_sees_everything() => Some(
+            Level::ExecOnly | Level::OwnGroup | Level::OwnNamespace if user_sees_everything() => Some(
                 "this user holds CAP_SYS_PTRACE, which no level keeps out: its other processes with it can read the \
                  token",
             ),
-            Level::ExecOnly | Level::OwnGroup => None,
+            Level::ExecOnly | Level::OwnGroup | Level::OwnNamespace => None,
         }
     }
 }
@@ -108,7 +120,9 @@ impl Prepared {
             (Err(ImageError::Open { source, .. }), _) if source.kind() == ErrorKind::PermissionDenied => {
                 unreadable(file)?
             }
-            (Err(ImageError::Create { .. } | ImageError::TooLarge { .. }), Level::OwnGroup) => Form::File(file),
+            (Err(ImageError::Create { .. } | ImageError::TooLarge { .. }), Level::OwnGroup | Level::OwnNamespace) => {
+                Form::File(file)
+            }
             (Err(source), _) => return Err(ProtectError::Copy { file, source }),
         };
         Ok(Self { words, form })

@@ -7,6 +7,7 @@ mod tests {
     use blindferry_parent::{Ask, Parent, ParentError};
     use blindferry_proto::identifier::{Digest, GrantId};
     use blindferry_proto::local::{ParentReply, ParentRequest, decode, encode};
+    use blindferry_proto::protection::ProtectionLevel;
     use blindferry_proto::refusal::{Refusal, RefusalCode};
     use blindferry_proto::session::WorkerConstraint;
     use std::os::fd::{AsFd, AsRawFd};
@@ -20,7 +21,11 @@ mod tests {
         let ask = Ask {
             credential: "github-deploy".parse().unwrap(),
             audience: Some("https://api.example".parse().unwrap()),
-            worker: WorkerConstraint { uid: Some(7), executable: Some(Digest([1; 32])) },
+            worker: WorkerConstraint {
+                uid: Some(7),
+                executable: Some(Digest([1; 32])),
+                protection: Some(ProtectionLevel::OwnGroup),
+            },
         };
         let grant = Parent::connect(&path).unwrap().ask(&ask).unwrap();
         assert_eq!((grant.id(), grant.expires()), (GrantId([2; 16]), 99));

@@ -21,7 +21,7 @@ pub fn workers_socket() -> PathBuf {
 }
 
 /// The way to a broker, kept so that a lost connection can be made again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Road {
     /// A path: connecting again is possible.
     Path(PathBuf),

@@ -5,7 +5,7 @@
 
 use crate::connect::Road;
 use crate::worker::WorkerError;
-use blindferry_handle::packet::{Packet, PacketError, PacketSocket};
+use blindferry_handle::packet::{Packet, PacketError, PacketSocket, SocketError};
 use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::local::{self, WorkerReply, WorkerRequest};
 use blindferry_proto::refusal::Refusal;
@@ -35,6 +35,12 @@ pub(crate) struct Answered {
 impl Exchange {
     pub(crate) fn new((road, socket): (Road, PacketSocket)) -> Self {
         Self { road, socket, ended: None }
+    }
+
+    /// The same connection for another process, which is to use it alone from then on.
+    pub(crate) fn duplicate(&self) -> Result<Self, SocketError> {
+        let socket = self.socket.as_fd().try_clone_to_owned().map_err(|source| SocketError::SetUp { source })?;
+        Ok(Self { road: self.road.clone(), socket: PacketSocket::from_fd(socket)?, ended: self.ended })
     }
 
     /// Asks until there is an answer, at most `1 + AGAIN_AFTER.len()` times.

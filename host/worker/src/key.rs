@@ -12,6 +12,7 @@ use hpke::{Deserializable, HpkeError, Kem, Serializable};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::hint::black_box;
 use std::io;
+use std::os::fd::OwnedFd;
 use zeroize::Zeroize;
 
 /// The key pair.
@@ -44,6 +45,16 @@ impl KeyPair {
         })?;
         let public = with_private(&private, public_of).map_err(KeyError::Make)?;
         Ok(Self { private, public })
+    }
+
+    /// The pair again, from its private half in shared secret memory.
+    pub(crate) fn adopt(private: OwnedFd, public: WorkerKey) -> Result<Self, SecretError> {
+        Ok(Self { private: SecretBytes::adopt(private, PRIVATE)?, public })
+    }
+
+    /// The private half, to be handed over.
+    pub(crate) fn private(&self) -> &SecretBytes {
+        &self.private
     }
 
     /// The half that others may see.

@@ -40,16 +40,20 @@
 //! Token and private key lie in secret pages, which other processes cannot read, root included, and which no core file
 //! holds. That does not stop a debugger that runs code *inside* the worker: against one of the same user, let the
 //! process be non-dumpable from its first instruction (`blindferry_handle::entry`, or start it with
-//! `blindferry-launch`). Copies that the program itself makes of a token are the program's to wipe.
+//! `blindferry-launch`). Secrets that it was started with itself, as arguments or variables, are shown to others until
+//! [`wipe_start`] overwrites them: the first line of `main`. Copies that the program itself makes of a token are the program's to wipe.
 
 pub mod connect;
+pub mod delivered;
 mod exchange;
+pub mod hand_on;
 mod key;
 pub mod open;
 pub mod receive;
 pub mod token;
 pub mod worker;
 
+pub use blindferry_handle::start::{Start, StartError, wipe_start};
 pub use connect::workers_socket;
 pub use open::OpenError;
 pub use token::Token;

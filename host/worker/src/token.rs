@@ -46,6 +46,15 @@ impl Token {
         &self.token_type
     }
 
+    /// When this process got it, or the one that handed it on, in seconds since the epoch.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn secret(&self) -> &SecretBytes {
+        &self.bytes
+    }
+
     /// How long, from when it was received, until it is time for the next one: four fifths of its life.
     #[must_use]
     pub fn renew_after(&self) -> Duration {

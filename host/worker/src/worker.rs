@@ -11,6 +11,8 @@ use blindferry_handle::packet::{PacketError, SocketError};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::identifier::{Digest, GrantId, LeaseId, ParcelKey, RequestId};
 use blindferry_proto::local::{LocalError, WorkerReply, WorkerRequest};
+use blindferry_proto::name::VariableName;
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::LeaseEnd;
 use rustix::process::geteuid;
@@ -27,18 +29,20 @@ pub struct Worker {
     exchange: Exchange,
     key: KeyPair,
     executable: Option<Digest>,
+    protection: Option<ProtectionLevel>,
+    inherited: Vec<VariableName>,
     sender: Option<ParcelKey>,
 }
 
 /// A lease and its current token. Dropping it wipes the token and leaves the lease to the broker, which ends it with
 /// this process; [`Leased::end`] gives it back at once.
 pub struct Leased {
-    exchange: Exchange,
-    key: KeyPair,
-    lease: LeaseId,
-    grant: GrantId,
-    sender: ParcelKey,
-    token: Token,
+    pub(crate) exchange: Exchange,
+    pub(crate) key: KeyPair,
+    pub(crate) lease: LeaseId,
+    pub(crate) grant: GrantId,
+    pub(crate) sender: ParcelKey,
+    pub(crate) token: Token,
 }
 
 impl Worker {
@@ -63,13 +67,26 @@ impl Worker {
     fn over(exchange: Result<Exchange, SocketError>) -> Result<Self, WorkerError> {
         let exchange = exchange.map_err(|source| WorkerError::Connect { source })?;
         let key = KeyPair::generate().map_err(|source| WorkerError::Key { source })?;
-        Ok(Self { exchange, key, executable: None, sender: None })
+        Ok(Self { exchange, key, executable: None, protection: None, inherited: Vec::new(), sender: None })
     }
 
     /// Tells the vault the SHA-256 of the program that this process is about to become: for launchers.
     #[must_use]
     pub fn about_to_execute(self, executable: Digest) -> Self {
         Self { executable: Some(executable), ..self }
+    }
+
+    /// Tells the vault the level of protection that the program will run at: for launchers that established it.
+    #[must_use]
+    pub fn under_protection(self, level: ProtectionLevel) -> Self {
+        Self { protection: Some(level), ..self }
+    }
+
+    /// Tells the vault which credentials of the parent the program gets as well, by the names of their variables: for
+    /// launchers. More than [`blindferry_proto::limits::MAX_INHERITED`] are refused by the broker.
+    #[must_use]
+    pub fn passing_on(self, inherited: Vec<VariableName>) -> Self {
+        Self { inherited, ..self }
     }
 
     /// Accepts no parcel but from this key of the vault.
@@ -92,7 +109,13 @@ impl Worker {
     /// then: another key would be refused.
     pub fn redeem(mut self, grant: Handle) -> Result<Leased, WorkerError> {
         let request = random_request()?;
-        let redeem = WorkerRequest::Redeem { request, key: self.key.public(), executable: self.executable };
+        let redeem = WorkerRequest::Redeem {
+            request,
+            key: self.key.public(),
+            executable: self.executable,
+            protection: self.protection,
+            inherited: self.inherited,
+        };
         let answered = self.exchange.ask(&redeem, &[grant.as_fd()])?;
         let parcelled = Parcelled::from_answer(answered)?;
         let lease = parcelled.lease;
@@ -189,6 +212,18 @@ impl Leased {
     /// is nothing to do about a failure here.
     fn acknowledge(&mut self, request: RequestId) {
         let _unheard = self.exchange.mention(&WorkerRequest::Acknowledge { lease: self.lease, request });
+    }
+}
+
+impl WorkerError {
+    /// Whether asking again later may help: nothing was decided. Of a lease, everything else is the end.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::Silent { .. } | Self::Connect { .. } | Self::Wait { .. } => true,
+            Self::Refused(refusal) => refusal.code.is_passing(),
+            _ => false,
+        }
     }
 }
 
@@ -348,6 +383,6 @@ fn random_request() -> Result<RequestId, WorkerError> {
 
 /// Seconds since the epoch.
 #[expect(clippy::disallowed_methods, reason = "the library is a shell: it alone knows when a token is due")]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

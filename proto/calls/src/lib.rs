@@ -108,7 +108,10 @@ pub fn other_families(known: &[libc::c_int]) -> Result<SeccompRule, BackendError
 }
 
 /// Two ioctls that put characters into a terminal's input, as if its user had typed them.
-fn typing_for_others() -> Result<Vec<SeccompRule>, BackendError> {
+///
+/// # Errors
+/// None but by a fault of this program.
+pub fn typing_for_others() -> Result<Vec<SeccompRule>, BackendError> {
     [libc::TIOCSTI, libc::TIOCLINUX]
         .into_iter()
         .map(|request| {

@@ -39,6 +39,12 @@ pub enum PeerError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// `SO_PEERGROUPS` failed, or there are more than [`MAX_GROUPS`].
+    #[error("cannot read the peer's groups")]
+    Groups {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The process that connected has ended; whoever uses its socket now is somebody else.
     #[error("the process that connected has ended")]
     Dead,
@@ -100,6 +106,39 @@ impl Peer {
     }
 }
 
+/// The supplementary groups of the process that made the connection behind `socket`, as they were then
+/// (`SO_PEERGROUPS`, unix(7)). `/proc` would tell those of now, which a set-user-ID program may have changed meanwhile.
+///
+/// # Errors
+///
+/// [`PeerError::Groups`]; also when there are more than [`MAX_GROUPS`].
+pub fn groups(socket: impl AsFd) -> Result<Vec<u32>, PeerError> {
+    let failed = |source| PeerError::Groups { source };
+    let mut groups = vec![0_u32; MAX_GROUPS];
+    let room = libc::socklen_t::try_from(MAX_GROUPS * size_of::<u32>());
+    let mut written = room.map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+    // SAFETY: `groups` is valid for writes of `written` bytes, which bounds what the kernel writes: whole integers of 32
+    // bits, of which every pattern is valid.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut written,
+        )
+    };
+    if result != 0 {
+        // ERANGE when there are more.
+        return Err(failed(io::Error::last_os_error()));
+    }
+    groups.truncate(written as usize / size_of::<u32>());
+    Ok(groups)
+}
+
+/// The most supplementary groups that are told.
+pub const MAX_GROUPS: usize = 1024;
+
 /// Whether the process behind a pidfd has not ended yet. When the kernel will not say, it counts as ended.
 #[must_use]
 pub fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
@@ -158,10 +197,23 @@ unsafe fn option<T>(socket: BorrowedFd<'_>, name: libc::c_int, value: &mut T) ->
 /// `include/uapi/asm-generic/socket.h`, since Linux 6.5. Not yet in libc for every target.
 const SO_PEERPIDFD: libc::c_int = 77;
 
+/// `include/uapi/asm-generic/socket.h`, since Linux 4.13.
+const SO_PEERGROUPS: libc::c_int = 59;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::packet::PacketSocket;
+
+    #[test]
+    fn our_own_pair_has_this_processs_groups() {
+        let (one, _other) = PacketSocket::pair().unwrap();
+        let mut own: Vec<u32> = rustix::process::getgroups().unwrap().into_iter().map(|group| group.as_raw()).collect();
+        let mut told = groups(&one).unwrap();
+        own.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(told, own);
+    }
 
     #[test]
     fn our_own_pair_names_this_process() {

@@ -31,6 +31,7 @@ use self::pool::Slot;
 
 pub use self::pages::{Protection, protection};
 pub use self::pool::MAX_POOL;
+pub(crate) use self::pool::begin_anew;
 pub use self::shared::SharedSecret;
 
 mod pages;

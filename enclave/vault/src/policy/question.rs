@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use blindferry_attest::attested::Claims;
-use blindferry_proto::name::{Audience, CredentialName, HostName};
+use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::ProcessFacts;
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
@@ -30,6 +30,8 @@ pub struct Question<'a> {
     pub host: &'a HostName,
     /// The process that shall have the token, or has it.
     pub worker: &'a ProcessFacts,
+    /// Credentials of its parent that the worker gets as well, by the names of their variables.
+    pub inherited: &'a [VariableName],
     /// The process that asked for the grant.
     pub parent: &'a ProcessFacts,
     /// What is wanted of.
@@ -52,6 +54,7 @@ pub(super) struct Vocabulary {
     host: EntityTypeName,
     worker: EntityTypeName,
     credential: EntityTypeName,
+    protection: EntityTypeName,
     grant: EntityUid,
     redeem: EntityUid,
     renew: EntityUid,
@@ -69,6 +72,7 @@ pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
         host: name("Blindferry::Host"),
         worker: name("Blindferry::Worker"),
         credential: name("Blindferry::Credential"),
+        protection: name("Blindferry::Protection"),
         grant: action(r#"Blindferry::Action::"grant""#),
         redeem: action(r#"Blindferry::Action::"redeem""#),
         renew: action(r#"Blindferry::Action::"renew""#),
@@ -119,6 +123,11 @@ impl Question<'_> {
             ("gid".to_owned(), RestrictedExpression::new_long(self.worker.gid.into())),
         ]);
         attributes.extend(self.worker.executable.map(|digest| attribute("executable", &digest.to_string())));
+        attributes.extend(self.worker.protection.map(|level| {
+            let words = &*VOCABULARY;
+            let level = EntityUid::from_type_name_and_id(words.protection.clone(), EntityId::new(level.name()));
+            ("protection".to_owned(), RestrictedExpression::new_entity_uid(level))
+        }));
         attributes
     }
 
@@ -126,12 +135,14 @@ impl Question<'_> {
         let claims = self.claims;
         let pcrs =
             claims.pcrs.iter().map(|(index, value)| RestrictedExpression::new_string(format!("{index}:{value}")));
+        let inherited = self.inherited.iter().map(|name| RestrictedExpression::new_string(name.to_string()));
         let mut pairs = vec![
             attribute("platform", claims.platform),
             attribute("reference", &claims.reference),
             attribute("ak", claims.ak_name.as_deref().unwrap_or_default()),
             attribute("firmware", &claims.firmware),
             ("pcrs".to_owned(), RestrictedExpression::new_set(pcrs)),
+            ("inherited".to_owned(), RestrictedExpression::new_set(inherited)),
             ("parent_uid".to_owned(), RestrictedExpression::new_long(self.parent.uid.into())),
             ("session_age".to_owned(), age(self.session_age)),
             ("attestation_age".to_owned(), age(self.attestation_age)),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use blindferry_attest::attested::Claims;
 use blindferry_proto::identifier::Digest;
-use blindferry_proto::name::{Audience, CredentialName, HostName};
+use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::ProcessFacts;
 use proptest::prelude::*;
 
@@ -15,6 +16,7 @@ struct Case {
     action: Action,
     host: HostName,
     worker: ProcessFacts,
+    inherited: Vec<VariableName>,
     parent: ProcessFacts,
     credential: CredentialName,
     kind: &'static str,
@@ -28,11 +30,12 @@ const PCR7: &str = "65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e534eb
 const EXECUTABLE: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 fn case() -> Case {
-    let process = |uid| ProcessFacts { uid, gid: 100, pid: 7, executable: None };
+    let process = |uid| ProcessFacts { uid, gid: 100, pid: 7, executable: None, protection: None };
     Case {
         action: Action::Grant,
         host: "build-1".parse().unwrap(),
         worker: process(1001),
+        inherited: Vec::new(),
         parent: process(1000),
         credential: "github-deploy".parse().unwrap(),
         kind: "oauth-client",
@@ -53,10 +56,15 @@ fn case() -> Case {
 
 impl Case {
     fn asked(&self, policy: &Policy) -> Result<Allowed, Denied> {
-        policy.decide(&Question {
+        policy.decide(&self.question())
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
             action: self.action,
             host: &self.host,
             worker: &self.worker,
+            inherited: &self.inherited,
             parent: &self.parent,
             credential: &self.credential,
             kind: self.kind,
@@ -64,7 +72,7 @@ impl Case {
             claims: &self.claims,
             session_age: self.session_age,
             attestation_age: self.attestation_age,
-        })
+        }
     }
 
     /// The reason code and the names behind a denial, or "allowed" and the names behind that.
@@ -104,6 +112,8 @@ fn each_fact_can_be_asked_for_and_decides() {
     let mut case = case();
     case.audience = Some("https://api.example".parse().unwrap());
     case.worker.executable = Some(EXECUTABLE.parse::<Digest>().unwrap());
+    case.worker.protection = Some(ProtectionLevel::OwnGroup);
+    case.inherited = vec!["GH_TOKEN".parse().unwrap()];
     for (holds, fails) in [
         (r#"principal in Blindferry::Host::"build-1""#, r#"principal in Blindferry::Host::"build-2""#),
         (r#"principal == Blindferry::Worker::"build-1/1001""#, r#"principal == Blindferry::Worker::"build-1/1002""#),
@@ -112,6 +122,10 @@ fn each_fact_can_be_asked_for_and_decides() {
         (
             &format!("principal has executable && principal.executable == \"{EXECUTABLE}\""),
             r#"principal has executable && principal.executable == "00""#,
+        ),
+        (
+            r#"principal has protection && principal.protection == Blindferry::Protection::"own-group""#,
+            r#"principal has protection && principal.protection == Blindferry::Protection::"exec-only""#,
         ),
         (r#"resource == Blindferry::Credential::"github-deploy""#, r#"resource == Blindferry::Credential::"other""#),
         (r#"resource.kind == "oauth-client""#, r#"resource.kind == "release""#),
@@ -122,6 +136,7 @@ fn each_fact_can_be_asked_for_and_decides() {
         (r#"context.firmware == "0000000000000001""#, r#"context.firmware == "0000000000000002""#),
         (&format!(r#"context.pcrs.contains("7:{PCR7}")"#), &format!(r#"context.pcrs.contains("8:{PCR7}")"#)),
         (r#"context has audience && context.audience like "https://*""#, "!(context has audience)"),
+        (r#"context.inherited.contains("GH_TOKEN")"#, "context.inherited.isEmpty()"),
         ("context.parent_uid == 1000", "context.parent_uid == 0"),
         ("context.session_age <= 3600", "context.session_age > 3600"),
         ("context.attestation_age <= 10", "context.attestation_age > 10"),
@@ -135,6 +150,55 @@ fn each_fact_can_be_asked_for_and_decides() {
 fn facts_that_are_absent_are_absent() {
     assert!(!case().permitted_by(&when("principal has executable")));
     assert!(!case().permitted_by(&when("context has audience")));
+    assert!(!case().permitted_by(&when("principal has protection")));
+}
+
+/// The two stronger levels for everything: what a credential's demand looks like.
+const WHOLE_TREE: &str = r#"
+    permit(principal, action, resource);
+    @id("whole-tree")
+    forbid(principal, action, resource)
+    unless {
+        principal has protection &&
+        [Blindferry::Protection::"own-group", Blindferry::Protection::"own-namespace"]
+            .contains(principal.protection)
+    };
+"#;
+
+#[test]
+fn a_demanded_level_is_met_by_the_levels_that_the_policy_names_alone() {
+    let policy = Policy::parse(WHOLE_TREE, 1).unwrap();
+    let mut case = case();
+    for (level, met) in [
+        (None, false),
+        (Some(ProtectionLevel::None), false),
+        (Some(ProtectionLevel::ExecOnly), false),
+        (Some(ProtectionLevel::OwnGroup), true),
+        (Some(ProtectionLevel::OwnNamespace), true),
+    ] {
+        case.worker.protection = level;
+        assert_eq!(case.asked(&policy).is_ok(), met, "{level:?}");
+    }
+}
+
+#[test]
+fn a_denied_worker_hears_the_weakest_level_that_would_do_and_nothing_where_none_would() {
+    let policy = Policy::parse(WHOLE_TREE, 1).unwrap();
+    let mut case = case();
+    for level in [None, Some(ProtectionLevel::None), Some(ProtectionLevel::ExecOnly)] {
+        case.worker.protection = level;
+        assert_eq!(policy.stronger_level_wanted(&case.question()), Some(ProtectionLevel::OwnGroup), "{level:?}");
+    }
+    // Another forbids as well: no level would help, and none is held out.
+    let frozen = Policy::parse(&format!("{WHOLE_TREE} forbid(principal, action, resource);"), 1).unwrap();
+    assert_eq!(frozen.stronger_level_wanted(&case.question()), None);
+    assert_eq!(Policy::deny_all().stronger_level_wanted(&case.question()), None);
+}
+
+#[test]
+fn a_level_that_there_is_not_is_refused_with_the_policy() {
+    let typo = when(r#"principal has protection && principal.protection == Blindferry::Protection::"own-gruop""#);
+    assert!(problem(&typo).contains("own-gruop"), "{}", problem(&typo));
 }
 
 #[test]
@@ -317,7 +381,15 @@ fn the_example_decides_as_its_comments_say() {
     let policy = Policy::parse(include_str!("../../../../deploy/policy/example.cedar"), 1).unwrap();
     let by = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
 
+    let case = || {
+        let mut case = case();
+        case.worker.protection = Some(ProtectionLevel::OwnGroup);
+        case
+    };
     let deploy = case();
+    let weaker = ProcessFacts { protection: Some(ProtectionLevel::ExecOnly), ..deploy.worker };
+    let weaker = Case { worker: weaker, ..case() };
+    assert_eq!(weaker.answer(&policy), ("forbidden", by(&["deploy-key-in-whole-trees"])));
     for action in [Action::Grant, Action::Redeem, Action::Renew] {
         let deploy = Case { action, ..case() };
         assert_eq!(deploy.answer(&policy), ("allowed", by(&["deploy-on-build-1"])));

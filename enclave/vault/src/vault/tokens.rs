@@ -4,11 +4,12 @@ use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, chain, lock};
 use crate::crossing::Wanted;
 use crate::ledger::Failure;
 use crate::mint::{self, MintError, Order};
-use crate::policy::{Action, Allowed, Question};
+use crate::policy::{Action, Allowed, Denied, Question};
 use crate::store::Credential;
 use crate::upstream::UpstreamError;
 use blindferry_proto::audit::{Event, Sight};
 use blindferry_proto::credential::Kind;
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ impl Vault {
             action,
             host: &session.host,
             worker: &wanted.worker,
+            inherited: wanted.inherited,
             parent: &wanted.parent,
             credential: wanted.credential,
             kind: kind_of(&credential.settings().kind),
@@ -56,7 +58,10 @@ impl Vault {
         };
         match policy.decide(&question) {
             Ok(allowed) => Ok(Permit { allowed, credential }),
-            Err(denied) => Err(Refusal::new(RefusalCode::Denied, &denied.to_string())),
+            Err(denied) => Err(match policy.stronger_level_wanted(&question) {
+                Some(level) => protection_too_low(wanted, level, &denied),
+                None => Refusal::new(RefusalCode::Denied, &denied.to_string()),
+            }),
         }
     }
 
@@ -105,6 +110,13 @@ impl Vault {
             self.revoke(revocable).await;
         }
     }
+}
+
+/// A refusal that names the level to ask for.
+fn protection_too_low(wanted: &Wanted<'_>, level: ProtectionLevel, denied: &Denied) -> Refusal {
+    let found = wanted.worker.protection.map_or("no level", ProtectionLevel::name);
+    let detail = format!("{} wants --protection {level}, here is {found}: {denied}", wanted.credential);
+    Refusal::new(RefusalCode::ProtectionTooLow, &detail)
 }
 
 /// How policies call a kind.

@@ -57,9 +57,13 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_ends_with_2() {
     let bench = Bench::new();
-    for words in
-        [&["nonsense"][..], &["host", "approve", "a"], &["run", "--credential", "a"], &["audit", "--from", "x"]]
-    {
+    for words in [
+        &["nonsense"][..],
+        &["host", "approve", "a"],
+        &["run", "--credential", "a"],
+        &["run", "--", "true"],
+        &["audit", "--from", "x"],
+    ] {
         let went = bench.run(words, b"");
         assert_eq!((went.code, went.out.as_str()), (2, ""), "{words:?}");
         assert!(!went.err.is_empty());

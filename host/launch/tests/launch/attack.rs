@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const TOKEN: &[u8] = b"a token for the program and nobody else";
+pub(crate) const TOKEN: &[u8] = b"a token for the program and nobody else";
 const FORMS: [&str; 4] = ["--deliver", "memfd", "--deliver", "env:SECRET"];
 
 /// What an attacker of the same user gets to see, by each road.
@@ -146,7 +146,7 @@ fn attack(mut launch: Launch, name: &str) -> Loot {
     loot
 }
 
-fn steals(attacker: &mut Command) -> bool {
+pub(crate) fn steals(attacker: &mut Command) -> bool {
     // Descriptors that wait for input, such as a terminal, must not hold up the attacker.
     let stolen = attacker.stdin(Stdio::null()).output().unwrap().stdout;
     stolen.windows(TOKEN.len()).any(|window| window == TOKEN)

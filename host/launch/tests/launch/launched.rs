@@ -14,7 +14,7 @@ pub(crate) const NOBODY: u32 = 65534;
 /// A command line that starts with the launcher, and the grant that it inherits.
 pub(crate) struct Launch {
     pub(crate) command: Command,
-    _grant: OwnedFd,
+    _grants: Vec<OwnedFd>,
 }
 
 impl Launch {
@@ -27,7 +27,21 @@ impl Launch {
         keep_over_exec(grant.as_fd()).unwrap();
         let mut command = as_nobody(launcher.to_str().unwrap());
         command.args(["--grant-fd", &grant.as_raw_fd().to_string(), "--workers", workers.to_str().unwrap()]);
-        Self { command, _grant: grant }
+        Self { command, _grants: vec![grant] }
+    }
+
+    /// With a grant for each of these credentials, whose content is the name.
+    pub(crate) fn several(broker: &FakeBroker, names: &[&str]) -> Self {
+        let mut command = as_nobody(env!("CARGO_BIN_EXE_blindferry-launch"));
+        command.args(["--workers", broker.path().to_str().unwrap()]);
+        let mut grants = Vec::new();
+        for name in names {
+            let grant = Handle::seal("grant", name.as_bytes()).unwrap().into_fd();
+            keep_over_exec(grant.as_fd()).unwrap();
+            command.args(["--grant-fd", &format!("{}={name}", grant.as_raw_fd())]);
+            grants.push(grant);
+        }
+        Self { command, _grants: grants }
     }
 
     pub(crate) fn args(mut self, args: &[&str]) -> Self {

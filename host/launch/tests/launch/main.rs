@@ -11,8 +11,16 @@ mod fake_broker;
 #[path = "../../../worker/tests/worker/fake_vault.rs"]
 mod fake_vault;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod launched;
 #[cfg(test)]
 mod protection;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod renewal;
+#[cfg(test)]
+mod several;
+#[cfg(test)]
+mod templates;

@@ -97,10 +97,15 @@ pub(crate) fn honest(token: &'static [u8]) -> impl FnMut(&Seen) -> Answers + Sen
 
 /// The answer that brings these bytes as a parcel.
 pub(crate) fn parcelled(vault: &FakeVault, parcel: &[u8]) -> Answers {
+    parcelled_for(vault, parcel, TOKEN_LIFE)
+}
+
+/// The same, of a token that lives for so many seconds.
+pub(crate) fn parcelled_for(vault: &FakeVault, parcel: &[u8], life: u64) -> Answers {
     let reply = WorkerReply::Parcelled {
         lease: LEASE,
         sender: vault.parcel_key(),
-        expires: now() + TOKEN_LIFE,
+        expires: now() + life,
         token_type: Text::new("Bearer").unwrap(),
     };
     vec![(reply, Some(Handle::seal("parcel", parcel).unwrap()))]

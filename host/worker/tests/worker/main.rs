@@ -1,6 +1,8 @@
 //! The worker library against a broker and a vault of the tests.
 
 #[cfg(test)]
+mod delivered;
+#[cfg(test)]
 mod fake_broker;
 #[cfg(test)]
 mod fake_vault;
@@ -10,3 +12,5 @@ mod leaks;
 mod memory;
 #[cfg(test)]
 mod redeem;
+#[cfg(test)]
+mod start;

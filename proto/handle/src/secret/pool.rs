@@ -1,5 +1,6 @@
 //! The process's pool of one-page slots for small secrets.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +58,13 @@ impl Drop for Slot {
 
 pub(super) fn reserve(slots: usize) -> Result<(), SecretError> {
     pool().reserve(slots)
+}
+
+/// In a copy of the process that fork(2) made, before anything else: its pool begins anew, without the pages that did not
+/// come along. What they were is left alone, since slots of the original may lie about in the copy.
+pub(crate) fn begin_anew() {
+    let of_the_original = std::mem::replace(&mut *pool(), Pool::empty());
+    let _never_unmapped = ManuallyDrop::new(of_the_original);
 }
 
 #[derive(Debug)]

@@ -1,0 +1,116 @@
+//! What a caller wants to have started: two packets, checked before anything is done about them.
+
+use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_handle::packet::{Packet, PacketError, PacketSocket};
+use blindferry_proto::local::{LocalError, decode};
+use blindferry_proto::start::{MAX_STRINGS, StartCode, StartRefusal, StartRequest};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A whole request: each descriptor is what it must be. The strings are not read yet.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) words: Handle,
+    pub(crate) environment: Handle,
+    pub(crate) directory: OwnedFd,
+    /// Opaque, and none where only an explanation is wanted.
+    pub(crate) grant: Option<Handle>,
+    pub(crate) streams: [OwnedFd; 3],
+    pub(crate) umask: u16,
+    /// Which of the streams is a terminal for the program to be led by.
+    pub(crate) terminal: Option<u8>,
+    /// To whoever accompanies the program.
+    pub(crate) link: OwnedFd,
+}
+
+/// Why there is no request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("cannot receive a request")]
+    Receive(#[source] PacketError),
+    #[error("cannot read a request")]
+    Decode(#[source] LocalError),
+    #[error("a request came out of its order")]
+    Order,
+    #[error("{count} descriptors came with a request that has others")]
+    Descriptors { count: usize },
+    #[error("cannot take the {what}")]
+    Handle { what: &'static str, source: HandleError },
+    #[error("the working directory is none")]
+    Directory,
+    #[error("a umask has nine bits, and there are three standard streams")]
+    Number,
+    #[error("no request came in time")]
+    Silent,
+    #[error("cannot wait for a request")]
+    Wait(#[source] Errno),
+}
+
+impl Wanted {
+    /// Waits for a request.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub(crate) fn receive(socket: &PacketSocket) -> Result<Self, RequestError> {
+        let deadline = Instant::now() + PATIENCE;
+        let (first, descriptors) = next(socket, deadline)?;
+        let StartRequest::Start { umask, terminal } = first else { return Err(RequestError::Order) };
+        if umask > 0o777 || terminal.is_some_and(|stream| stream > 2) {
+            return Err(RequestError::Number);
+        }
+        let count = descriptors.len();
+        let mut descriptors = descriptors.into_iter();
+        let (Some(words), Some(environment), Some(directory), grant, None) =
+            (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+        else {
+            return Err(RequestError::Descriptors { count });
+        };
+        let strings =
+            |what, fd| Handle::from_fd_within(fd, MAX_STRINGS).map_err(|source| RequestError::Handle { what, source });
+        let (words, environment) = (strings("words", words)?, strings("environment", environment)?);
+        let grant = grant.map(Handle::from_fd).transpose();
+        let grant = grant.map_err(|source| RequestError::Handle { what: "grant", source })?;
+        let directory_is_one =
+            fstat(&directory).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
+        if !directory_is_one {
+            return Err(RequestError::Directory);
+        }
+        let (second, descriptors) = next(socket, deadline)?;
+        if second != StartRequest::Streams {
+            return Err(RequestError::Order);
+        }
+        let [stdin, stdout, stderr, link] = <[_; 4]>::try_from(descriptors)
+            .map_err(|descriptors| RequestError::Descriptors { count: descriptors.len() })?;
+        let streams = [stdin, stdout, stderr];
+        Ok(Self { words, environment, directory, grant, streams, umask, terminal, link })
+    }
+}
+
+impl RequestError {
+    /// What the caller is told.
+    pub(crate) fn refusal(&self) -> StartRefusal {
+        StartRefusal::new(StartCode::Malformed, &crate::whole(self))
+    }
+}
+
+fn next(socket: &PacketSocket, deadline: Instant) -> Result<(StartRequest, Vec<OwnedFd>), RequestError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Fits: it is at most PATIENCE.
+        let left = Timespec::try_from(left).unwrap_or_default();
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(RequestError::Silent),
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(RequestError::Wait(error)),
+        }
+    }
+    let Packet { bytes, descriptors } = socket.receive().map_err(RequestError::Receive)?;
+    Ok((decode(&bytes).map_err(RequestError::Decode)?, descriptors))
+}
+
+/// Both packets are sent without waiting for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
