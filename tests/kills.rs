@@ -19,6 +19,7 @@ use blindferry_tests::program::ours;
 use blindferry_tests::worker::{GRANT_FD, ScriptedWorker, ask_for};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::os::fd::OwnedFd;
 
 /// Who is killed.
@@ -92,6 +93,116 @@ fn a_launcher_killed_before_and_after_it_became_the_program_leaves_no_lease() {
         eventually("no lease", || (operator.status().leases == 0).then_some(()));
     }
     judge(&operator.events());
+}
+
+/// How far a launch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Launch {
+    /// The launcher has asked, and the broker has not read it.
+    Asking,
+    /// The upstream was asked for a token and has not answered.
+    Minting,
+    /// The parcel is on its way to the launcher, which is held.
+    Parcelled,
+    /// The launcher is the program.
+    Running,
+}
+
+#[test]
+fn a_launch_that_is_killed_at_any_step_leaves_no_process_no_file_no_lease_and_no_good_token() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let server = OauthServer::start("client-secret-of-the-launches");
+    let short = CredentialSettings { lease_idle: IDLE, ..settings(oauth_client(server.address)) };
+    fleet.operator().put("minted", short, b"client-secret-of-the-launches");
+    let files = files_of(&fleet);
+    for launch in [Launch::Asking, Launch::Minting, Launch::Parcelled, Launch::Running] {
+        for victim in [Victim::Worker, Victim::Broker] {
+            let before = server.tokens().len();
+            let mut launched = reach_in_launch(launch, &mut fleet, &server);
+            assert_eq!(processes_in(&fleet).len(), 1, "what is looked for is seen");
+            kill(victim, &mut fleet, &mut launched);
+            match victim {
+                Victim::Worker => fleet.host.broker().signal(Signal::CONT),
+                _ => send(launched.running.id(), Signal::CONT),
+            }
+            if launch == Launch::Minting {
+                server.go_on();
+                eventually("the upstream's token", || (server.tokens().len() > before).then_some(()));
+            }
+            mend(victim, &mut fleet);
+            let case = format!("{victim:?} at {launch:?}");
+            if victim == Victim::Broker && launch != Launch::Running {
+                // Without an answer the launcher ends by itself, and with one it is the program.
+                eventually(&case, || (launched.running.ended().is_some() || is_program(&launched)).then_some(()));
+            }
+            if victim == Victim::Broker && launch == Launch::Running {
+                assert!(launched.running.ended().is_none(), "{case}: a program outlives its broker");
+            }
+            launched.running.kill();
+            let operator = fleet.operator();
+            eventually("no lease", || (operator.status().leases == 0).then_some(()));
+            eventually("no good token", || (server.good() == 0).then_some(()));
+            assert_eq!(processes_in(&fleet), Vec::<String>::new(), "{case}");
+            assert_eq!(files_of(&fleet), files, "{case}");
+            println!("{case}: {} tokens so far, none good, nothing left", server.tokens().len());
+        }
+    }
+    judge(&fleet.operator().events());
+}
+
+/// Brings a launch to this step.
+fn reach_in_launch(launch: Launch, fleet: &mut Fleet, server: &OauthServer) -> ScriptedWorker {
+    let minted = server.tokens().len();
+    let mut command = USER.command(&ours("blindferry-launch"));
+    command.args(["--grant-fd", &GRANT_FD.to_string(), "--workers"]).arg(fleet.host.workers());
+    command.args(["--deliver", "memfd", "--deliver", "env:SECRET", "--", "sh", "-c", "echo here; read end"]);
+    let grant = ask_for(fleet, "minted").unwrap();
+    match launch {
+        Launch::Asking => fleet.host.broker().signal(Signal::STOP),
+        Launch::Minting | Launch::Parcelled => server.hold(),
+        Launch::Running => {}
+    }
+    let mut launched = ScriptedWorker::run(fleet, command, grant);
+    match launch {
+        Launch::Asking => eventually("the launcher's question", || asks(launched.running.id()).then_some(())),
+        Launch::Minting | Launch::Parcelled => server.wait_until_asked(),
+        Launch::Running => assert_eq!(launched.line(), "here"),
+    }
+    if launch == Launch::Parcelled {
+        launched.running.signal(Signal::STOP);
+        server.go_on();
+        eventually("a token", || (server.tokens().len() > minted).then_some(()));
+        let operator = fleet.operator();
+        eventually("its lease", || (operator.status().leases == 1).then_some(()));
+    }
+    launched
+}
+
+fn is_program(launched: &ScriptedWorker) -> bool {
+    fs::read(format!("/proc/{}/cmdline", launched.running.id())).is_ok_and(|line| line.starts_with(b"sh\0"))
+}
+
+/// The user's processes that still are where the launches were, zombies of this test included.
+fn processes_in(fleet: &Fleet) -> Vec<String> {
+    let place = fleet.user_directory();
+    let own = format!("PPid:\t{}\n", std::process::id());
+    let left = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == place);
+        let zombie = status.contains("State:\tZ") && status.contains(&own);
+        (there || zombie).then(|| status.lines().take(7).collect::<Vec<_>>().join(" "))
+    });
+    left.collect()
+}
+
+/// Names in the user's directory and among what is mounted below it.
+fn files_of(fleet: &Fleet) -> BTreeSet<String> {
+    let place = fleet.user_directory();
+    let files = fs::read_dir(&place).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = mounts.lines().filter(|line| line.contains(place.to_str().unwrap())).map(str::to_owned);
+    // The log of parents and workers comes with the first launch.
+    files.filter(|name| name != "user.log").chain(mounts).collect()
 }
 
 fn kill_each_at(step: Step) {
@@ -227,8 +338,8 @@ fn judge(events: &[Event]) {
 
 /// Whether a process is connected to the broker; where that cannot be seen, whether it cannot be seen any more.
 fn asks(process: u32) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return true };
-    let mut links = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return true };
+    let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     links.any(|link| link.display().to_string().starts_with("socket:"))
 }
 

@@ -62,7 +62,8 @@ impl OauthServer {
 
     /// From now on, keeps who asks for a token waiting.
     pub fn hold(&self) {
-        self.held.state.lock().unwrap().0 = true;
+        // Nobody waits who asked before.
+        *self.held.state.lock().unwrap() = (true, 0);
     }
 
     /// Waits until somebody is kept waiting.

@@ -124,7 +124,7 @@ fn readable_path(executable: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", executable.as_raw_fd()))
 }
 
-/// An executable memfd that everybody may read, with a program that waits until it is killed.
+/// An executable memfd that everybody may read, with a program that waits for its input.
 fn waiter() -> Result<OwnedFd, ProbeError> {
     let made = match memfd_create("probe", MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
         // Before Linux 6.3 the flag is unknown and every memfd may be executed.
@@ -136,7 +136,7 @@ fn waiter() -> Result<OwnedFd, ProbeError> {
     if written == ELF_LENGTH { Ok(memfd) } else { Err(ProbeError::Make(io::ErrorKind::WriteZero.into())) }
 }
 
-/// An ELF header, one segment that is the whole file, and a loop around a call that waits.
+/// An ELF header, one segment that is the whole file, and a call that waits.
 fn waiting_elf() -> Vec<u8> {
     let mut elf = Vec::with_capacity(ELF_LENGTH);
     let mut put = |bytes: &[u8]| elf.extend_from_slice(bytes);
@@ -193,16 +193,16 @@ const ELF_LENGTH: usize = 64 + 56 + CODE.len();
 
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = 62;
-/// `again: mov eax, 34 (pause); syscall; jmp again`
+/// `read(0, sp, 1); exit(0)`: it ends at the latest when its input does, with the launcher.
 #[cfg(target_arch = "x86_64")]
-const CODE: &[u8] = b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7";
+const CODE: &[u8] = b"\x31\xff\x48\x89\xe6\xba\x01\0\0\0\x31\xc0\x0f\x05\x31\xff\xb8\x3c\0\0\0\x0f\x05";
 
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
-/// `again: mov x0, 0; mov x1, 0; mov x2, 0; mov x3, 0; mov x8, 73 (ppoll); svc 0; b again`
+/// The same: `mov x0, 0; mov x1, sp; mov x2, 1; mov x8, 63; svc 0; mov x0, 0; mov x8, 93; svc 0`
 #[cfg(target_arch = "aarch64")]
 const CODE: &[u8] =
-    b"\0\0\x80\xd2\x01\0\x80\xd2\x02\0\x80\xd2\x03\0\x80\xd2\x28\x09\x80\xd2\x01\0\0\xd4\xfa\xff\xff\x17";
+    b"\0\0\x80\xd2\xe1\x03\0\x91\x22\0\x80\xd2\xe8\x07\x80\xd2\x01\0\0\xd4\0\0\x80\xd2\xa8\x0b\x80\xd2\x01\0\0\xd4";
 
 #[cfg(test)]
 mod tests {
@@ -210,14 +210,19 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn the_process_that_is_attacked_waits_until_it_is_killed() {
+    fn the_process_that_is_attacked_waits_and_ends_with_whoever_started_it() {
         let waiter = waiter().unwrap();
         let path = format!("/proc/self/fd/{}", waiter.as_raw_fd());
-        let mut child = Command::new(path).spawn().unwrap();
+        let start = || Command::new(&path).stdin(Stdio::piped()).spawn().unwrap();
+        let mut killed = start();
         std::thread::sleep(std::time::Duration::from_millis(100));
-        assert!(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert!(killed.try_wait().unwrap().is_none());
+        killed.kill().unwrap();
+        assert_eq!(killed.wait().unwrap().signal(), Some(9));
+        // As when the launcher is killed: nobody is left to kill this one.
+        let mut orphan = start();
+        drop(orphan.stdin.take());
+        assert!(orphan.wait().unwrap().success());
     }
 
     #[test]
