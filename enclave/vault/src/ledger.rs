@@ -226,6 +226,9 @@ pub enum LedgerError {
 }
 
 #[cfg(test)]
+mod interleavings;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::grant::{GrantBody, GrantKeys};
