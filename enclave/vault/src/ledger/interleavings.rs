@@ -161,22 +161,29 @@ impl Exploration {
     }
 }
 
-/// Explores everything; what was done wrong on the shortest road to it, if anything was.
-fn explore(exploration: Exploration) -> (usize, BTreeSet<&'static str>, Option<(Vec<Action>, BTreeSet<&'static str>)>) {
+/// What came of an exploration.
+struct Explored {
+    states: usize,
+    outcomes: BTreeSet<&'static str>,
+    /// The shortest road to something wrong, if there is any.
+    found: Option<(Vec<Action>, BTreeSet<&'static str>)>,
+}
+
+fn explore(exploration: Exploration) -> Explored {
     let outcomes = Arc::clone(&exploration.outcomes);
     let checker = exploration.checker().spawn_bfs().join();
     let found = checker.discovery("the promises hold").map(|path| {
-        let wrong = path.last_state().is.facts.wrong.clone();
-        (path.last_state().road.clone(), wrong)
+        let last = path.last_state();
+        (last.road.clone(), last.is.facts.wrong.clone())
     });
     assert!(found.is_some() || checker.is_done(), "not everything was explored");
     let outcomes = outcomes.lock().unwrap().clone();
-    (checker.unique_state_count(), outcomes, found)
+    Explored { states: checker.unique_state_count(), outcomes, found }
 }
 
 #[test]
 fn in_no_order_of_steps_does_a_grant_buy_two_tokens_or_is_a_token_lost() {
-    let (states, outcomes, found) = explore(Exploration::of_one_grant(true, None));
+    let Explored { states, outcomes, found } = explore(Exploration::of_one_grant(true, None));
     println!("{states} states");
     assert_eq!(found, None);
     // Everything that the ledger and the leases can say was said: nothing was kept from the search.
@@ -197,7 +204,7 @@ fn in_no_order_of_steps_does_a_grant_buy_two_tokens_or_is_a_token_lost() {
 
 #[test]
 fn in_no_order_of_steps_does_a_full_ledger_forget_what_was_spent() {
-    let (states, outcomes, found) = explore(Exploration::of_two_grants_with_room_for_one());
+    let Explored { states, outcomes, found } = explore(Exploration::of_two_grants_with_room_for_one());
     println!("{states} states");
     assert_eq!(found, None);
     assert!(outcomes.contains("full"), "{outcomes:?}");
@@ -214,8 +221,8 @@ fn each_flaw_that_is_planted_in_the_ledger_is_found() {
         (Flaw::NeverForgets, "tidying leaves what is over"),
     ];
     for (flaw, promise) in flaws {
-        let (_, _, found) = explore(Exploration::of_one_grant(false, Some(flaw)));
-        let (road, wrong) = found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
+        let explored = explore(Exploration::of_one_grant(false, Some(flaw)));
+        let (road, wrong) = explored.found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
         println!("{flaw:?}: {wrong:?} by {road:?}");
         assert!(wrong.contains(promise), "{flaw:?}: {wrong:?} by {road:?}");
     }
