@@ -91,11 +91,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
             vault.alarm(Alarm::GrantAstray { grant: id, host: session.host.clone() }).await;
             return Err(RefusalCode::GrantForeign.into());
         }
-        Err(GrantError::Expired { id, credential }) => {
-            let refusal = Refusal::new(RefusalCode::GrantExpired, &format!("the time of grant {id} is over"));
-            vault.denied(&credential, &session.host, &refusal).await;
-            return Err(refusal);
-        }
+        Err(GrantError::Expired { id, credential }) => return Err(late(vault, session, id, &credential).await),
         Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
         Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
     };
@@ -110,7 +106,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
     };
     let permit = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
-    let (id, claim) = (body.id, Claim { worker_key, request });
+    let (id, credential, claim) = (body.id, body.credential.clone(), Claim { worker_key, request });
     match vault.spend(opened, claim) {
         Ok(Turn::Again(parcelled)) => Ok(*parcelled),
         Ok(Turn::Mint(ticket)) => fulfil(vault, session, *ticket, (worker, inherited), permit).await,
@@ -119,9 +115,17 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
             vault.alarm(Alarm::GrantContested { grant: id, winner, loser: worker_key, process: worker, host }).await;
             Err(RefusalCode::GrantSpent.into())
         }
+        Err(LedgerError::Over) => Err(late(vault, session, id, &credential).await),
         Err(LedgerError::Acknowledged) => Err(RefusalCode::GrantSpent.into()),
         Err(LedgerError::UnderWay | LedgerError::Full) => Err(RefusalCode::Busy.into()),
     }
+}
+
+/// A grant whose time is over, when it came or by the time that policy had answered.
+async fn late(vault: &Vault, session: &SessionEntry, id: GrantId, credential: &CredentialName) -> Refusal {
+    let refusal = Refusal::new(RefusalCode::GrantExpired, &format!("the time of grant {id} is over"));
+    vault.denied(credential, &session.host, &refusal).await;
+    refusal
 }
 
 /// Whether the worker is one that the grant was made for.

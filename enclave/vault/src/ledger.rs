@@ -10,8 +10,13 @@
 //!                      Claimed
 //! ```
 //!
-//! A claim is a worker's key with its request id. Entries go when the grant's own time is over, since then
-//! [`GrantKeys::open`](crate::grant::GrantKeys::open) refuses it; so the ledger is bounded and needs no disk.
+//! A claim is a worker's key with its request id. Entries go when the grant's own time is over, since then the grant buys
+//! nothing any more; so the ledger is bounded and needs no disk.
+//!
+//! That it buys nothing is judged here, at the moment in which it is spent.
+//! [`GrantKeys::open`](crate::grant::GrantKeys::open) looked at the time too, but between the two the vault waits for its
+//! store, which is not trusted: a claim that was opened in time and held up there until the winner's entry was forgotten
+//! would otherwise be the first one again.
 
 use crate::grant::OpenedGrant;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, WorkerKey};
@@ -32,10 +37,17 @@ pub struct Claim {
 }
 
 /// Remembers which grants were redeemed, by whom, and what they got.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     entries: HashMap<GrantId, Entry>,
     ends: BTreeSet<(u64, GrantId)>,
+    most: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::with_room_for(ENTRIES)
+    }
 }
 
 #[derive(Debug)]
@@ -93,11 +105,21 @@ pub enum Failure {
 }
 
 impl Ledger {
-    /// Looks up whose turn it is, and spends the grant if it is new.
+    /// One that remembers so many grants and no more.
+    #[must_use]
+    pub fn with_room_for(most: usize) -> Self {
+        Self { entries: HashMap::new(), ends: BTreeSet::new(), most }
+    }
+
+    /// Looks up whose turn it is at `now`, in seconds since the epoch, and spends the grant if it is new.
     ///
     /// # Errors
-    /// [`LedgerError`]: contested, under way, over, or the ledger is full.
-    pub fn redeem(&mut self, grant: OpenedGrant, claim: Claim) -> Result<Turn, LedgerError> {
+    /// [`LedgerError`]: over, contested, under way, acknowledged, or the ledger is full.
+    pub fn redeem(&mut self, grant: OpenedGrant, claim: Claim, now: u64) -> Result<Turn, LedgerError> {
+        if grant.body().expires <= now {
+            return Err(LedgerError::Over);
+        }
+        self.forget(now);
         let id = grant.body().id;
         if let Some(entry) = self.entries.get_mut(&id) {
             if entry.claim != claim {
@@ -113,7 +135,7 @@ impl Ledger {
                 State::Acknowledged => Err(LedgerError::Acknowledged),
             };
         }
-        if self.entries.len() >= ENTRIES {
+        if self.entries.len() >= self.most {
             return Err(LedgerError::Full);
         }
         self.entries.insert(id, Entry { claim, state: State::Minting });
@@ -183,6 +205,9 @@ impl Ledger {
 /// Why a redemption goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
+    /// The grant's time ended since it was opened.
+    #[error("the grant's time is over")]
+    Over,
     /// Another claim was first: an alarm.
     #[error("the grant was redeemed by another key or request")]
     Contested {
@@ -195,10 +220,13 @@ pub enum LedgerError {
     /// The same claim acknowledged its parcel, or lost it for good.
     #[error("the grant is spent and its parcel is gone")]
     Acknowledged,
-    /// [`ENTRIES`] are remembered.
+    /// As many are remembered as there is room for: [`ENTRIES`].
     #[error("too many grants were redeemed at once")]
     Full,
 }
+
+#[cfg(test)]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {
@@ -254,40 +282,40 @@ mod tests {
         let contested = LedgerError::Contested { winner: winner.worker_key };
         let mut ledger = Ledger::default();
 
-        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), winner).unwrap() else { panic!("not minting") };
-        assert_eq!(ledger.redeem(issuer.grant(1), winner).unwrap_err(), LedgerError::UnderWay);
-        assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
+        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), winner, 0).unwrap() else { panic!("not minting") };
+        assert_eq!(ledger.redeem(issuer.grant(1), winner, 0).unwrap_err(), LedgerError::UnderWay);
+        assert_eq!(ledger.redeem(issuer.grant(1), loser, 0).unwrap_err(), contested);
 
         ledger.fail(*ticket, Failure::NoToken);
-        assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
-        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), winner).unwrap() else { panic!("not minting") };
+        assert_eq!(ledger.redeem(issuer.grant(1), loser, 0).unwrap_err(), contested);
+        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), winner, 0).unwrap() else { panic!("not minting") };
 
         ledger.fulfil(*ticket, parcelled(9));
-        let Turn::Again(again) = ledger.redeem(issuer.grant(1), winner).unwrap() else { panic!("minted twice") };
+        let Turn::Again(again) = ledger.redeem(issuer.grant(1), winner, 0).unwrap() else { panic!("minted twice") };
         assert_eq!(*again, parcelled(9));
-        assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
+        assert_eq!(ledger.redeem(issuer.grant(1), loser, 0).unwrap_err(), contested);
 
         assert!(!ledger.acknowledge(GrantId([1; 16]), loser.request, LeaseId([8; 16])));
         assert!(ledger.acknowledge(GrantId([1; 16]), winner.request, LeaseId([9; 16])));
-        assert_eq!(ledger.redeem(issuer.grant(1), winner).unwrap_err(), LedgerError::Acknowledged);
-        assert_eq!(ledger.redeem(issuer.grant(1), loser).unwrap_err(), contested);
+        assert_eq!(ledger.redeem(issuer.grant(1), winner, 0).unwrap_err(), LedgerError::Acknowledged);
+        assert_eq!(ledger.redeem(issuer.grant(1), loser, 0).unwrap_err(), contested);
     }
 
     #[test]
     fn a_token_that_may_exist_spends_the_grant() {
         let mut issuer = Issuer::new();
         let mut ledger = Ledger::default();
-        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap() else { panic!("not minting") };
+        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), claim(1, 1), 0).unwrap() else { panic!("not minting") };
         ledger.fail(*ticket, Failure::Unknown);
-        assert_eq!(ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap_err(), LedgerError::Acknowledged);
+        assert_eq!(ledger.redeem(issuer.grant(1), claim(1, 1), 0).unwrap_err(), LedgerError::Acknowledged);
     }
 
     #[test]
     fn another_request_of_the_same_worker_is_another_claim() {
         let mut issuer = Issuer::new();
         let mut ledger = Ledger::default();
-        let _ticket = ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap();
-        let error = ledger.redeem(issuer.grant(1), claim(1, 2)).unwrap_err();
+        let _ticket = ledger.redeem(issuer.grant(1), claim(1, 1), 0).unwrap();
+        let error = ledger.redeem(issuer.grant(1), claim(1, 2), 0).unwrap_err();
         assert_eq!(error, LedgerError::Contested { winner: WorkerKey([1; 32]) });
     }
 
@@ -295,11 +323,23 @@ mod tests {
     fn entries_go_when_their_grant_is_over_and_not_before() {
         let mut issuer = Issuer::new();
         let mut ledger = Ledger::default();
-        let _ticket = ledger.redeem(issuer.grant(1), claim(1, 1)).unwrap();
+        let _ticket = ledger.redeem(issuer.grant(1), claim(1, 1), 0).unwrap();
         ledger.forget(99);
         assert_eq!(ledger.len(), 1);
         ledger.forget(100);
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_was_opened_in_time_and_comes_after_it_finds_the_grant_over() {
+        let mut issuer = Issuer::new();
+        let mut ledger = Ledger::default();
+        let held_up = issuer.grant(1);
+        let Turn::Mint(ticket) = ledger.redeem(issuer.grant(1), claim(1, 1), 99).unwrap() else {
+            panic!("not minting")
+        };
+        ledger.fulfil(*ticket, parcelled(9));
+        assert_eq!(ledger.redeem(held_up, claim(2, 1), 100).unwrap_err(), LedgerError::Over);
     }
 
     proptest! {
@@ -314,7 +354,7 @@ mod tests {
             let mut lease = 0;
             for (grant, worker, request, step) in steps {
                 match step {
-                    0 | 1 => match ledger.redeem(issuer.grant(grant), claim(worker, request)) {
+                    0 | 1 => match ledger.redeem(issuer.grant(grant), claim(worker, request), 0) {
                         Ok(Turn::Mint(ticket)) => {
                             prop_assert!(tickets.iter().all(|t| t.grant.body().id != ticket.grant.body().id));
                             prop_assert!(!bought.contains_key(&grant), "a second ticket after a token");

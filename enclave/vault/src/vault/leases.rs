@@ -21,9 +21,7 @@ impl Vault {
     }
 
     pub(crate) fn spend(&self, grant: OpenedGrant, claim: Claim) -> Result<Turn, LedgerError> {
-        let mut ledger = lock(&self.ledger);
-        ledger.forget(self.clock.now());
-        ledger.redeem(grant, claim)
+        lock(&self.ledger).redeem(grant, claim, self.clock.now())
     }
 
     pub(crate) fn settle(&self, ticket: Ticket, failure: Failure) {
