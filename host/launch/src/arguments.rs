@@ -56,6 +56,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) explain: bool,
 
+    /// Goes on although a debugger is attached, which can read the token; looked at before anything else
+    #[arg(long)]
+    allow_debugger: bool,
+
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
