@@ -20,7 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use blindferry_handle::entry::{ALLOW_DEBUGGER, Entry, EntryError, enter};
+use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::image::ExecOnlyImage;
 use blindferry_handle::inherit::{close_all_but, take_inherited};
 use blindferry_handle::packet::{PacketListener, PacketSocket};
@@ -37,7 +37,6 @@ const TESTS: &[(&str, Test)] = &[
     ("entering_as_root_is_non_dumpable_from_exec_too", entering_as_root_is_non_dumpable_from_exec_too),
     ("a_forged_marker_does_not_pass_for_a_second_start", a_forged_marker_does_not_pass),
     ("a_traced_process_is_refused", a_traced_process_is_refused),
-    ("a_debugger_is_let_in_by_its_option_alone_and_loudly", a_debugger_is_let_in_by_its_option_alone_and_loudly),
     ("a_late_entry_is_refused", a_late_entry_is_refused),
     ("a_core_holds_the_heap_and_not_the_secret", a_core_holds_the_heap_and_not_the_secret),
     ("an_exhausted_lock_limit_is_named", an_exhausted_lock_limit_is_named),
@@ -125,13 +124,6 @@ fn a_forged_marker_does_not_pass(stage: &Stage) {
 fn a_traced_process_is_refused(stage: &Stage) {
     let victim = stage.start("enter-traced", &[]);
     assert!(victim.said.starts_with("refused: process ") && victim.said.contains("is tracing"), "{}", victim.said);
-}
-
-fn a_debugger_is_let_in_by_its_option_alone_and_loudly(stage: &Stage) {
-    let refused = stage.start("debugged-without-option", &[]);
-    assert!(refused.said.contains("is tracing"), "{}", refused.said);
-    let entered = stage.start("debugged", &[]);
-    assert!(entered.said.contains("traced yes") && entered.said.contains("WARNING: a debugger"), "{}", entered.said);
 }
 
 fn a_late_entry_is_refused(stage: &Stage) {
@@ -224,11 +216,7 @@ impl Stage {
     }
 
     fn start_by(&self, mut command: Command, role: &str, env: &[(&str, &str)]) -> Victim {
-        command.arg(format!("role={role}")).arg(match role {
-            "inventory" => "two words",
-            "debugged" => ALLOW_DEBUGGER,
-            _ => "",
-        });
+        command.arg(format!("role={role}")).arg(if role == "inventory" { "two words" } else { "" });
         command.env_clear().env("MARKER", MARKER).env("STAGE", &self.folder).envs(env.iter().copied());
         if let Some(user) = self.user {
             command.uid(user).gid(user);
@@ -281,13 +269,6 @@ fn play(role: &str, argument: &str) {
             // SAFETY: lets our parent trace us, and touches nothing else.
             assert_eq!(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }, 0);
             enter_and_wait(Entry::new());
-        }
-        // Entered before: a second start, of a process that is traced already, would wait for its tracer.
-        "debugged" | "debugged-without-option" => {
-            enter(&Entry::new()).unwrap();
-            // SAFETY: as above.
-            assert_eq!(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }, 0);
-            enter_and_wait(Entry::new().allow_debugger_by_option());
         }
         "enter-late" => {
             let (sender, receiver) = std::sync::mpsc::channel::<()>();
