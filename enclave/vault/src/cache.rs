@@ -1,6 +1,7 @@
 //! Masters that stay open for a while because their settings ask for it. Without that a master is opened for one use.
 //!
 //! An open master is used for the very version of its record that was asked for, and kept only while that is the newest.
+//! Between its uses its pages are without access.
 
 use crate::store::{Backing, Credential, Master, Records, StoreError};
 use crate::vault::lock;
@@ -95,7 +96,7 @@ mod tests {
     use crate::sealed::KeyEncryptionKey;
     use crate::store::IfPresent;
     use crate::store::memory::Memory;
-    use blindferry_handle::secret::SecretBytes;
+    use blindferry_handle::secret::{Protection, SecretBytes, protection};
     use blindferry_proto::credential::{CredentialSettings, Kind};
     use ring::rand::SystemRandom;
 
@@ -142,6 +143,32 @@ mod tests {
         assert_eq!(Arc::strong_count(&master), 1);
     }
 
+    /// Secret pages of this process that it cannot access itself.
+    fn shut_pages() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("/secretmem") && line.contains(" ---s ")).count()
+    }
+
+    #[tokio::test]
+    async fn a_cached_master_can_be_read_while_it_is_used_and_at_no_other_time() {
+        if protection() != Protection::SecretMemory {
+            println!("skipped: {}", protection().warning().unwrap());
+            return;
+        }
+        let (records, name) = records(Some(60)).await;
+        let cache = MasterCache::default();
+        assert_eq!(shut_pages(), 0);
+        let master = cache.newest(&name, &records, 0).await.unwrap().unwrap();
+        assert_eq!(shut_pages(), 1);
+        let used = master.secret.wake().unwrap();
+        assert_eq!((shut_pages(), used.ct_eq(b"master")), (0, true));
+        drop(used);
+        drop(master);
+        assert_eq!(shut_pages(), 1, "it is kept, and nobody uses it");
+        cache.evict(60);
+        assert_eq!(shut_pages(), 0, "its page serves again");
+    }
+
     #[tokio::test]
     async fn a_master_that_was_replaced_is_not_served_from_the_cache_whether_forgotten_or_not() {
         let (records, name) = records(Some(60)).await;
@@ -149,7 +176,7 @@ mod tests {
         cache.newest(&name, &records, 0).await.unwrap().unwrap();
         replace(&records, &name).await;
         let master = cache.newest(&name, &records, 1).await.unwrap().unwrap();
-        assert!(master.secret.ct_eq(b"another"), "served before it was forgotten");
+        assert!(master.secret.wake().unwrap().ct_eq(b"another"), "served before it was forgotten");
         assert_eq!(Arc::strong_count(&master), 2, "the new one is not kept");
         cache.forget(&name);
         assert_eq!(Arc::strong_count(&master), 1);
@@ -164,10 +191,10 @@ mod tests {
         replace(&records, &name).await;
         cache.forget(&name);
         let old = cache.master(before, &records, 0).unwrap();
-        assert!(old.secret.ct_eq(b"master"));
+        assert!(old.secret.wake().unwrap().ct_eq(b"master"));
         assert_eq!(Arc::strong_count(&old), 1, "the old master stays open");
         let new = cache.newest(&name, &records, 0).await.unwrap().unwrap();
-        assert!(new.secret.ct_eq(b"another") && new.version > old.version);
+        assert!(new.secret.wake().unwrap().ct_eq(b"another") && new.version > old.version);
     }
 
     #[tokio::test]

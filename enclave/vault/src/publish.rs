@@ -53,7 +53,14 @@ impl Vault {
             Ok(None) => return Ok(()),
             Err(error) => return Err(self.store_failed(&error).await),
         };
-        match public_jwk(&master.secret, algorithm).map(|jwk| serde_json::to_value(&jwk)) {
+        let secret = match master.secret.wake() {
+            Ok(secret) => secret,
+            Err(error) => {
+                eprintln!("blindferry-vault: cannot publish the key of {name}: {}", chain(&error));
+                return Ok(());
+            }
+        };
+        match public_jwk(&secret, algorithm).map(|jwk| serde_json::to_value(&jwk)) {
             Ok(Ok(jwk)) => {
                 keys.jwks.push(jwk);
                 let name = match algorithm {

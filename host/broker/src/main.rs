@@ -43,11 +43,14 @@ struct Arguments {
     /// Check the configuration and the vault's reference, and do nothing more
     #[arg(long)]
     check_config: bool,
+    /// Go on although a debugger is attached, which can read every secret of this process: looked at before anything else
+    #[arg(long)]
+    allow_debugger: bool,
 }
 
 fn main() -> ExitCode {
     // Before anything else: nobody shall be able to look into this process.
-    let entered = enter(&Entry::new());
+    let entered = enter(&Entry::new().allow_debugger_by_option());
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(io::stderr)

@@ -49,6 +49,9 @@ pub(crate) struct General {
     /// Show no progress on the terminal
     #[arg(long, global = true, help_heading = GENERAL)]
     pub(crate) no_progress: bool,
+    /// Go on although a debugger is attached, which can read every secret of this process
+    #[arg(long, global = true, help_heading = GENERAL)]
+    allow_debugger: bool,
 }
 
 const GENERAL: &str = "General options";

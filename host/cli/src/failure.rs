@@ -22,6 +22,7 @@ use blindferry_attest::snp::SnpRefusal;
 use blindferry_attest::tpm::Malformed;
 use blindferry_attest::tpm::events::CaptureError;
 use blindferry_attest::tpm::pcr::PcrError;
+use blindferry_calls::DenyError;
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
@@ -40,6 +41,9 @@ use std::path::PathBuf;
 pub(crate) enum Failure {
     #[error("cannot make this process unreadable")]
     Enter(#[source] EntryError),
+    /// No filter of system calls.
+    #[error("cannot give up io_uring")]
+    Calls(#[source] DenyError),
     #[error("cannot use the configuration")]
     Configuration(#[source] ConfigurationError),
     #[error("cannot find {name} beside this executable")]
@@ -201,6 +205,7 @@ impl Failure {
             Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
             Self::Enter(_)
+            | Self::Calls(_)
             | Self::Configuration(_)
             | Self::NoNeighbour { .. }
             | Self::Runtime { .. }

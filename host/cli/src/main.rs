@@ -11,6 +11,7 @@ use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::{Output, note};
+use blindferry_calls::deny_io_uring;
 use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
 use blindferry_probe::Start;
@@ -66,7 +67,7 @@ static HEAP: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
-    let entered = match enter(&Entry::new().keep_new_privileges()) {
+    let entered = match enter(&Entry::new().keep_new_privileges().allow_debugger_by_option()) {
         Ok(entered) => entered,
         Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error))),
     };
@@ -79,6 +80,15 @@ fn main() -> ExitCode {
         && let Err(error) = set_no_new_privs(true)
     {
         return fail(&Failure::Enter(EntryError::NoNewPrivileges { source: error.into() }));
+    }
+    // What `run` and `env` become would inherit it, and the doctor tries it.
+    if !matches!(command, Command::Run(_) | Command::Env(_) | Command::Doctor(_))
+        && let Err(error) = deny_io_uring()
+    {
+        return fail(&Failure::Calls(error));
+    }
+    if let Some(warning) = entered.warning().filter(|_| entered.traced()) {
+        note(&format!("warning: {warning}"));
     }
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
     match obey(&entered, &invocation, command) {

@@ -103,6 +103,9 @@ pub(crate) struct Arguments {
     /// Says it as one JSON document
     #[arg(long, requires = "explain")]
     pub(crate) json: bool,
+    /// Goes on although a debugger is attached, which can read the token; looked at before anything else
+    #[arg(long)]
+    allow_debugger: bool,
 
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]

@@ -25,7 +25,7 @@ pub(crate) enum ConfineError {
 /// Becomes unreadable, or starts again as a process that is. No core files and no new privileges from here on; the
 /// program inherits both.
 pub(crate) fn become_unreadable() -> Result<(), ConfineError> {
-    let entered = enter(&Entry::new()).map_err(ConfineError::Enter)?;
+    let entered = enter(&Entry::new().allow_debugger_by_option()).map_err(ConfineError::Enter)?;
     for warning in [entered.warning(), protection().warning()].into_iter().flatten() {
         warn(warning);
     }

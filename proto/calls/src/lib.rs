@@ -1,4 +1,5 @@
-//! System calls that front, broker and device process do not need once they run: one list, made into a seccomp filter.
+//! System calls that front, broker, device process and command do not need once they run: one list, made into a seccomp
+//! filter.
 //!
 //! It lists what is forbidden, since all three link libraries that call what they like. The vault has a list of its own,
 //! of what is allowed.
@@ -35,7 +36,7 @@ impl DenyList {
     /// [`DenyError::Filter`], which is a fault of this program.
     pub fn common() -> Result<Self, DenyError> {
         let typing = typing_for_others().map_err(DenyError::Filter)?;
-        Ok(Self::default().and(COMMON).and_when(libc::SYS_ioctl, typing))
+        Ok(Self::default().and(COMMON).and(IO_URING).and_when(libc::SYS_ioctl, typing))
     }
 
     /// These as well, whatever their arguments.
@@ -87,6 +88,15 @@ impl DenyList {
     }
 }
 
+/// Forbids io_uring alone, for good, to every thread and to every program that this process executes or starts: for a
+/// process that keeps everything else.
+///
+/// # Errors
+/// [`DenyError`].
+pub fn deny_io_uring() -> Result<(), DenyError> {
+    DenyList::default().and(IO_URING).apply(libc::EPERM)
+}
+
 /// fork(2) in the form of clone(2), which has no `CLONE_VM`: threads are still made.
 ///
 /// # Errors
@@ -127,6 +137,13 @@ pub const EXECUTING: &[Reasoned] = &[
     (libc::SYS_capset, "what is left of capabilities"),
 ];
 
+/// io_uring: a list of its own, since it is all that some processes give up.
+const IO_URING: &[Reasoned] = &[
+    (libc::SYS_io_uring_setup, "system calls that no filter sees"),
+    (libc::SYS_io_uring_enter, "system calls that no filter sees"),
+    (libc::SYS_io_uring_register, "system calls that no filter sees"),
+];
+
 const COMMON: &[Reasoned] = &[
     (libc::SYS_ptrace, "looking into another process of this user: the vault, the device process"),
     (libc::SYS_process_vm_readv, "another process's memory"),
@@ -136,9 +153,6 @@ const COMMON: &[Reasoned] = &[
     (libc::SYS_kcmp, "comparing descriptors with another process's"),
     (libc::SYS_perf_event_open, "watching another process's timing"),
     (libc::SYS_userfaultfd, "stopping the kernel in the middle of a copy"),
-    (libc::SYS_io_uring_setup, "system calls that no filter sees"),
-    (libc::SYS_io_uring_enter, "system calls that no filter sees"),
-    (libc::SYS_io_uring_register, "system calls that no filter sees"),
     (libc::SYS_bpf, "programs in the kernel"),
     (libc::SYS_keyctl, "keyrings of the user"),
     (libc::SYS_add_key, "keyrings of the user"),
@@ -214,7 +228,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice_or_without_a_reason() {
-        let all: Vec<_> = COMMON.iter().chain(EXECUTING).collect();
+        let all: Vec<_> = COMMON.iter().chain(IO_URING).chain(EXECUTING).collect();
         let distinct: BTreeSet<i64> = all.iter().map(|(call, _)| *call).collect();
         assert_eq!(all.len(), distinct.len());
         assert!(all.iter().all(|(_, reason)| !reason.is_empty()));

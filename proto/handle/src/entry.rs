@@ -51,6 +51,15 @@ impl Entry {
         self
     }
 
+    /// Goes on under a tracer if the command line of this process has the word [`ALLOW_DEBUGGER`], before any `--`: for
+    /// executables that people start. The word stands there for everybody to see.
+    #[must_use]
+    pub fn allow_debugger_by_option(mut self) -> Self {
+        let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+        self.allow_debugger |= words.any(|word| word == ALLOW_DEBUGGER);
+        self
+    }
+
     /// Goes on when a dumpable start cannot be mended, for instance where `vm.memfd_noexec` is 2 and the executable is
     /// installed readable. A process of the same user that was waiting for this one can then read all of it.
     #[must_use]
@@ -67,6 +76,9 @@ impl Entry {
         self
     }
 }
+
+/// The word for [`Entry::allow_debugger_by_option`].
+pub const ALLOW_DEBUGGER: &str = "--allow-debugger";
 
 /// What holds for this process since its entry. Its text is a line for the log.
 #[derive(Clone, Debug)]

@@ -10,10 +10,12 @@
 //! Small secrets live in a pool, because a page of secret memory costs some 15 microseconds to make. The pool never
 //! shrinks, is bounded by [`MAX_POOL`], and wipes what comes back.
 //!
+//! One that is kept between its uses can lie in pages that not even this process can read meanwhile: [`RestingSecret`].
+//!
 //! A child made by fork(2) does not have these pages, and a fault is what it gets for touching them.
 //!
-//! System calls: `memfd_secret`, `ftruncate`, `mmap`, `madvise`, `munmap`, `close`, and for the fall-back `mprotect`
-//! and `mlock`; a process that means to forbid them calls [`reserve`] first and then stays within what it reserved.
+//! System calls: `memfd_secret`, `ftruncate`, `mmap`, `madvise`, `munmap`, `close`, `mprotect` for what rests, and for
+//! the fall-back `mprotect` and `mlock`; a process that means to forbid them calls [`reserve`] first and then stays within what it reserved.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -32,10 +34,12 @@ use self::pool::Slot;
 pub use self::pages::{Protection, protection};
 pub use self::pool::MAX_POOL;
 pub(crate) use self::pool::begin_anew;
+pub use self::resting::{Awake, RestingSecret};
 pub use self::shared::SharedSecret;
 
 mod pages;
 mod pool;
+mod resting;
 mod shared;
 
 /// The longest secret, in bytes.

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test, which clippy does not see in a file with its own main")]
 
 use blindferry_handle::attempt::no_writable_code;
-use blindferry_handle::entry::{Entry, enter};
+use blindferry_handle::entry::{ALLOW_DEBUGGER, Entry, enter};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 use rustix::thread::no_new_privs;
@@ -14,7 +14,16 @@ use std::env;
 use std::process::Command;
 use std::ptr;
 
-const TEST: &str = "what_a_process_gives_up_on_entry_is_gone_and_was_there_before";
+/// Name and test.
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    (
+        "what_a_process_gives_up_on_entry_is_gone_and_was_there_before",
+        what_a_process_gives_up_on_entry_is_gone_and_was_there_before,
+    ),
+    ("a_debugger_is_let_in_by_its_option_alone_and_loudly", a_debugger_is_let_in_by_its_option_alone_and_loudly),
+];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -22,16 +31,43 @@ fn main() {
     if has("role=enter") {
         return enter_and_try();
     }
+    if has("role=debugged") {
+        return enter_debugged();
+    }
     let filter = args.iter().find(|argument| !argument.starts_with('-') && *argument != "terse");
-    if has("--ignored") || filter.is_some_and(|filter| !TEST.contains(filter.as_str())) {
-        return;
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter.as_str()));
+    for (name, test) in TESTS.iter().filter(|(name, _)| !has("--ignored") && wanted(name)) {
+        if has("--list") {
+            println!("{name}: test");
+        } else {
+            test();
+            println!("test {name} ... ok");
+        }
     }
-    if has("--list") {
-        println!("{TEST}: test");
-        return;
+}
+
+fn a_debugger_is_let_in_by_its_option_alone_and_loudly() {
+    let said = |words: &[&str]| {
+        let output = Command::new(env::current_exe().unwrap()).arg("role=debugged").args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for without in [&[][..], &["--", ALLOW_DEBUGGER]] {
+        let refused = said(without);
+        assert!(refused.starts_with("refused: process ") && refused.contains("is tracing"), "{without:?}: {refused}");
     }
-    what_a_process_gives_up_on_entry_is_gone_and_was_there_before();
-    println!("test {TEST} ... ok");
+    let entered = said(&[ALLOW_DEBUGGER]);
+    assert!(entered.contains("traced yes") && entered.contains("WARNING: a debugger"), "{entered}");
+}
+
+/// Entered before it is traced: a second start, of a process that is traced already, would wait for its tracer.
+fn enter_debugged() {
+    enter(&Entry::new()).unwrap();
+    // SAFETY: lets our parent trace us, and touches nothing else.
+    assert_eq!(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }, 0);
+    match enter(&Entry::new().allow_debugger_by_option()) {
+        Ok(entered) => println!("{entered}"),
+        Err(error) => println!("refused: {error}"),
+    }
 }
 
 fn what_a_process_gives_up_on_entry_is_gone_and_was_there_before() {

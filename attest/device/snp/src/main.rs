@@ -4,7 +4,7 @@
 //!  holds     no key at rest; a sealed key and a derived one for the length of one request, then a new address space
 //!  talks to  one client, over the socket that is its standard input; the firmware, through the kernel
 //!  may       open configfs-tsm, the guest device and the directory of certificates
-//!  is        single-threaded and blocking; non-dumpable from exec, without core files and new privileges
+//!  is        single-threaded and blocking; non-dumpable from exec, without core files, new privileges and io_uring
 //! ```
 
 use std::error::Error;
@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use blindferry_attest::snp::Report;
+use blindferry_calls::deny_io_uring;
 use blindferry_device::certificates::{Cache, crl_address};
 use blindferry_device_snp::answer::{describe, serve};
 use blindferry_device_snp::guest::Firmware;
 use blindferry_device_snp::tsm::TSM;
+use blindferry_handle::attempt;
 use blindferry_handle::entry::{Entry, enter};
 use blindferry_handle::inherit;
 use blindferry_handle::packet::PacketSocket;
@@ -91,6 +93,10 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     enter(&Entry::new())?;
     inherit::close_all_but(&[])?;
+    // It outlives executing ourselves anew, and piles up: so it is asked for first.
+    if attempt::io_uring().is_ok() {
+        deny_io_uring()?;
+    }
     match Arguments::parse().command {
         Subcommands::Serve { guest } => {
             let socket = PacketSocket::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;

@@ -1,6 +1,6 @@
 //! Masters, hosts and documents: the records by their types.
 
-use blindferry_handle::secret::SecretBytes;
+use blindferry_handle::secret::{RestingSecret, SecretBytes};
 use blindferry_proto::bounded::{Bytes, Text, decode, encode};
 use blindferry_proto::credential::CredentialSettings;
 use blindferry_proto::front::Table;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Place;
 use super::{Backing, Records, StoreError, Stored, Tampering};
 use crate::host::HostRecord;
+use crate::sealed::SealError;
 use crate::sealed::record::OVERHEAD;
 
 /// Bytes of a record in the clear.
@@ -69,8 +70,8 @@ impl Credential {
 pub struct Master {
     /// How tokens come from it.
     pub settings: CredentialSettings,
-    /// The master itself.
-    pub secret: SecretBytes,
+    /// The master itself, which nobody can read but while it is used.
+    pub secret: RestingSecret,
     /// The version of its record: another one means that it was replaced.
     pub version: u64,
 }
@@ -153,6 +154,7 @@ impl<B: Backing> Records<B> {
         if inner != version {
             return Err(place.tampered(Tampering::Changed));
         }
+        let secret = RestingSecret::lay_down(secret).map_err(|source| StoreError::Seal(SealError::Secret(source)))?;
         Ok(Master { settings: record.settings, secret, version })
     }
 

@@ -76,7 +76,10 @@ impl Vault {
         let version = master.version;
         self.audit(Event::Fetched { credential: credential.clone(), version, sight: Sight::Plaintext }).await?;
         drop(allowed);
-        let minted = mint::mint(&master.secret, &master.settings, order, &self.link, &self.random).await;
+        let minted = match master.secret.wake() {
+            Ok(secret) => mint::mint(&secret, &master.settings, order, &self.link, &self.random).await,
+            Err(error) => Err(MintError::Memory(error)),
+        };
         match minted {
             Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle }),
             Err(error) => {
@@ -95,7 +98,11 @@ impl Vault {
             Ok(Some(master)) => master,
             Ok(None) | Err(_) => return false,
         };
-        match mint::revoke(&master.secret, &master.settings, &token, &self.link, now, &self.random).await {
+        let revoked = match master.secret.wake() {
+            Ok(secret) => mint::revoke(&secret, &master.settings, &token, &self.link, now, &self.random).await,
+            Err(error) => Err(MintError::Memory(error)),
+        };
+        match revoked {
             Ok(_revoked) => true,
             Err(error) => {
                 eprintln!("blindferry-vault: cannot revoke a token of {credential}: {}", chain(&error));

@@ -7,6 +7,7 @@ mod attest_tpm;
 mod bench;
 mod doctor;
 mod environment;
+mod hardened;
 mod hostile;
 // What to measure is built in one place.
 #[path = "../../../../attest/tests/measured/firmware.rs"]
