@@ -8,6 +8,7 @@ use crate::limits::MAX_PACKET;
 use crate::name::{Audience, CredentialName};
 use crate::refusal::Refusal;
 use crate::session::{LeaseEnd, WorkerConstraint};
+use crate::waiting::{Waiting, Words};
 use crate::{bounded::Text, identifier::Digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub enum ParentRequest {
         /// Who may redeem it.
         #[serde(default)]
         worker: WorkerConstraint,
+        /// Where a person has to approve: wait for that, and show these words. Without it such an ask is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait: Option<Words>,
     },
 }
 
@@ -42,6 +46,9 @@ pub enum ParentReply {
     },
     /// No.
     Refused(Refusal),
+    /// A person has to approve. One of the other two follows; until then the broker takes nothing but the connection's
+    /// end, which withdraws the ask.
+    Waiting(Waiting),
 }
 
 /// What a worker may say.

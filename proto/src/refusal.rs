@@ -40,6 +40,17 @@ pub enum RefusalCode {
     Exists,
     /// Something that should not happen; the log of the process that said so has more.
     Internal,
+    /// A person has to approve, and the asker does not wait; or the grant, or the lease, lacks the approval that policy
+    /// demands by now.
+    ApprovalRequired,
+    /// A person said no.
+    ApprovalDenied,
+    /// Nobody decided in time.
+    ApprovalTimedOut,
+    /// Too many asks wait for a person.
+    ApprovalQueueFull,
+    /// What the operator was shown is not what waits, or it is decided already.
+    ApprovalMismatch,
 }
 
 impl RefusalCode {
@@ -63,13 +74,18 @@ impl RefusalCode {
             Self::Store => "store",
             Self::Exists => "exists",
             Self::Internal => "internal",
+            Self::ApprovalRequired => "approval-required",
+            Self::ApprovalDenied => "approval-denied",
+            Self::ApprovalTimedOut => "approval-timed-out",
+            Self::ApprovalQueueFull => "approval-queue-full",
+            Self::ApprovalMismatch => "approval-mismatch",
         }
     }
 
     /// Whether the same request may succeed later without anybody changing anything.
     #[must_use]
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::Busy | Self::NotReady | Self::Upstream)
+        matches!(self, Self::Busy | Self::NotReady | Self::Upstream | Self::ApprovalQueueFull)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::approve::Approve;
 use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::doctor::Doctor;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Tpm(Tpm),
     Status(Status),
     Doctor(Doctor),
+    Approve(Approve),
     Audit(Audit),
     Run(Run),
     Env(Env),

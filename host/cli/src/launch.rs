@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
+use crate::wait::Wait;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
 use blindferry_proto::name::{Audience, CredentialName};
@@ -19,6 +20,10 @@ pub(crate) struct Launch {
     pub(crate) credential: CredentialName,
     /// Whom the token shall be for.
     pub(crate) audience: Option<Audience>,
+    /// Whether and with which reason to wait for a person's approval.
+    pub(crate) wait: Wait,
+    /// What an operator is told that the token is for.
+    pub(crate) called: String,
     /// The launcher's options beside those of the grant.
     pub(crate) options: Vec<OsString>,
     /// The program and its arguments.
@@ -38,7 +43,9 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
         // The worker is this very process, so nobody else's has to be able to use the grant.
         worker: WorkerConstraint { uid: Some(getuid().as_raw()), executable: None },
     };
-    let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
+    let grant = Parent::connect(&parents_socket())
+        .and_then(|mut parent| launch.wait.ask(&mut parent, &ask, &launch.called))
+        .map_err(failed)?;
     let grant = grant.into_descriptor();
     let executed = |source| Failure::Execute { program: launcher.clone(), source };
     close_on_exec_all_but(&[grant.as_fd()]).map_err(executed)?;

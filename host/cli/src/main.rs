@@ -18,6 +18,7 @@ use clap::Parser;
 use rustix::thread::set_no_new_privs;
 use std::process::ExitCode;
 
+mod approve;
 mod arguments;
 mod attest;
 mod audit;
@@ -57,6 +58,7 @@ mod setup;
 mod status;
 mod succeed;
 mod tpm;
+mod wait;
 
 #[global_allocator]
 static HEAP: WipingAllocator = WipingAllocator;
@@ -102,6 +104,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
         Command::Status(_) => status::run(invocation),
+        Command::Approve(approve) => approve::run(invocation, approve),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, launch};
+use crate::wait::Wait;
 use blindferry_proto::name::{Audience, CredentialName};
 use std::io::{self, IsTerminal};
 
@@ -18,6 +19,8 @@ pub(crate) struct Read {
     /// Whom the token shall be for
     #[arg(long)]
     audience: Option<Audience>,
+    #[command(flatten)]
+    wait: Wait,
     /// Write it although standard output is a terminal
     #[arg(long)]
     force: bool,
@@ -27,10 +30,11 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// [`Failure`], when the token was not read.
-pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read) -> Result<(), Failure> {
+pub(crate) fn run(invocation: &Invocation, Read { name, audience, wait, force }: Read) -> Result<(), Failure> {
     if io::stdout().is_terminal() && !force {
         return Err(Failure::TokenOnTerminal);
     }
     let options = vec!["--deliver".into(), "stdin".into()];
-    launch(invocation, Launch { credential: name, audience, options, program: vec!["cat".into()] })
+    let called = "blindferry read: standard output".to_owned();
+    launch(invocation, Launch { credential: name, audience, wait, called, options, program: vec!["cat".into()] })
 }

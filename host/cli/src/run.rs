@@ -4,6 +4,7 @@ use crate::environment::{Wanted, show};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, explain as explain_launch, launch};
+use crate::wait::Wait;
 use blindferry_environment::file_variable;
 use blindferry_proto::name::{Audience, CredentialName};
 use std::ffi::OsString;
@@ -25,6 +26,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FORM")]
     deliver: Vec<OsString>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     wanted: Wanted,
     /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group or none; exactly so, or
     /// it is not started
@@ -43,7 +46,7 @@ pub(crate) struct Run {
 /// # Errors
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
-    let Run { credential, audience, deliver, wanted, protection, explain, program } = run;
+    let Run { credential, audience, deliver, wait, wanted, protection, explain, program } = run;
     // Before the broker is asked: what is refused here costs no grant.
     let selection = wanted.select()?;
     if wanted.dry_run {
@@ -59,7 +62,8 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.push("--explain".into());
         return explain_launch(invocation, &credential, options, program);
     }
-    launch(invocation, Launch { credential, audience, options, program })
+    let called = program.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+    launch(invocation, Launch { credential, audience, wait, called, options, program })
 }
 
 /// The variables that the token would be found by. A form that there is not is refused by the launcher.

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod approval;
+
 /// Everything that a question borrows; each test changes what it is about.
 struct Case {
     action: Action,
@@ -22,6 +24,7 @@ struct Case {
     claims: Claims,
     session_age: u64,
     attestation_age: u64,
+    approval: Option<Approver>,
 }
 
 const PCR7: &str = "65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e534eb3068";
@@ -48,6 +51,7 @@ fn case() -> Case {
         },
         session_age: 3600,
         attestation_age: 10,
+        approval: None,
     }
 }
 
@@ -64,6 +68,7 @@ impl Case {
             claims: &self.claims,
             session_age: self.session_age,
             attestation_age: self.attestation_age,
+            approval: self.approval,
         })
     }
 
