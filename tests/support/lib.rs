@@ -37,6 +37,7 @@ pub mod taken_front;
 pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;
+pub mod waiting;
 pub mod worker;
 
 pub use fleet::Fleet;
