@@ -241,6 +241,7 @@ fn ask(broker: &Peer, credential: &str) -> Result<Grant, Refusal> {
         audience: None,
         worker: WorkerConstraint::default(),
         parent: PROCESS,
+        wait: None,
     };
     match broker.ask_as_broker(BrokerRequest::Ask(ask))? {
         Answer::Granted(granted) => Ok(granted.grant),

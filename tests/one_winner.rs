@@ -106,7 +106,7 @@ fn of_many_workers_with_one_grant_one_gets_the_token() {
 
 fn ask() -> Ask {
     let worker = WorkerConstraint::default();
-    Ask { credential: "api".parse().unwrap(), audience: None, worker, parent: process() }
+    Ask { credential: "api".parse().unwrap(), audience: None, worker, parent: process(), wait: None }
 }
 
 fn process() -> ProcessFacts {

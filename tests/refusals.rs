@@ -239,7 +239,8 @@ fn refused(connected: Result<Peer, ConnectError>) -> Refusal {
 }
 
 fn ask() -> Ask {
-    Ask { credential: "api".parse().unwrap(), audience: None, worker: WorkerConstraint::default(), parent: process() }
+    let worker = WorkerConstraint::default();
+    Ask { credential: "api".parse().unwrap(), audience: None, worker, parent: process(), wait: None }
 }
 
 fn grant(broker: &Peer) -> Granted {

@@ -4,12 +4,13 @@
 //! Ed25519 (RFC 8032) over [`SIGNED`] ‖ hash. So a record that is removed, changed or reordered breaks the chain.
 
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode, encode};
-use crate::identifier::{Digest, GrantId, LeaseId, Machine, RequestId, SessionId, WorkerKey};
+use crate::identifier::{AskId, Digest, GrantId, LeaseId, Machine, RequestId, SessionId, WorkerKey};
 use crate::limits::MAX_INHERITED;
 use crate::name::{CredentialName, HostName, VariableName};
 use crate::refusal::RefusalCode;
 use crate::role::Role;
-use crate::session::{LeaseEnd, ProcessFacts};
+use crate::session::{LeaseEnd, ProcessFacts, WorkerConstraint};
+use crate::waiting::{AskEnd, Reason, Words};
 use serde::{Deserialize, Serialize};
 
 /// What is signed before the hash: names the one use of the key.
@@ -146,6 +147,8 @@ pub enum Event {
         parent: ProcessFacts,
         /// What the parent saw.
         sight: Sight,
+        /// The approval that it spent, where policy demanded one.
+        approval: Option<AskId>,
     },
     /// A grant's handle was given to the parent, or could not be.
     GrantDelivered {
@@ -251,6 +254,53 @@ pub enum Event {
         /// The session.
         session: SessionId,
         /// The successor.
+        host: HostName,
+    },
+    /// An ask waits for a person.
+    AskHeld {
+        /// The ask.
+        ask: AskId,
+        /// SHA-256 over what operators are shown of it.
+        shown: Digest,
+        /// Of which credential.
+        credential: CredentialName,
+        /// On which host.
+        host: HostName,
+        /// Who asks.
+        parent: ProcessFacts,
+        /// For which worker.
+        worker: WorkerConstraint,
+        /// The asker's own words.
+        words: Words,
+    },
+    /// An operator decided about an ask. An approval is good for one grant.
+    AskDecided {
+        /// The ask.
+        ask: AskId,
+        /// SHA-256 over what the operator was shown.
+        shown: Digest,
+        /// The operator's host.
+        by: HostName,
+        /// Whether it is a yes.
+        approved: bool,
+        /// Why not, in the operator's words.
+        reason: Option<Reason>,
+        /// Of which credential.
+        credential: CredentialName,
+        /// The host that asked.
+        host: HostName,
+        /// Who asked there.
+        parent: ProcessFacts,
+    },
+    /// An ask ended without a decision, or its approval was not used.
+    AskEnded {
+        /// The ask.
+        ask: AskId,
+        /// How.
+        why: AskEnd,
+        /// Of which credential.
+        credential: CredentialName,
+        /// On which host.
         host: HostName,
     },
 }

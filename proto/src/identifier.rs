@@ -82,6 +82,9 @@ identifier!(
     /// One running vault: fresh at each start, so that a grant names the replica that issued it.
     ReplicaId, 8);
 identifier!(
+    /// An ask that waits for a person. Short, since people type it; a vault never gives one out twice at a time.
+    AskId, 8);
+identifier!(
     /// A SHA-256 digest.
     Digest, 32);
 identifier!(

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`session`] | messages of the attested session | broker or operator ⇄ vault |
 //! | [`operator`] | what an operator asks over that session | operator ⇄ vault |
+//! | [`waiting`] | an ask that waits for a person | broker or operator ⇄ vault |
 //! | [`local`] | JSON packets on the host's Unix sockets | parent or worker ⇄ broker |
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
@@ -36,3 +37,4 @@ pub mod session;
 pub mod setup;
 pub mod start;
 pub mod succession;
+pub mod waiting;

@@ -9,6 +9,7 @@ use crate::name::{Audience, CredentialName, VariableName};
 use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::session::{LeaseEnd, WorkerConstraint};
+use crate::waiting::{Waiting, Words};
 use crate::{
     bounded::{Text, at_most},
     identifier::Digest,
@@ -30,6 +31,9 @@ pub enum ParentRequest {
         /// Who may redeem it.
         #[serde(default)]
         worker: WorkerConstraint,
+        /// Where a person has to approve: wait for that, and show these words. Without it such an ask is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait: Option<Words>,
     },
 }
 
@@ -46,6 +50,9 @@ pub enum ParentReply {
     },
     /// No.
     Refused(Refusal),
+    /// A person has to approve. One of the other two follows; until then the broker takes nothing but the connection's
+    /// end, which withdraws the ask.
+    Waiting(Waiting),
 }
 
 /// What a worker may say.

@@ -4,10 +4,11 @@ use crate::audit::{MAX_DANGER, Record};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
 use crate::front::Figure;
-use crate::identifier::{AuditKey, ChipId, Digest, EkDigest, KeyName, Machine, ReplicaId};
+use crate::identifier::{AskId, AuditKey, ChipId, Digest, EkDigest, KeyName, Machine, ReplicaId};
 use crate::limits::{MAX_DOCUMENT, MAX_MASTER};
 use crate::name::{CredentialName, HostName};
 use crate::role::Role;
+use crate::waiting::{ASKS_A_PAGE, Decision, WaitingAsk};
 use serde::{Deserialize, Serialize};
 
 /// The `info` of the HPKE context in which an operator encrypts a master to the vault's deposit key (base mode, the
@@ -100,6 +101,20 @@ pub enum OperatorRequest {
     },
     /// The certificates of the TPM makers' CAs that are in force.
     EndorsementRootsShow,
+    /// The asks that wait for a person.
+    Asks {
+        /// Begin after this one.
+        after: Option<AskId>,
+    },
+    /// Decides about one of them.
+    Decide {
+        /// Which.
+        ask: AskId,
+        /// SHA-256 over what was shown of it, see [`crate::waiting::WaitingAsk::digest_input`].
+        shown: Digest,
+        /// What.
+        decision: Decision,
+    },
 }
 
 /// Which hardware may enrol under a name.
@@ -151,6 +166,8 @@ pub enum OperatorReply {
         /// The key that signed them.
         key: AuditKey,
     },
+    /// A page of asks that wait; empty at the end.
+    Asks(#[serde(deserialize_with = "at_most::<_, _, ASKS_A_PAGE>")] Vec<WaitingAsk>),
 }
 
 /// A host as the vault knows it.
@@ -207,6 +224,8 @@ pub struct Status {
     pub sessions: u32,
     /// Leases now.
     pub leases: u32,
+    /// Asks that wait for a person now.
+    pub asks_waiting: u32,
     /// The same figures as in the metrics.
     pub figures: Vec<Figure>,
     /// The key that signs audit records.

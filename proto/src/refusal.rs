@@ -42,6 +42,17 @@ pub enum RefusalCode {
     Internal,
     /// The credential is for programs at a stronger level of protection.
     ProtectionTooLow,
+    /// A person has to approve, and the asker does not wait; or the grant, or the lease, lacks the approval that policy
+    /// demands by now.
+    ApprovalRequired,
+    /// A person said no.
+    ApprovalDenied,
+    /// Nobody decided in time.
+    ApprovalTimedOut,
+    /// Too many asks wait for a person.
+    ApprovalQueueFull,
+    /// What the operator was shown is not what waits, or it is decided already.
+    ApprovalMismatch,
 }
 
 impl RefusalCode {
@@ -66,13 +77,18 @@ impl RefusalCode {
             Self::Exists => "exists",
             Self::Internal => "internal",
             Self::ProtectionTooLow => "protection-too-low",
+            Self::ApprovalRequired => "approval-required",
+            Self::ApprovalDenied => "approval-denied",
+            Self::ApprovalTimedOut => "approval-timed-out",
+            Self::ApprovalQueueFull => "approval-queue-full",
+            Self::ApprovalMismatch => "approval-mismatch",
         }
     }
 
     /// Whether the same request may succeed later without anybody changing anything.
     #[must_use]
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::Busy | Self::NotReady | Self::Upstream)
+        matches!(self, Self::Busy | Self::NotReady | Self::Upstream | Self::ApprovalQueueFull)
     }
 }
 

@@ -14,7 +14,9 @@
 //! From then on: [`Call`] from the peer, [`FromVault`] from the vault, many under way at once.
 
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode};
-use crate::identifier::{DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey};
+use crate::identifier::{
+    AskId, DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey,
+};
 use crate::limits::{
     MAX_CERTIFICATE, MAX_CERTIFICATES, MAX_EVIDENCE_WITH_LOGS, MAX_FRAME_UNATTESTED, MAX_GRANT, MAX_INHERITED,
     MAX_PAGE, MAX_PARCEL,
@@ -26,6 +28,7 @@ use crate::protection::ProtectionLevel;
 use crate::refusal::Refusal;
 use crate::role::{Context, Role};
 use crate::succession::{HandedOver, SuccessorRequest};
+use crate::waiting::{Waiting, Words};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
@@ -218,6 +221,16 @@ pub enum BrokerRequest {
         /// Why.
         why: LeaseEnd,
     },
+    /// What became of an ask that was answered with [`Answer::Waiting`]. The answer is that again, a grant, or no.
+    Collect {
+        /// Which.
+        ask: AskId,
+    },
+    /// Nobody waits for this ask any more.
+    Withdraw {
+        /// Which.
+        ask: AskId,
+    },
 }
 
 /// A parent's request as its broker passes it on.
@@ -231,6 +244,8 @@ pub struct Ask {
     pub worker: WorkerConstraint,
     /// The asking process as the broker saw it.
     pub parent: ProcessFacts,
+    /// Where a person has to approve: wait for that, and show these words. `None`: refuse at once.
+    pub wait: Option<Words>,
 }
 
 /// Who may redeem a grant.
@@ -356,6 +371,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The key-encryption key, to a successor.
     HandedOver(HandedOver),
+    /// A person has to approve: see [`BrokerRequest::Collect`].
+    Waiting(Waiting),
 }
 
 /// A grant as the broker receives it.

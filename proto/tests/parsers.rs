@@ -4,16 +4,17 @@ use blindferry_proto::audit::{Body, Record};
 use blindferry_proto::bounded::{Bytes, CodecError, Text, TooLong, decode, encode};
 use blindferry_proto::credential::CredentialSettings;
 use blindferry_proto::front;
-use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, WorkerKey};
+use blindferry_proto::identifier::{AskId, Digest, GrantId, LeaseId, RequestId, WorkerKey};
 use blindferry_proto::limits::{MAX_FRAME, MAX_PACKET, MAX_PARCEL};
 use blindferry_proto::local::{self, LocalError, MAX_LOCAL, ParentReply, ParentRequest, WorkerReply, WorkerRequest};
 use blindferry_proto::name::{Audience, CredentialName, HostName};
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::parcel::{BadParcel, Parcel, ParcelHeader};
 use blindferry_proto::session::{
-    BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProofReply, VERSION, WorkerConstraint,
+    BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProcessFacts, ProofReply, VERSION, WorkerConstraint,
 };
 use blindferry_proto::setup::{InitOrder, RecoverOrder};
+use blindferry_proto::waiting::{ASKS_A_PAGE, AskingHost, MAX_DEMANDING, MAX_REASON, SHOWN, WaitingAsk, Words};
 use blindferry_proto::{frame, limits};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -158,8 +159,8 @@ fn an_unknown_field_of_a_parent_is_refused_rather_than_ignored() {
     let ask = br#"{"ask":{"credential":"c","worker":{"uid":1,"gid":2}}}"#;
     assert!(matches!(local::decode::<ParentRequest>(ask), Err(LocalError::Json(_))), "a constraint was ignored");
     let ask = br#"{"ask":{"credential":"c"}}"#;
-    let expected =
-        ParentRequest::Ask { credential: "c".parse().unwrap(), audience: None, worker: WorkerConstraint::default() };
+    let worker = WorkerConstraint::default();
+    let expected = ParentRequest::Ask { credential: "c".parse().unwrap(), audience: None, worker, wait: None };
     assert_eq!(local::decode::<ParentRequest>(ask).unwrap(), expected);
 }
 
@@ -172,4 +173,62 @@ fn a_parcel_over_its_bound_is_refused() {
 fn bounded_bytes_do_not_print_themselves() {
     let printed = format!("{:?}", Bytes::<16>::new(b"hunter2".to_vec()).unwrap());
     assert!(!printed.contains("104") && !printed.contains("hunter"), "{printed}");
+}
+
+#[test]
+fn an_ask_survives_postcard_and_json_with_and_without_words() {
+    for (program, reason) in
+        [(None, None), (Some("deploy.sh"), None), (None, Some("\u{1b}[2J")), (Some("a"), Some("b"))]
+    {
+        let words = Words { program: program.map(Text::cut), reason: reason.map(Text::cut) };
+        let bytes = encode(&words, 1000).unwrap();
+        assert_eq!(decode::<Words>(&bytes, 1000).unwrap(), words);
+        let (credential, worker) = ("c".parse().unwrap(), WorkerConstraint::default());
+        let ask = ParentRequest::Ask { credential, audience: None, worker, wait: Some(words) };
+        assert_eq!(local::decode::<ParentRequest>(&local::encode(&ask).unwrap()).unwrap(), ask);
+    }
+}
+
+#[test]
+fn the_longest_words_fit_a_local_message_even_when_every_byte_is_escaped() {
+    let words =
+        Words { program: Some(Text::cut(&"\u{1}".repeat(128))), reason: Some(Text::cut(&"\u{1}".repeat(MAX_REASON))) };
+    let ask = ParentRequest::Ask {
+        credential: "c".repeat(CredentialName::MAX).parse().unwrap(),
+        audience: Some("a".repeat(Audience::MAX).parse().unwrap()),
+        worker: WorkerConstraint { uid: Some(u32::MAX), executable: Some(Digest([255; 32])) },
+        wait: Some(words),
+    };
+    local::encode(&ask).unwrap();
+}
+
+#[test]
+fn the_longest_waiting_ask_fits_its_bound() {
+    let parent = ProcessFacts { uid: u32::MAX, gid: u32::MAX, pid: u32::MAX, executable: Some(Digest([255; 32])) };
+    let ask = WaitingAsk {
+        ask: AskId([255; 8]),
+        credential: "c".repeat(CredentialName::MAX).parse().unwrap(),
+        kind: Text::cut(&"k".repeat(32)),
+        version: u64::MAX,
+        audience: Some("a".repeat(Audience::MAX).parse().unwrap()),
+        host: AskingHost {
+            name: "h".repeat(HostName::MAX).parse().unwrap(),
+            hardware: Text::cut(&"f".repeat(160)),
+            platform: Text::cut(&"p".repeat(16)),
+            reference: Text::cut(&"r".repeat(128)),
+            attested: u64::MAX,
+        },
+        parent,
+        worker: WorkerConstraint { uid: Some(u32::MAX), executable: Some(Digest([255; 32])) },
+        words: Words { program: Some(Text::cut(&"p".repeat(128))), reason: Some(Text::cut(&"r".repeat(MAX_REASON))) },
+        demanded_by: vec![Text::cut(&"d".repeat(96)); MAX_DEMANDING],
+        policy_version: u64::MAX,
+        other_machine: true,
+        asked: u64::MAX,
+        until: u64::MAX,
+    };
+    assert!(ask.digest_input().unwrap().starts_with(SHOWN));
+    let page = OperatorReply::Asks(vec![ask; ASKS_A_PAGE]);
+    let bytes = encode(&page, MAX_FRAME).unwrap();
+    assert_eq!(decode::<OperatorReply>(&bytes, MAX_FRAME).unwrap(), page);
 }

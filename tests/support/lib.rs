@@ -42,6 +42,7 @@ pub mod terminal;
 pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;
+pub mod waiting;
 pub mod worker;
 
 pub use fleet::Fleet;

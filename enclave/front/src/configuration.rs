@@ -13,6 +13,7 @@
 //! device = "/usr/lib/blindferry/blindferry-device"   # default: that of the platform, beside this executable
 //! reattest_every = 300                               # seconds between two looks at a host's evidence; default: the vault's
 //! grant_life = 120                                   # seconds between grant and redemption, at most this; default: the vault's
+//! approval_wait = 300                                # seconds that an ask waits for a person; default: the vault's
 //!
 //! [snp]                                              # these are the defaults
 //! tsm = "/sys/kernel/config/tsm/report"
@@ -73,6 +74,8 @@ pub struct Configuration {
     pub reattest_every: Option<ReattestEvery>,
     /// Seconds between grant and redemption, 1 to 120; the vault has a default.
     pub grant_life: Option<GrantLife>,
+    /// Seconds that an ask waits for a person's approval, 1 to 3600; the vault has a default.
+    pub approval_wait: Option<ApprovalWait>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
@@ -115,6 +118,26 @@ impl TryFrom<u32> for GrantLife {
     type Error = &'static str;
     fn try_from(seconds: u32) -> Result<Self, Self::Error> {
         if (1..=120).contains(&seconds) { Ok(Self(seconds)) } else { Err("expected 1 to 120 seconds") }
+    }
+}
+
+/// Seconds, from 1 to an hour: what the vault takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct ApprovalWait(u32);
+
+impl ApprovalWait {
+    /// The number of seconds.
+    #[must_use]
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for ApprovalWait {
+    type Error = &'static str;
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (1..=3600).contains(&seconds) { Ok(Self(seconds)) } else { Err("expected 1 to 3600 seconds") }
     }
 }
 
@@ -350,6 +373,16 @@ mod tests {
         for wrong in ["0", "121"] {
             let reason = reason(&format!("grant_life = {wrong}\n{WHOLE}"));
             assert!(reason.contains("line 1, column 14") && reason.contains("120"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_an_approval_for_ever() {
+        let configuration = read(&format!("approval_wait = 5\n{WHOLE}")).unwrap();
+        assert_eq!(configuration.approval_wait.map(ApprovalWait::seconds), Some(5));
+        for wrong in ["0", "3601"] {
+            let reason = reason(&format!("approval_wait = {wrong}\n{WHOLE}"));
+            assert!(reason.contains("line 1, column 17") && reason.contains("3600"), "{reason}");
         }
     }
 

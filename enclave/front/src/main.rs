@@ -121,9 +121,11 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             println!("{} is a configuration", file.config.display());
             return Ok(ExitCode::SUCCESS);
         }
-        What::Serve { .. } => {
-            Errand::Serve { reattest_every: configuration.reattest_every, grant_life: configuration.grant_life }
-        }
+        What::Serve { .. } => Errand::Serve {
+            reattest_every: configuration.reattest_every,
+            grant_life: configuration.grant_life,
+            approval_wait: configuration.approval_wait,
+        },
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
         What::Succeed { .. } => Errand::Succeed,

@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::configuration::{GrantLife, ReattestEvery};
+use crate::configuration::{ApprovalWait, GrantLife, ReattestEvery};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
 use blindferry_proto::platform::DeviceProcess;
@@ -33,6 +33,8 @@ pub enum Errand {
         reattest_every: Option<ReattestEvery>,
         /// Seconds between grant and redemption; the vault has a default.
         grant_life: Option<GrantLife>,
+        /// Seconds that an ask waits for a person; the vault has a default.
+        approval_wait: Option<ApprovalWait>,
     },
     /// Make and seal a key-encryption key; the recovery key goes to the standard output, past the front.
     Init {
@@ -145,13 +147,14 @@ fn start_vault(path: &Path, errand: &Errand, descriptors: Vec<(RawFd, OwnedFd)>)
 
 fn arguments(errand: &Errand) -> Vec<OsString> {
     match errand {
-        Errand::Serve { reattest_every, grant_life } => {
+        Errand::Serve { reattest_every, grant_life, approval_wait } => {
             let mut arguments = vec!["serve".into()];
             let mut set = |option: &str, seconds: Option<u32>| {
                 arguments.extend(seconds.into_iter().flat_map(|seconds| [option.into(), seconds.to_string().into()]));
             };
             set("--reattest-every", reattest_every.map(ReattestEvery::seconds));
             set("--grant-life", grant_life.map(GrantLife::seconds));
+            set("--approval-wait", approval_wait.map(ApprovalWait::seconds));
             arguments
         }
         Errand::Init { force, options } => {

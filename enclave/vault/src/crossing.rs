@@ -3,77 +3,44 @@
 //! Policy is asked at the grant, again at redemption and at each renewal, each time about the host as it was last
 //! attested. The verdict goes by value into what it allows.
 
-use crate::grant::{GrantBody, GrantError, OpenedGrant};
+mod asked;
+
+pub(crate) use asked::grant_approved;
+
+use crate::grant::{GrantError, OpenedGrant};
 use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
-use crate::policy::Action;
-use crate::vault::{Minted, Permit, Revocable, SessionEntry, Vault};
+use crate::policy::{Action, Approver};
+use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
+use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
+use blindferry_proto::identifier::{LeaseId, RequestId};
 use blindferry_proto::limits::MAX_PAGE;
 use blindferry_proto::name::{Audience, CredentialName, VariableName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
-use blindferry_proto::session::{
-    Answer, Ask, BrokerRequest, Delivered, Granted, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew, WorkerConstraint,
-};
+use blindferry_proto::session::{Answer, BrokerRequest, Delivered, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew};
+use blindferry_proto::waiting::AskEnd;
 
 /// Answers a broker.
 pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: BrokerRequest) -> Result<Answer, Refusal> {
     match request {
-        BrokerRequest::Ask(ask) => grant(vault, session, ask).await.map(Answer::Granted),
+        BrokerRequest::Ask(ask) => asked::grant(vault, session, ask).await,
         BrokerRequest::Delivered(delivered) => note_delivery(vault, delivered).await,
         BrokerRequest::Redeem(redemption) => redeem(vault, session, redemption).await.map(Answer::Parcelled),
         BrokerRequest::Acknowledge { lease, request } => acknowledge(vault, session, lease, request).await,
         BrokerRequest::Renew(renewal) => renew(vault, session, renewal).await.map(Answer::Parcelled),
         BrokerRequest::Keep { leases } => keep(vault, session, &leases),
         BrokerRequest::End { lease, why } => end(vault, session, lease, why).await,
+        BrokerRequest::Collect { ask } => waiting::collect(vault, session, ask).await,
+        BrokerRequest::Withdraw { ask } => {
+            waiting::withdraw(vault, session, ask, AskEnd::Withdrawn).await;
+            Ok(Answer::Done)
+        }
     }
-}
-
-/// A right to one token, for whoever fits: the parent gets it as an opaque blob.
-async fn grant(vault: &Vault, session: &SessionEntry, ask: Ask) -> Result<Granted, Refusal> {
-    let worker = ProcessFacts {
-        uid: ask.worker.uid.unwrap_or(ask.parent.uid),
-        gid: ask.parent.gid,
-        pid: 0,
-        executable: ask.worker.executable,
-        protection: ask.worker.protection,
-    };
-    let wanted = Wanted {
-        credential: &ask.credential,
-        audience: ask.audience.as_ref(),
-        worker,
-        inherited: &[],
-        parent: ask.parent,
-    };
-    let _permit = allow(vault, session, Action::Grant, &wanted).await?;
-    let now = vault.clock.now();
-    let body = GrantBody {
-        id: GrantId(vault.draw()?),
-        credential: ask.credential,
-        host: session.host.clone(),
-        audience: ask.audience,
-        worker: ask.worker,
-        parent: ask.parent,
-        expires: now + u64::from(vault.settings.grant_life),
-    };
-    let bytes = vault.seal_grant(&body, now)?;
-    vault
-        .audit(Event::Granted {
-            grant: body.id,
-            credential: body.credential,
-            host: body.host,
-            parent: body.parent,
-            sight: Sight::Opaque,
-        })
-        .await?;
-    vault.figures.count("grants_total", None);
-    let grant = Bytes::new(bytes).map_err(|_| Refusal::from(RefusalCode::Internal))?;
-    Ok(Granted { id: body.id, grant, expires: body.expires })
 }
 
 async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Refusal> {
@@ -103,6 +70,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
         worker,
         inherited: &inherited,
         parent: body.parent,
+        approval: body.approval,
     };
     let permit = allow(vault, session, Action::Redeem, &wanted).await?;
     vault.room_for_lease(&session.host)?;
@@ -215,6 +183,7 @@ async fn fulfil(
         parent: body.parent,
         audience: body.audience,
         idle: parcelled.lease_idle,
+        approval: body.approval,
     };
     vault.begin_lease(lease, terms, Revocable::of(token, body.credential));
     vault.fulfil(ticket, parcelled.clone());
@@ -253,6 +222,8 @@ async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<
         worker: of.worker,
         inherited: &of.inherited,
         parent: of.parent,
+        // An approval is for what the worker does with it, which it may go on doing: the lease keeps it.
+        approval: of.approval,
     };
     let permit = match allow(vault, session, Action::Renew, &wanted).await {
         Ok(permit) => permit,
@@ -346,16 +317,20 @@ pub(crate) struct Wanted<'a> {
     pub(crate) worker: ProcessFacts,
     pub(crate) inherited: &'a [VariableName],
     pub(crate) parent: ProcessFacts,
+    pub(crate) approval: Option<Approver>,
 }
 
 async fn allow(vault: &Vault, session: &SessionEntry, action: Action, wanted: &Wanted<'_>) -> Result<Permit, Refusal> {
     match vault.decide(session, action, wanted).await {
         Ok(permit) => Ok(permit),
-        Err(refusal) => {
-            vault.denied(wanted.credential, &session.host, &refusal).await;
-            Err(refusal)
-        }
+        Err(not) => Err(denied(vault, session, wanted.credential, not).await),
     }
+}
+
+async fn denied(vault: &Vault, session: &SessionEntry, credential: &CredentialName, not: NotPermitted) -> Refusal {
+    let refusal = Refusal::from(not);
+    vault.denied(credential, &session.host, &refusal).await;
+    refusal
 }
 
 fn order_of<'a>(

@@ -11,6 +11,7 @@
 //! The first 13 bytes are associated data. ChaCha20-Poly1305 (RFC 8439). A key encrypts for an hour at most, so random
 //! nonces stay far from their bound. To whoever carries it a grant is noise: not even the credential's name shows.
 
+use crate::policy::Approver;
 use blindferry_proto::identifier::{GrantId, ReplicaId};
 use blindferry_proto::name::{Audience, CredentialName, HostName};
 use blindferry_proto::session::{ProcessFacts, WorkerConstraint};
@@ -43,6 +44,8 @@ pub struct GrantBody {
     pub parent: ProcessFacts,
     /// When it is over, in seconds since the epoch.
     pub expires: u64,
+    /// Who approved it, where a person had to.
+    pub approval: Option<Approver>,
 }
 
 /// A grant that this running vault issued, whose time is not over, brought by the host it was made for. Only
@@ -195,7 +198,7 @@ fn header(replica: ReplicaId, epoch: u32) -> [u8; HEADER] {
 
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + ReplicaId::LEN + 4;
-/// The longest body, with all names at their bounds, has 554 bytes.
+/// The longest body, with all names at their bounds, has 556 bytes.
 const PADDED: usize = 576;
 const TAG: usize = 16;
 const _: () = assert!(GRANT_LEN <= blindferry_proto::limits::MAX_GRANT);
@@ -217,6 +220,7 @@ mod tests {
             worker: WorkerConstraint::default(),
             parent: ProcessFacts { uid: 1, gid: 2, pid: 3, executable: None, protection: None },
             expires,
+            approval: None,
         }
     }
 
@@ -252,6 +256,7 @@ mod tests {
                 protection: Some(ProtectionLevel::OwnNamespace),
             },
             expires: u64::MAX,
+            approval: Some(Approver::OtherMachine),
             ..body("h", 0)
         };
         assert_eq!(keys.seal(&long, 0, &SystemRandom::new()).unwrap().len(), GRANT_LEN);

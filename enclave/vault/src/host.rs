@@ -14,6 +14,7 @@ use blindferry_proto::operator::{HostEntry, Standing};
 use blindferry_proto::role::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 /// Unknown hosts that are remembered for `host list`; the oldest are forgotten first.
 pub const WAITING: usize = 256;
@@ -99,6 +100,17 @@ impl Pin {
                 let guest = PinnedGuest { machine, report_id, now, crls: &[], endorsed: None };
                 Pinned::Vtpm { name: Some(name), earlier, guest }
             }
+        }
+    }
+}
+
+/// The kind of key and the key, for people.
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ak(name) => write!(f, "AK {name}"),
+            Self::Chip(chip) => write!(f, "chip {chip}"),
+            Self::Vtpm(name) => write!(f, "vTPM {name}"),
         }
     }
 }

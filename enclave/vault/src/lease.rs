@@ -3,6 +3,7 @@
 //!
 //! Pure: time is an argument, and who ends a lease gets it back by value, with whatever has to be revoked.
 
+use crate::policy::Approver;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, SessionId, WorkerKey};
 use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::{Parcelled, ProcessFacts};
@@ -77,6 +78,8 @@ pub struct Terms {
     pub audience: Option<Audience>,
     /// It ends when nobody keeps it for so many seconds.
     pub idle: u32,
+    /// Who approved the grant that it came from, where a person had to.
+    pub approval: Option<Approver>,
 }
 
 impl<R> Leases<R> {
@@ -258,6 +261,7 @@ mod tests {
             parent: process,
             audience: None,
             idle: 60,
+            approval: None,
         }
     }
 

@@ -254,6 +254,7 @@ mod tests {
                 worker: WorkerConstraint::default(),
                 parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None },
                 expires: 100,
+                approval: None,
             };
             let bytes = self.0.seal(&body, 0, &SystemRandom::new()).unwrap();
             self.0.open(&bytes, &"h".parse().unwrap(), 0).unwrap()

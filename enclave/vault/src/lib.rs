@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
-//! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `operator`, `hand_over` → [`session`] → [`serve`](mod@serve).
+//! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`pending`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over` → [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
@@ -34,6 +34,7 @@ pub mod link;
 pub mod mint;
 mod operator;
 pub mod parcel;
+pub mod pending;
 pub mod platform;
 pub mod policy;
 pub mod publish;
@@ -46,3 +47,4 @@ pub mod succeed;
 pub mod unseal;
 pub mod upstream;
 pub mod vault;
+mod waiting;

@@ -13,7 +13,7 @@ use blindferry_vault::confine::confine;
 use blindferry_vault::grant::GRANT_LIFE;
 use blindferry_vault::link::{FrontLink, Incoming};
 use blindferry_vault::sealed::RecoveryKey;
-use blindferry_vault::serve::{Settings, serve};
+use blindferry_vault::serve::{MAX_APPROVAL_WAIT, Settings, serve};
 use blindferry_vault::setup::{Existing, SetupError, answer, init, recover};
 use blindferry_vault::succeed::{SucceedError, succeed};
 use blindferry_vault::vault::chain;
@@ -112,7 +112,8 @@ fn settings(options: &[&str]) -> Result<Settings, Box<dyn Error>> {
         match option {
             ["--reattest-every", seconds] => settings.reattest_every = up_to(86_400, seconds)?,
             ["--grant-life", seconds] => settings.grant_life = up_to(GRANT_LIFE, seconds)?,
-            _ => return Err("serve takes --reattest-every SECONDS and --grant-life SECONDS".into()),
+            ["--approval-wait", seconds] => settings.approval_wait = up_to(MAX_APPROVAL_WAIT, seconds)?,
+            _ => return Err("serve takes --reattest-every, --grant-life and --approval-wait, each with SECONDS".into()),
         }
     }
     Ok(settings)

@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, chain, lock};
-use crate::{approvals, hand_over};
+use crate::{approvals, hand_over, waiting};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
@@ -47,6 +47,8 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Opera
         OperatorRequest::RevokeOldApprovals => revoke_old_approvals(vault, session).await,
         OperatorRequest::Status => Ok(status(vault)),
         OperatorRequest::Audit { from } => audit(vault, from).await,
+        OperatorRequest::Asks { after } => Ok(waiting::page(vault, after)),
+        OperatorRequest::Decide { ask, shown, decision } => waiting::decide(vault, session, ask, shown, decision).await,
     };
     reply.map(|reply| Answer::Operator(Box::new(reply)))
 }
@@ -341,6 +343,7 @@ fn status(vault: &Vault) -> OperatorReply {
         dangers: vault.auditor.dangers(),
         sessions: count(lock(&vault.sessions).len()),
         leases: count(lock(&vault.leases).len()),
+        asks_waiting: count(lock(&vault.pending).waiting()),
         figures: vault.figures.all(),
         audit_key: vault.auditor.key(),
         warnings,

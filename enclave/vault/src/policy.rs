@@ -18,12 +18,15 @@ use cedar_policy::{
 };
 use thiserror::Error;
 
+use self::approval::demands;
 use self::problem::one_line;
 use self::question::VOCABULARY;
 
+pub use self::approval::Approver;
 pub use self::problem::Problem;
 pub use self::question::{Action, Question};
 
+mod approval;
 mod depth;
 mod problem;
 mod question;
@@ -37,6 +40,8 @@ pub struct Policy {
     set: PolicySet,
     /// What the policies are called in answers, in the order of the text: `policy0` is the first.
     names: Vec<String>,
+    /// Whose approval they demand, in the same order.
+    demands: Vec<Option<Approver>>,
 }
 
 /// A policy permits what was asked. Only [`Policy::decide`] makes one; it is spent where it is used.
@@ -95,6 +100,8 @@ pub enum Reason {
     Evaluation,
     /// The question itself does not fit the schema: a fault of this program.
     Question,
+    /// It would be permitted if this approval were there.
+    Unapproved(Approver),
 }
 
 impl Policy {
@@ -103,7 +110,9 @@ impl Policy {
     /// denies everything.
     ///
     /// A policy may carry an annotation `@id("…")`, by which answers name it: 1 to 64 printable characters of ASCII,
-    /// once in the text. Templates are refused, because nothing would link them.
+    /// once in the text; and `@approval("required")` or `@approval("other-machine")` where a person has to approve, see
+    /// [`Approver`]; and `@description`. Any other annotation is refused: one that is misspelt would demand nothing.
+    /// Templates are refused, because nothing would link them.
     ///
     /// # Errors
     ///
@@ -118,6 +127,7 @@ impl Policy {
 
         let mut problems = Vec::new();
         let names = named(text, &set, &mut problems);
+        let demands = demands(text, &set, &mut problems);
         let validated = Validator::new(VOCABULARY.schema.clone()).validate(&set, ValidationMode::Strict);
         let start = |id| offset(&set, id);
         problems.extend(validated.validation_errors().map(|e| Problem::of(text, e, start(e.policy_id()))));
@@ -126,7 +136,7 @@ impl Policy {
             problems.extend(validated.validation_warnings().map(|w| Problem::of(text, w, start(w.policy_id()))));
         }
         if problems.is_empty() {
-            Ok(Self { version, text: text.to_owned(), set, names })
+            Ok(Self { version, text: text.to_owned(), set, names, demands })
         } else {
             Err(in_order(problems))
         }
@@ -135,14 +145,15 @@ impl Policy {
     /// The policy that permits nothing, version 0: what is in force until an operator sets another.
     #[must_use]
     pub fn deny_all() -> Self {
-        Self { version: 0, text: String::new(), set: PolicySet::new(), names: Vec::new() }
+        Self { version: 0, text: String::new(), set: PolicySet::new(), names: Vec::new(), demands: Vec::new() }
     }
 
     /// Answers a question.
     ///
     /// # Errors
     ///
-    /// [`Denied`] unless a policy permits it, none forbids it, and all could be evaluated.
+    /// [`Denied`] unless a policy permits it, none forbids it, all could be evaluated, and every approval is there that a
+    /// policy which permits it demands.
     pub fn decide(&self, question: &Question<'_>) -> Result<Allowed, Denied> {
         let (request, entities) = question.put().map_err(|why| self.denied(Reason::Question, Vec::new(), why))?;
         let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
@@ -151,6 +162,7 @@ impl Policy {
         }
         let by = self.names_of(response.diagnostics().reason());
         match response.decision() {
+            Decision::Allow if let Some(denied) = self.unapproved(&response, question.approval) => Err(denied),
             Decision::Allow => Ok(Allowed { version: self.version, by }),
             Decision::Deny if by.is_empty() => {
                 Err(self.denied(Reason::NothingPermits, by, "no policy permits it".to_owned()))
@@ -169,7 +181,10 @@ impl Policy {
         let stronger = ProtectionLevel::ALL.into_iter().filter(|level| question.worker.protection < Some(*level));
         stronger.into_iter().find(|level| {
             let worker = ProcessFacts { protection: Some(*level), ..*question.worker };
-            self.decide(&Question { worker: &worker, ..*question }).is_ok()
+            match self.decide(&Question { worker: &worker, ..*question }) {
+                Ok(_) => true,
+                Err(denied) => matches!(denied.reason(), Reason::Unapproved(_)),
+            }
         })
     }
 
@@ -196,6 +211,17 @@ impl Policy {
         let by = self.names_of(failed.iter().map(|(_, error)| error.policy_id()));
         let why = format!("cannot evaluate {}: {}", by.join(", "), first.inner());
         Some(self.denied(Reason::Evaluation, by, why))
+    }
+
+    /// Of all policies that permit it, each demand has to be met, whether another permits it without one or not: who
+    /// writes a demand beside a wide permission means the demand.
+    fn unapproved(&self, response: &Response, given: Option<Approver>) -> Option<Denied> {
+        let unmet = |id: &&PolicyId| position(id).and_then(|at| self.demands.get(at).copied().flatten()) > given;
+        let unmet: Vec<_> = response.diagnostics().reason().filter(unmet).collect();
+        let demanded = unmet.iter().filter_map(|id| self.demands.get(position(id)?).copied().flatten()).max()?;
+        let by = self.names_of(unmet.into_iter());
+        let why = format!("{} demanded by {}", demanded.words(), by.join(", "));
+        Some(self.denied(Reason::Unapproved(demanded), by, why))
     }
 
     fn denied(&self, reason: Reason, by: Vec<String>, why: String) -> Denied {
@@ -259,6 +285,7 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::Evaluation => "evaluation",
             Self::Question => "question",
+            Self::Unapproved(_) => "unapproved",
         }
     }
 }

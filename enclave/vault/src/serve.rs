@@ -14,6 +14,7 @@ use crate::lease::Leases;
 use crate::ledger::Ledger;
 use crate::link::{FrontLink, Incoming, LinkError};
 use crate::operator::certificates;
+use crate::pending::{APPROVAL_WAIT, Pending};
 use crate::platform::{Platform, PlatformError, SealedBy};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
@@ -21,6 +22,7 @@ use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
 use crate::unseal::{UnsealError, Unsealed, unseal};
 use crate::vault::{Documents, HANDSHAKES, LARGE_FRAMES, REATTEST_EVERY, Vault, chain, lock};
+use crate::waiting;
 use blindferry_attest::reference::{ReferenceError, ReferenceValues};
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::approval::Approval;
@@ -83,11 +85,13 @@ pub struct Settings {
     pub reattest_every: u32,
     /// Seconds after which a grant that nobody redeemed is over; at most [`GRANT_LIFE`].
     pub grant_life: u32,
+    /// Seconds that an ask waits for a person; at most [`MAX_APPROVAL_WAIT`].
+    pub approval_wait: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE }
+        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE, approval_wait: APPROVAL_WAIT }
     }
 }
 
@@ -107,7 +111,10 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
             }
             _ = tidy.tick() => {
                 let vault = Arc::clone(&vault);
-                drop(tokio::spawn(async move { vault.tidy().await }));
+                drop(tokio::spawn(async move {
+                    waiting::lapse(&vault).await;
+                    vault.tidy().await;
+                }));
             }
             _ = report.tick() => {
                 vault.figures.set("ledger_entries", lock(&vault.ledger).len());
@@ -179,6 +186,7 @@ async fn start(
         grants: Mutex::new(GrantKeys::new(replica, clock.now(), &random).map_err(ServeError::Grants)?),
         ledger: Mutex::new(Ledger::default()),
         leases: Mutex::new(Leases::default()),
+        pending: Mutex::new(Pending::default()),
         knocks: Mutex::new(Knocks::default()),
         sessions: Mutex::new(HashMap::new()),
         settings,
@@ -305,6 +313,8 @@ pub enum ServeError {
     Refused(#[source] Refusal),
 }
 
+/// Nobody can have an ask wait for longer, in seconds.
+pub const MAX_APPROVAL_WAIT: u32 = 3600;
 /// Connections that wait to be taken.
 const ARRIVALS: usize = 256;
 /// How often idle leases and old entries are looked for.

@@ -7,7 +7,7 @@ mod challenge;
 
 use crate::admission::{Admitted, admit_peer};
 use crate::vault::{NewSession, SessionEntry, Vault};
-use crate::{crossing, hand_over, operator};
+use crate::{crossing, hand_over, operator, waiting};
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Text;
 use blindferry_proto::limits::MAX_FRAME;
@@ -176,6 +176,7 @@ async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer
 
 async fn end(vault: &Vault, entry: &SessionEntry, over: Over) {
     vault.forget_session(entry);
+    waiting::session_ended(vault, entry).await;
     if let Some(why) = over.leases {
         vault.end_leases(why, |lease| lease.terms.host == entry.host).await;
     }

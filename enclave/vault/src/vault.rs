@@ -6,7 +6,7 @@ mod leases;
 mod sessions;
 mod tokens;
 
-pub(crate) use tokens::Permit;
+pub(crate) use tokens::{Demand, NotPermitted, Permit};
 
 use crate::audit::Auditor;
 use crate::cache::MasterCache;
@@ -21,6 +21,7 @@ use crate::lease::Leases;
 use crate::ledger::{Failure, Ledger};
 use crate::link::FrontLink;
 use crate::mint::{Revocation, Token};
+use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::sealed::PolicyAuthority;
@@ -40,6 +41,7 @@ use blindferry_proto::name::{CredentialName, HostName};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{FromVault, LeaseEnd};
+use blindferry_proto::waiting::AskingHost;
 use blindferry_session::{Attester, Identity};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
@@ -87,6 +89,7 @@ pub struct Vault {
     pub(crate) grants: Mutex<GrantKeys>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) leases: Mutex<Leases<Revocable>>,
+    pub(crate) pending: Mutex<Pending>,
     pub(crate) knocks: Mutex<Knocks>,
     pub(crate) sessions: Mutex<HashMap<SessionId, Connected>>,
     pub(crate) settings: Settings,
@@ -154,6 +157,24 @@ impl SessionEntry {
     /// What the peer's next evidence must show.
     pub(crate) fn pinned<'a>(&'a self, earlier: Option<&'a QuoteClock>) -> Pinned<'a> {
         self.pin.pinned(earlier, self.report_id.get(), self.clock.now())
+    }
+
+    /// The hardware at the other end.
+    pub(crate) fn hardware(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// The peer as it was last attested, for an operator to look at.
+    pub(crate) fn described(&self) -> Option<AskingHost> {
+        let believed = lock(&self.believed);
+        let Believed { claims, at, .. } = believed.as_ref()?;
+        Some(AskingHost {
+            name: self.host.clone(),
+            hardware: Text::cut(&self.pin.to_string()),
+            platform: Text::cut(claims.platform),
+            reference: Text::cut(&claims.reference),
+            attested: *at,
+        })
     }
 
     /// Tells the peer that a lease ended.

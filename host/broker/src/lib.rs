@@ -40,6 +40,7 @@ pub mod peer;
 pub mod registry;
 pub mod serve;
 pub mod uplink;
+mod waiting;
 pub mod workers;
 
 /// An error and its causes in one line, for logs and refusals.

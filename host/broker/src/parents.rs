@@ -6,6 +6,7 @@
 use crate::admission::Admission;
 use crate::connection::{Connection, FIRST_LIMIT, Incoming, accept};
 use crate::uplink::{NotHeard, Uplink};
+use crate::waiting::{Ended, wait};
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::identifier::GrantId;
 use blindferry_proto::local::{ParentReply, ParentRequest};
@@ -27,10 +28,10 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
     while let Ok(incoming) = timeout(patience, connection.receive()).await {
         patience = idle;
         let still_there = match incoming {
-            Incoming::Message(ParentRequest::Ask { credential, audience, worker }, descriptors) => {
+            Incoming::Message(ParentRequest::Ask { credential, audience, worker, wait }, descriptors) => {
                 if descriptors.is_empty() {
                     let parent = connection.process.facts(None, None);
-                    ask(&connection, &uplink, Ask { credential, audience, worker, parent }).await
+                    ask(&connection, &uplink, Ask { credential, audience, worker, parent, wait }).await
                 } else {
                     refuse(&connection, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors")).await
                 }
@@ -45,9 +46,14 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
 }
 
 async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
-    let (credential, uid) = (ask.credential.clone(), ask.parent.uid);
+    let (credential, uid, waits) = (ask.credential.clone(), ask.parent.uid, ask.wait.is_some());
     let granted = match uplink.call(BrokerRequest::Ask(ask)).await.map(|heard| heard.answer) {
         Ok(Answer::Granted(granted)) => granted,
+        Ok(Answer::Waiting(waiting)) if waits => match wait(connection, uplink, waiting).await {
+            Ended::Granted(granted) => granted,
+            Ended::Refused(refusal) => return refuse(connection, refusal).await,
+            Ended::Gone => return false,
+        },
         Ok(_) => return refuse(connection, unexpected()).await,
         Err(reason) => return refuse(connection, reason.into()).await,
     };
@@ -91,7 +97,7 @@ async fn refuse(connection: &Connection, refusal: Refusal) -> bool {
     connection.reply(&ParentReply::Refused(refusal), None).await
 }
 
-fn unexpected() -> Refusal {
+pub(crate) fn unexpected() -> Refusal {
     error!("the vault answered an ask with something else than a grant");
     Refusal::new(RefusalCode::Internal, "the vault answered something else than a grant")
 }

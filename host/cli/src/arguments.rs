@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use crate::approve::Approve;
 use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::doctor::Doctor;
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     Tpm(Tpm),
     Status(Status),
     Doctor(Doctor),
+    Approve(Approve),
     Audit(Audit),
     Run(Run),
     Env(Env),

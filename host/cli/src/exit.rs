@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Audit,
     /// The policy has problems.
     Policy,
+    /// A person has to approve, and nobody did: denied, too late, or not waited for.
+    NotApproved,
     /// `doctor`: this machine lacks something that is needed.
     Unfit,
     /// `doctor`: of something that is needed it could not be found out. The same number as for wrong usage, as with
@@ -43,6 +45,7 @@ impl From<Exit> for ExitCode {
             Exit::Local => 5,
             Exit::Audit => 6,
             Exit::Policy => 7,
+            Exit::NotApproved => 8,
             Exit::CannotExecute => 126,
             Exit::NotFound => 127,
         })
@@ -52,5 +55,5 @@ impl From<Exit> for ExitCode {
 /// The same for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit status: 0 done, 1 refused by the vault, 2 wrong usage, 3 vault or broker not reachable, 4 evidence refused,
-5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems. `attest verify` has its own:
-0 accepted, 1 refused, 2 could not be judged; so has `doctor`: 0 fit, 1 something needed is lacking, 2 could not be found out.";
+5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems, 8 no person approved. `attest verify`
+has its own: 0 accepted, 1 refused, 2 could not be judged; so has `doctor`: 0 fit, 1 something needed is lacking, 2 could not be found out.";

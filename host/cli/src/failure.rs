@@ -27,6 +27,7 @@ use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
+use blindferry_proto::identifier::{AskId, Digest};
 use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
@@ -127,6 +128,10 @@ pub(crate) enum Failure {
     NowhereForRecoveryKey,
     #[error("not confirmed, nothing was changed")]
     NotConfirmed,
+    #[error("no ask {ask} waits: its asker went away, its time is over, or it was decided")]
+    NoSuchAsk { ask: AskId },
+    #[error("what waits is not what was named: its hash is {found}, named was {named}; nothing was decided")]
+    OtherAsk { named: Digest, found: Digest },
 
     #[error("the audit cannot be relied on")]
     Audit(#[from] AuditError),
@@ -164,6 +169,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Dial { .. } => Exit::Unreachable,
+            Self::NoSuchAsk { .. } | Self::OtherAsk { .. } => Exit::Refused,
             Self::Environment { .. } => Exit::Usage,
             Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NotFound,
             Self::Program { .. } => Exit::CannotExecute,
@@ -284,6 +290,8 @@ impl Failure {
             Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
             Self::Compute(error) => error.hint(),
+            Self::NoSuchAsk { .. } => Some("see what waits: `blindferry approve`"),
+            Self::OtherAsk { .. } => Some("look at it again: `blindferry approve show ASK`"),
             Self::TokenOnTerminal => Some("write it into a pipe, or say --force"),
             Self::Grant { source: ParentError::Connect { .. } } => {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
@@ -316,7 +324,13 @@ impl Failure {
 }
 
 fn of_refusal(refusal: &Refusal) -> Exit {
-    if refusal.code == RefusalCode::NotAttested { Exit::Evidence } else { Exit::Refused }
+    match refusal.code {
+        RefusalCode::NotAttested => Exit::Evidence,
+        RefusalCode::ApprovalRequired | RefusalCode::ApprovalDenied | RefusalCode::ApprovalTimedOut => {
+            Exit::NotApproved
+        }
+        _ => Exit::Refused,
+    }
 }
 
 fn of_code(code: RefusalCode) -> Option<&'static str> {
@@ -341,11 +355,18 @@ fn of_code(code: RefusalCode) -> Option<&'static str> {
             "`blindferry run --explain` tells which levels this machine offers, and --protection LEVEL asks for one",
         ),
         RefusalCode::Internal => Some("the enclave's log says more"),
+        RefusalCode::ApprovalRequired => {
+            Some("wait for it (leave --no-wait out), and have an operator approve meanwhile")
+        }
+        RefusalCode::ApprovalTimedOut => Some("tell an operator before asking again; they say `blindferry approve`"),
+        RefusalCode::ApprovalQueueFull => Some("have an operator decide about what waits: `blindferry approve`"),
+        RefusalCode::ApprovalMismatch => Some("see what waits now: `blindferry approve`"),
         RefusalCode::Malformed
         | RefusalCode::GrantForeign
         | RefusalCode::GrantExpired
         | RefusalCode::GrantSpent
-        | RefusalCode::WorkerMismatch => None,
+        | RefusalCode::WorkerMismatch
+        | RefusalCode::ApprovalDenied => None,
     }
 }
 

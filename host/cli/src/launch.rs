@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::via::{Starter, ViaError};
+use crate::wait::Wait;
 use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
@@ -25,6 +26,10 @@ pub(crate) struct Launch {
     pub(crate) audience: Option<Audience>,
     /// The level of protection that the launcher will establish: the vault may want a stronger one, and says so now.
     pub(crate) protection: ProtectionLevel,
+    /// Whether and with which reason to wait for a person's approval.
+    pub(crate) wait: Wait,
+    /// What an operator is told that the tokens are for.
+    pub(crate) called: String,
     /// The launcher's options beside those of the grants and of the level.
     pub(crate) options: Vec<OsString>,
     /// The program and its arguments.
@@ -78,7 +83,9 @@ fn ask(launch: &Launch, credential: &CredentialName) -> Result<OwnedFd, Failure>
             protection: Some(launch.protection),
         },
     };
-    let grant = Parent::connect(&parents_socket()).and_then(|mut parent| parent.ask(&ask)).map_err(failed)?;
+    let grant = Parent::connect(&parents_socket())
+        .and_then(|mut parent| launch.wait.ask(&mut parent, &ask, &launch.called))
+        .map_err(failed)?;
     Ok(grant.into_descriptor())
 }
 

@@ -19,6 +19,7 @@ use clap::Parser;
 use rustix::thread::set_no_new_privs;
 use std::process::ExitCode;
 
+mod approve;
 mod arguments;
 mod attest;
 mod audit;
@@ -60,6 +61,7 @@ mod status;
 mod succeed;
 mod tpm;
 mod via;
+mod wait;
 mod wish;
 
 #[global_allocator]
@@ -115,6 +117,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
         Command::Status(_) => status::run(invocation),
+        Command::Approve(approve) => approve::run(invocation, approve),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::launch::{Launch, launch};
+use crate::wait::Wait;
 use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::protection::ProtectionLevel;
 use std::io::{self, IsTerminal};
@@ -19,6 +20,8 @@ pub(crate) struct Read {
     /// Whom the token shall be for
     #[arg(long)]
     audience: Option<Audience>,
+    #[command(flatten)]
+    wait: Wait,
     /// Write it although standard output is a terminal
     #[arg(long)]
     force: bool,
@@ -28,19 +31,20 @@ pub(crate) struct Read {
 ///
 /// # Errors
 /// [`Failure`], when the token was not read.
-pub(crate) fn run(invocation: &Invocation, Read { name, audience, force }: Read) -> Result<(), Failure> {
+pub(crate) fn run(invocation: &Invocation, Read { name, audience, wait, force }: Read) -> Result<(), Failure> {
     if io::stdout().is_terminal() && !force {
         return Err(Failure::TokenOnTerminal);
     }
     let options = vec!["--deliver".into(), "stdin".into()];
-    launch(
-        invocation,
-        Launch {
-            credentials: vec![name],
-            audience,
-            protection: ProtectionLevel::ExecOnly,
-            options,
-            program: vec!["cat".into()],
-        },
-    )
+    let called = "blindferry read: standard output".to_owned();
+    let launched = Launch {
+        credentials: vec![name],
+        audience,
+        protection: ProtectionLevel::ExecOnly,
+        wait,
+        called,
+        options,
+        program: vec!["cat".into()],
+    };
+    launch(invocation, launched)
 }

@@ -6,6 +6,7 @@ use crate::invocation::Invocation;
 use crate::launch::{Launch, explain as explain_launch, launch, launch_via};
 use crate::sandbox::Sandbox;
 use crate::via::{LEVEL, Via, ViaError};
+use crate::wait::Wait;
 use crate::wish::{Wish, delivered, of_wishes};
 use blindferry_proto::name::Audience;
 use blindferry_proto::protection::ProtectionLevel;
@@ -44,6 +45,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "COMMAND", requires = "renew")]
     renew_command: Option<OsString>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     wanted: Wanted,
     /// How well PROGRAM is kept from other processes of its user: exec-only (default), own-group, own-namespace (with --via
     /// broker, whose default it is) or none; exactly so, or it is not started
@@ -70,7 +73,19 @@ pub(crate) struct Run {
 /// [`Failure`], when PROGRAM could not be become.
 pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
     let Run {
-        names, credential, audience, deliver, template, wanted, protection, via, explain, sandbox, program, ..
+        names,
+        credential,
+        audience,
+        deliver,
+        template,
+        wait,
+        wanted,
+        protection,
+        via,
+        explain,
+        sandbox,
+        program,
+        ..
     } = run;
     let wishes = [names, credential].concat();
     if wishes.is_empty() {
@@ -92,6 +107,7 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
     options.extend(run.renew_command.into_iter().flat_map(|command| ["--renew-command".into(), command]));
     options.extend((explain && invocation.output.is_json()).then(|| "--json".into()));
     options.extend(wanted.into_options());
+    let called = program.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
     if via == Some(Via::Broker) {
         if protection.is_some_and(|level| level != LEVEL) {
             return Err(ViaError::Level.into());
@@ -99,7 +115,7 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         if credentials.len() != 1 || run.renew {
             return Err(ViaError::Credentials.into());
         }
-        let launch = Launch { credentials, audience, protection: LEVEL, options, program };
+        let launch = Launch { credentials, audience, protection: LEVEL, wait, called, options, program };
         return launch_via(launch, explain, selection.into_environment());
     }
     let protection = protection.unwrap_or(ProtectionLevel::ExecOnly);
@@ -107,5 +123,5 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         options.push("--explain".into());
         return explain_launch(invocation, &credentials, protection, options, program);
     }
-    launch(invocation, Launch { credentials, audience, protection, options, program })
+    launch(invocation, Launch { credentials, audience, protection, wait, called, options, program })
 }

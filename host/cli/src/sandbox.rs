@@ -17,7 +17,7 @@ pub(crate) struct Sandbox {
     /// It sees the system's programs and libraries, the working directory (unless that is a home), and what --read and
     /// --write name; never `.env` files, keys and their like in there, but those that are named. For tools, plugins and
     /// generated code that nobody vouches for.
-    #[arg(long, conflicts_with_all = ["names", "credential", "audience", "deliver", "template", "renew", "protection", "via", "explain"], help_heading = HEADING)]
+    #[arg(long, conflicts_with_all = ["names", "credential", "audience", "deliver", "template", "renew", "reason", "no_wait", "protection", "via", "explain"], help_heading = HEADING)]
     pub(crate) sandbox: bool,
     /// Let PROGRAM read this file or directory; may be given several times
     #[arg(long, value_name = "PATH", requires = "sandbox", help_heading = HEADING)]

@@ -40,6 +40,7 @@ fn render(status: &Reported) -> String {
         ("Reference values", version(status.reference_version)),
         ("Sessions", status.sessions.to_string()),
         ("Leases", status.leases.to_string()),
+        ("Waiting for approval", status.asks_waiting.to_string()),
         ("Audit key", status.audit_key.to_string()),
     ]);
     if !status.figures.is_empty() {
@@ -80,6 +81,7 @@ mod tests {
             dangers: Vec::new(),
             sessions: 1,
             leases: 0,
+            asks_waiting: 0,
             figures: Vec::new(),
             audit_key: AuditKey([2; 32]),
             warnings: vec![Text::cut("there is no policy yet: nothing is allowed")],

@@ -7,6 +7,7 @@ use blindferry_proto::local::{self, LocalError, ParentReply, ParentRequest};
 use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::WorkerConstraint;
+use blindferry_proto::waiting::{Waiting, Words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::env;
@@ -61,40 +62,78 @@ impl Parent {
         Ok(Self { socket })
     }
 
-    /// Asks for one grant. Nothing is tried again: a grant that got lost on its way lapses by itself.
+    /// Asks for one grant. Nothing is tried again: a grant that got lost on its way lapses by itself. Where a person has to
+    /// approve, the answer is a refusal, `approval-required`; see [`Parent::ask_and_wait`].
     ///
     /// # Errors
     /// [`ParentError::Refused`] with the vault's reason. After [`ParentError::Silent`] or [`ParentError::Lost`] the
     /// connection is of no use any more.
     pub fn ask(&mut self, ask: &Ask) -> Result<GrantHandle, ParentError> {
+        self.send(ask, None)?;
+        match self.answer(ANSWER_WAIT)? {
+            Answered::Granted(grant) => Ok(grant),
+            Answered::Waiting(_) => Err(ParentError::Unasked),
+        }
+    }
+
+    /// Asks for one grant and, where a person has to approve it, blocks until that person has decided or the vault's time
+    /// for it is over. `waits` hears that it does, once, and so can tell its own user. Ending the connection, by dropping
+    /// this value or by ending the process, withdraws the ask.
+    ///
+    /// # Errors
+    /// As [`Parent::ask`]; the refusal's code says whether somebody said no (`approval-denied`), nobody said anything
+    /// (`approval-timed-out`), or too many wait (`approval-queue-full`).
+    pub fn ask_and_wait(
+        &mut self,
+        ask: &Ask,
+        words: &Words,
+        waits: impl FnOnce(&Waiting),
+    ) -> Result<GrantHandle, ParentError> {
+        self.send(ask, Some(words.clone()))?;
+        let waiting = match self.answer(ANSWER_WAIT)? {
+            Answered::Granted(grant) => return Ok(grant),
+            Answered::Waiting(waiting) => waiting,
+        };
+        waits(&waiting);
+        match self.answer(Duration::from_secs(waiting.seconds.into()) + ANSWER_WAIT)? {
+            Answered::Granted(grant) => Ok(grant),
+            Answered::Waiting(_) => Err(ParentError::Unasked),
+        }
+    }
+
+    fn send(&self, ask: &Ask, wait: Option<Words>) -> Result<(), ParentError> {
         let Ask { credential, audience, worker } = ask.clone();
-        let request = ParentRequest::Ask { credential, audience, worker };
+        let request = ParentRequest::Ask { credential, audience, worker, wait };
         let bytes = local::encode(&request).map_err(|source| ParentError::Encode { source })?;
-        self.socket.send(&bytes, &[]).map_err(|source| ParentError::Lost { source })?;
-        self.wait_for_answer()?;
+        self.socket.send(&bytes, &[]).map_err(|source| ParentError::Lost { source })
+    }
+
+    fn answer(&self, within: Duration) -> Result<Answered, ParentError> {
+        self.wait_for_answer(within)?;
         let Packet { bytes, descriptors } = self.socket.receive().map_err(|source| ParentError::Lost { source })?;
         match local::decode(&bytes).map_err(|source| ParentError::Decode { source })? {
             ParentReply::Refused(refusal) => Err(ParentError::Refused(refusal)),
+            ParentReply::Waiting(waiting) => Ok(Answered::Waiting(waiting)),
             ParentReply::Granted { grant, expires } => {
                 let [descriptor] = <[_; 1]>::try_from(descriptors)
                     .map_err(|descriptors| ParentError::Descriptors { count: descriptors.len() })?;
                 let handle = Handle::from_fd(descriptor).map_err(|source| ParentError::Handle { source })?;
-                Ok(GrantHandle::new(grant, expires, handle))
+                Ok(Answered::Granted(GrantHandle::new(grant, expires, handle)))
             }
         }
     }
 
-    fn wait_for_answer(&self) -> Result<(), ParentError> {
-        let deadline = Instant::now() + ANSWER_WAIT;
+    fn wait_for_answer(&self, within: Duration) -> Result<(), ParentError> {
+        let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            // Fits: it is at most ANSWER_WAIT.
+            // Fits: it is at most a u32 of seconds and a few.
             let left = Timespec::try_from(left).unwrap_or_default();
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
                 Ok(0) => {
                     // A late answer must not be taken for that to the next question.
                     let _gone = self.socket.shutdown();
-                    return Err(ParentError::Silent);
+                    return Err(ParentError::Silent { seconds: within.as_secs() });
                 }
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
@@ -102,6 +141,12 @@ impl Parent {
             }
         }
     }
+}
+
+/// An answer that is no refusal.
+enum Answered {
+    Granted(GrantHandle),
+    Waiting(Waiting),
 }
 
 /// Why a parent has no grant, or could not hand it on.
@@ -126,8 +171,14 @@ pub enum ParentError {
         source: PacketError,
     },
     /// The broker does not answer.
-    #[error("no answer within {} seconds", ANSWER_WAIT.as_secs())]
-    Silent,
+    #[error("no answer within {seconds} seconds")]
+    Silent {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// It says that the ask waits, which was not asked for, or says so twice.
+    #[error("the broker says out of turn that the ask waits for an approval")]
+    Unasked,
     /// Waiting for the broker failed.
     #[error("cannot wait for the broker")]
     Wait {

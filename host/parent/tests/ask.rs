@@ -5,11 +5,13 @@ mod tests {
     use blindferry_handle::memfd::Handle;
     use blindferry_handle::packet::{PacketListener, PacketSocket};
     use blindferry_parent::{Ask, Parent, ParentError};
-    use blindferry_proto::identifier::{Digest, GrantId};
+    use blindferry_proto::bounded::Text;
+    use blindferry_proto::identifier::{AskId, Digest, GrantId};
     use blindferry_proto::local::{ParentReply, ParentRequest, decode, encode};
     use blindferry_proto::protection::ProtectionLevel;
     use blindferry_proto::refusal::{Refusal, RefusalCode};
     use blindferry_proto::session::WorkerConstraint;
+    use blindferry_proto::waiting::{Waiting, Words};
     use std::os::fd::{AsFd, AsRawFd};
     use std::path::PathBuf;
     use std::process::Command;
@@ -30,7 +32,7 @@ mod tests {
         let grant = Parent::connect(&path).unwrap().ask(&ask).unwrap();
         assert_eq!((grant.id(), grant.expires()), (GrantId([2; 16]), 99));
         let Ask { credential, audience, worker } = ask;
-        assert_eq!(asked.join().unwrap(), [ParentRequest::Ask { credential, audience, worker }]);
+        assert_eq!(asked.join().unwrap(), [ParentRequest::Ask { credential, audience, worker, wait: None }]);
     }
 
     #[test]
@@ -90,6 +92,35 @@ mod tests {
         let mut parent = Parent::connect(&path).unwrap();
         drop(listener.accept().unwrap());
         assert!(matches!(parent.ask(&ask()), Err(ParentError::Lost { .. })));
+    }
+
+    #[test]
+    fn a_parent_that_waits_is_told_once_and_gets_its_grant() {
+        let path = path("waits");
+        let listener = PacketListener::bind(&path, 0o600).unwrap();
+        let waiting = Waiting { ask: AskId([3; 8]), seconds: 60 };
+        let broker = thread::spawn(move || {
+            let socket = listener.accept().unwrap();
+            let asked = decode::<ParentRequest>(&socket.receive().unwrap().bytes).unwrap();
+            socket.send(&encode(&ParentReply::Waiting(waiting)).unwrap(), &[]).unwrap();
+            let (reply, handle) = granted();
+            socket.send(&encode(&reply).unwrap(), &[handle.unwrap().as_fd()]).unwrap();
+            asked
+        });
+        let words = Words { program: Some(Text::cut("deploy.sh")), reason: None };
+        let mut told = Vec::new();
+        let grant = Parent::connect(&path).unwrap().ask_and_wait(&ask(), &words, |waiting| told.push(*waiting));
+        assert_eq!((grant.unwrap().id(), told), (GrantId([2; 16]), vec![waiting]));
+        let ParentRequest::Ask { wait, .. } = broker.join().unwrap();
+        assert_eq!(wait, Some(words));
+    }
+
+    #[test]
+    fn a_parent_that_does_not_wait_takes_no_waiting_for_an_answer() {
+        let waiting = ParentReply::Waiting(Waiting { ask: AskId([3; 8]), seconds: 60 });
+        let (path, asked) = broker("unasked", move |request| ((waiting.clone(), None), request));
+        assert!(matches!(Parent::connect(&path).unwrap().ask(&ask()), Err(ParentError::Unasked)));
+        assert!(matches!(asked.join().unwrap(), ParentRequest::Ask { wait: None, .. }));
     }
 
     type Answer = (ParentReply, Option<std::os::fd::OwnedFd>);

@@ -10,6 +10,8 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 
+use super::approval::Approver;
+
 /// What somebody wants to do with a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -46,6 +48,8 @@ pub struct Question<'a> {
     pub session_age: u64,
     /// Seconds since the host's last good evidence.
     pub attestation_age: u64,
+    /// The approval that a person gave, for this very grant or for the one that it came from.
+    pub approval: Option<Approver>,
 }
 
 /// The fixed parts of every question: the schema and the names of what is in it.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod approval;
 mod level;
 
 /// Everything that a question borrows; each test changes what it is about.
@@ -26,6 +27,7 @@ struct Case {
     claims: Claims,
     session_age: u64,
     attestation_age: u64,
+    approval: Option<Approver>,
 }
 
 const PCR7: &str = "65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e534eb3068";
@@ -53,6 +55,7 @@ fn case() -> Case {
         },
         session_age: 3600,
         attestation_age: 10,
+        approval: None,
     }
 }
 
@@ -74,6 +77,7 @@ impl Case {
             claims: &self.claims,
             session_age: self.session_age,
             attestation_age: self.attestation_age,
+            approval: self.approval,
         }
     }
 

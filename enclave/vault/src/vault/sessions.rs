@@ -95,6 +95,11 @@ impl Vault {
         }
     }
 
+    /// Whether a session has not ended.
+    pub(crate) fn stands(&self, session: SessionId) -> bool {
+        lock(&self.sessions).contains_key(&session)
+    }
+
     pub(crate) fn is_connected(&self, host: &HostName) -> bool {
         lock(&self.sessions).values().any(|session| session.host == *host)
     }

@@ -4,7 +4,7 @@ use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, chain, lock};
 use crate::crossing::Wanted;
 use crate::ledger::Failure;
 use crate::mint::{self, MintError, Order};
-use crate::policy::{Action, Allowed, Denied, Question};
+use crate::policy::{Action, Allowed, Approver, Denied, Question, Reason};
 use crate::store::Credential;
 use crate::upstream::UpstreamError;
 use blindferry_proto::audit::{Event, Sight};
@@ -24,6 +24,46 @@ impl Permit {
     pub(crate) fn policy_version(&self) -> u64 {
         self.allowed.version()
     }
+
+    /// The version of the record that it was given for.
+    pub(crate) fn credential_version(&self) -> u64 {
+        self.credential.version()
+    }
+}
+
+/// Why there is no permit.
+pub(crate) enum NotPermitted {
+    /// It is refused.
+    Refused(Refusal),
+    /// A person has to approve it first.
+    Unapproved(Demand),
+}
+
+/// What a person would have to approve, as policy and store have it.
+pub(crate) struct Demand {
+    pub(crate) approver: Approver,
+    /// The policies that demand it.
+    pub(crate) by: Vec<String>,
+    pub(crate) policy_version: u64,
+    /// Kind and version of the credential's record.
+    pub(crate) kind: &'static str,
+    pub(crate) version: u64,
+    why: String,
+}
+
+impl From<Refusal> for NotPermitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<NotPermitted> for Refusal {
+    fn from(not: NotPermitted) -> Self {
+        match not {
+            NotPermitted::Refused(refusal) => refusal,
+            NotPermitted::Unapproved(demand) => Self::new(RefusalCode::ApprovalRequired, &demand.why),
+        }
+    }
 }
 
 impl Vault {
@@ -33,11 +73,11 @@ impl Vault {
         session: &SessionEntry,
         action: Action,
         wanted: &Wanted<'_>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Permit, NotPermitted> {
         let credential = match self.records.credential(wanted.credential).await {
             Ok(Some(credential)) => credential,
-            Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential")),
-            Err(error) => return Err(self.store_failed(&error).await),
+            Ok(None) => return Err(Refusal::new(RefusalCode::Unknown, "no such credential").into()),
+            Err(error) => return Err(self.store_failed(&error).await.into()),
         };
         let policy = Arc::clone(&lock(&self.documents).policy);
         let now = self.clock.now();
@@ -55,14 +95,29 @@ impl Vault {
             claims: &believed.claims,
             session_age: now.saturating_sub(session.since),
             attestation_age: now.saturating_sub(believed.at),
+            approval: wanted.approval,
         };
-        match policy.decide(&question) {
-            Ok(allowed) => Ok(Permit { allowed, credential }),
-            Err(denied) => Err(match policy.stronger_level_wanted(&question) {
-                Some(level) => protection_too_low(wanted, level, &denied),
-                None => Refusal::new(RefusalCode::Denied, &denied.to_string()),
+        let denied = match policy.decide(&question) {
+            Ok(allowed) => return Ok(Permit { allowed, credential }),
+            Err(denied) => denied,
+        };
+        let why = denied.to_string();
+        Err(match denied.reason() {
+            Reason::Unapproved(approver) => NotPermitted::Unapproved(Demand {
+                approver,
+                by: denied.by().to_vec(),
+                policy_version: denied.version(),
+                kind: question.kind,
+                version: credential.version(),
+                why,
             }),
-        }
+            Reason::NothingPermits | Reason::Forbidden | Reason::Evaluation | Reason::Question => {
+                match policy.stronger_level_wanted(&question) {
+                    Some(level) => protection_too_low(wanted, level, &denied).into(),
+                    None => Refusal::new(RefusalCode::Denied, &why).into(),
+                }
+            }
+        })
     }
 
     /// Opens the master that was judged, trades it for one token, and wipes it. The permit is spent here.

@@ -16,3 +16,5 @@ mod malformed;
 mod parcels;
 #[cfg(test)]
 mod vault;
+#[cfg(test)]
+mod waiting;

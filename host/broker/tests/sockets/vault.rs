@@ -2,15 +2,18 @@
 
 use blindferry_broker::uplink::{Event, Heard, NotHeard, Order};
 use blindferry_proto::bounded::{Bytes, Text};
-use blindferry_proto::identifier::{GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
+use blindferry_proto::identifier::{AskId, GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::{Answer, BrokerRequest, Granted, LeaseEnd, Parcelled};
+use blindferry_proto::waiting::Waiting;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+/// The ask of `by-hand`, which waits until somebody decides.
+pub(crate) const WAITING_ASK: AskId = AskId([9; 8]);
 pub(crate) const PARCEL_KEY: ParcelKey = ParcelKey([0xcc; 32]);
 
 #[derive(Clone)]
@@ -26,6 +29,7 @@ struct State {
     unknown: Vec<LeaseId>,
     told: Vec<BrokerRequest>,
     grants: u8,
+    decided: Option<bool>,
     spent: HashMap<Vec<u8>, (WorkerKey, RequestId, LeaseId)>,
 }
 
@@ -50,6 +54,11 @@ impl Vault {
     pub(crate) async fn come_up(&self) {
         self.state.lock().unwrap().down = false;
         self.events.send(Event::Up).await.unwrap();
+    }
+
+    /// A person decides about what waits.
+    pub(crate) fn decide(&self, yes: bool) {
+        self.state.lock().unwrap().decided = Some(yes);
     }
 
     pub(crate) fn set_idle(&self, seconds: u32) {
@@ -95,14 +104,16 @@ impl State {
         self.told.push(request.clone());
         match request {
             BrokerRequest::Ask(ask) if ask.credential.as_str() == "forbidden" => refused(RefusalCode::Denied),
-            BrokerRequest::Ask(_) => {
-                self.grants += 1;
-                Ok(Answer::Granted(Granted {
-                    id: GrantId([self.grants; 16]),
-                    grant: Bytes::new(grant(self.grants)).unwrap(),
-                    expires: 4_000_000_000,
-                }))
-            }
+            BrokerRequest::Ask(ask) if ask.credential.as_str() == "by-hand" => match ask.wait {
+                Some(_) => Ok(Answer::Waiting(Waiting { ask: WAITING_ASK, seconds: 300 })),
+                None => refused(RefusalCode::ApprovalRequired),
+            },
+            BrokerRequest::Collect { ask } => match self.decided.take() {
+                None => Ok(Answer::Waiting(Waiting { ask, seconds: 299 })),
+                Some(true) => Ok(self.granted()),
+                Some(false) => refused(RefusalCode::ApprovalDenied),
+            },
+            BrokerRequest::Ask(_) => Ok(self.granted()),
             BrokerRequest::Redeem(redeem) => {
                 let fresh = LeaseId([0x10 + u8::try_from(self.spent.len()).unwrap(); 16]);
                 let spent = (redeem.worker_key, redeem.request, fresh);
@@ -119,6 +130,15 @@ impl State {
             }
             _ => Ok(Answer::Done),
         }
+    }
+
+    fn granted(&mut self) -> Answer {
+        self.grants += 1;
+        Answer::Granted(Granted {
+            id: GrantId([self.grants; 16]),
+            grant: Bytes::new(grant(self.grants)).unwrap(),
+            expires: 4_000_000_000,
+        })
     }
 
     fn parcelled(&self, lease: LeaseId, request: RequestId) -> Answer {

@@ -9,7 +9,7 @@ const WHOLE_TREE: &str = r#"
     forbid(principal, action, resource)
     unless {
         principal has protection &&
-        [Blindferry::Protection::"own-group", Blindferry::Protection::"ambient-capability"]
+        [Blindferry::Protection::"own-group", Blindferry::Protection::"own-namespace"]
             .contains(principal.protection)
     };
 "#;
@@ -23,7 +23,7 @@ fn a_demanded_level_is_met_by_the_levels_that_the_policy_names_alone() {
         (Some(ProtectionLevel::None), false),
         (Some(ProtectionLevel::ExecOnly), false),
         (Some(ProtectionLevel::OwnGroup), true),
-        (Some(ProtectionLevel::AmbientCapability), true),
+        (Some(ProtectionLevel::OwnNamespace), true),
     ] {
         case.worker.protection = level;
         assert_eq!(case.asked(&policy).is_ok(), met, "{level:?}");

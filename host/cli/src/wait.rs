@@ -1,0 +1,49 @@
+//! What `run` and `read` say and do where a person has to approve.
+
+use crate::output::{note, span};
+use blindferry_parent::{Ask, GrantHandle, Parent, ParentError};
+use blindferry_proto::bounded::Text;
+use blindferry_proto::waiting::{Reason, Waiting, Words};
+use clap::Args;
+
+/// Where a person has to approve.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Wait {
+    /// Why, for the person who has to approve where policy wants that; at most 256 bytes
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: Option<Reason>,
+    /// Do not wait for a person's approval: be refused at once
+    #[arg(long, conflicts_with = "reason")]
+    no_wait: bool,
+}
+
+impl Wait {
+    /// Asks for a grant; says on standard error that it waits, if it does. Ctrl-C ends this process and so withdraws the
+    /// ask. `program` is what an operator is told that the token is for.
+    ///
+    /// # Errors
+    /// Those of the parent library.
+    pub(crate) fn ask(&self, parent: &mut Parent, ask: &Ask, program: &str) -> Result<GrantHandle, ParentError> {
+        if self.no_wait {
+            return parent.ask(ask);
+        }
+        let words = Words { program: Some(Text::cut(program)), reason: self.reason.clone() };
+        parent.ask_and_wait(ask, &words, |waiting| note(&told(waiting)))
+    }
+}
+
+/// A reason from the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn reason(text: &str) -> Result<Reason, String> {
+    Reason::new(text).map_err(|error| error.to_string())
+}
+
+fn told(waiting: &Waiting) -> String {
+    let Waiting { ask, seconds } = waiting;
+    let time = span((*seconds).into());
+    format!(
+        "blindferry: waiting for a person's approval, for at most {time}: an operator says `blindferry approve {ask}`"
+    )
+}
