@@ -319,7 +319,7 @@ fn asked(credential: &str) -> Ask {
 }
 
 fn process() -> ProcessFacts {
-    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None }
+    ProcessFacts { uid: 1000, gid: 1000, pid: 1, executable: None, protection: None }
 }
 
 /// An ask of `prod` that waits.
@@ -344,6 +344,7 @@ fn redeem(broker: &Peer, granted: &Granted) -> Result<Answer, Refusal> {
         request,
         worker_key,
         worker: process(),
+        inherited: Vec::new(),
     }))
 }
 

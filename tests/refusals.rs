@@ -253,7 +253,7 @@ fn grant(broker: &Peer) -> Granted {
 fn redeem(granted: &Granted, number: u8) -> BrokerRequest {
     let grant = granted.grant.clone();
     let (request, worker_key) = (RequestId([number; 16]), WorkerKey([number.wrapping_add(8); 32]));
-    BrokerRequest::Redeem(Redeem { grant, request, worker_key, worker: process() })
+    BrokerRequest::Redeem(Redeem { grant, request, worker_key, worker: process(), inherited: Vec::new() })
 }
 
 fn process() -> ProcessFacts {

@@ -17,12 +17,14 @@ use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault}
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::identifier::{LeaseId, RequestId};
+use blindferry_proto::identifier::{GrantId, LeaseId, RequestId};
 use blindferry_proto::limits::MAX_PAGE;
 use blindferry_proto::name::{Audience, CredentialName, VariableName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
-use blindferry_proto::session::{Answer, BrokerRequest, Delivered, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew};
+use blindferry_proto::session::{
+    Answer, BrokerRequest, Delivered, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew, WorkerConstraint,
+};
 use blindferry_proto::waiting::AskEnd;
 
 /// Answers a broker.

@@ -42,7 +42,7 @@ fn held(number: u16, host: &str, uid: u32, now: u64) -> Held {
             reference: Text::cut("production"),
             attested: now,
         },
-        parent: ProcessFacts { uid, gid: 1, pid: 1, executable: None },
+        parent: ProcessFacts { uid, gid: 1, pid: 1, executable: None, protection: None },
         worker: WorkerConstraint::default(),
         words: Words::default(),
         demanded_by: Vec::new(),

@@ -139,8 +139,9 @@ impl<'e> World<'e> {
             host: host(),
             audience: None,
             worker: WorkerConstraint::default(),
-            parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None },
+            parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None },
             expires: END,
+            approval: None,
         };
         // A parent may have it after its time is over, too; then it is worth nothing from the start.
         self.grants.push(self.keys.seal(&body, self.now, &SystemRandom::new()).unwrap());
@@ -226,10 +227,12 @@ impl<'e> World<'e> {
             host: host(),
             session: SessionId([0; 16]),
             worker_key: claim_of(claim).worker_key,
-            worker: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None },
-            parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None },
+            worker: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None },
+            parent: ProcessFacts { uid: 0, gid: 0, pid: 0, executable: None, protection: None },
             audience: None,
             idle: u32::try_from(END).unwrap(),
+            inherited: Vec::new(),
+            approval: None,
         };
         self.leases.begin(id_of(token), terms, Some(token), self.now);
         self.ledger.fulfil(ticket, parcelled(token, token));
