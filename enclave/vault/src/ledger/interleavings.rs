@@ -53,7 +53,7 @@ enum Action {
     Ask,
     Redeem { grant: usize, claim: usize },
     PolicyAllows { call: usize },
-    Minted { call: usize },
+    MintSucceeds { call: usize },
     MintFails { call: usize, failure: Failure },
     Acknowledge { lease: u8, request: u8 },
     Renew { lease: u8, request: u8 },
@@ -108,7 +108,7 @@ impl Model for Exploration {
             match step {
                 Step::Policy { .. } => actions.push(Action::PolicyAllows { call }),
                 Step::Upstream { .. } => {
-                    actions.push(Action::Minted { call });
+                    actions.push(Action::MintSucceeds { call });
                     let failures = [Failure::NoToken, Failure::Unknown];
                     actions.extend(failures.map(|failure| Action::MintFails { call, failure }));
                 }

@@ -88,7 +88,7 @@ impl<'e> World<'e> {
             Action::Ask => self.ask(),
             Action::Redeem { grant, claim } => self.redeem(grant, claim),
             Action::PolicyAllows { call } => self.spend(call),
-            Action::Minted { call } => self.minted(call),
+            Action::MintSucceeds { call } => self.minted(call),
             Action::MintFails { call, failure } => self.mint_fails(call, failure),
             Action::Acknowledge { lease, request } => self.acknowledge(lease, request),
             Action::Renew { lease, request } => self.renew(lease, request),
