@@ -9,6 +9,7 @@
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
+//! | [`process`] | what is said and demanded of a local process | broker ⇄ vault |
 //! | [`protection`] | the levels of protection of a launched program | launcher → broker → vault |
 //! | [`start`] | JSON packets on a host's Unix socket | `blindferry run --via broker` ⇄ starter |
 //! | [`setup`] | what sets up a vault, on standard input and output | operator's command ⇄ vault |
@@ -30,6 +31,7 @@ pub mod name;
 pub mod operator;
 pub mod parcel;
 pub mod platform;
+pub mod process;
 pub mod protection;
 pub mod refusal;
 pub mod role;

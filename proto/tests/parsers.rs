@@ -10,6 +10,7 @@ use blindferry_proto::local::{self, LocalError, MAX_LOCAL, ParentReply, ParentRe
 use blindferry_proto::name::{Audience, CredentialName, HostName};
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::parcel::{BadParcel, Parcel, ParcelHeader};
+use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::{
     BrokerRequest, Call, FromVault, Open, OpenReply, PeerProof, ProcessFacts, ProofReply, VERSION, WorkerConstraint,
 };
@@ -196,7 +197,11 @@ fn the_longest_words_fit_a_local_message_even_when_every_byte_is_escaped() {
     let ask = ParentRequest::Ask {
         credential: "c".repeat(CredentialName::MAX).parse().unwrap(),
         audience: Some("a".repeat(Audience::MAX).parse().unwrap()),
-        worker: WorkerConstraint { uid: Some(u32::MAX), executable: Some(Digest([255; 32])) },
+        worker: WorkerConstraint {
+            uid: Some(u32::MAX),
+            executable: Some(Digest([255; 32])),
+            protection: Some(ProtectionLevel::OwnNamespace),
+        },
         wait: Some(words),
     };
     local::encode(&ask).unwrap();
@@ -204,7 +209,13 @@ fn the_longest_words_fit_a_local_message_even_when_every_byte_is_escaped() {
 
 #[test]
 fn the_longest_waiting_ask_fits_its_bound() {
-    let parent = ProcessFacts { uid: u32::MAX, gid: u32::MAX, pid: u32::MAX, executable: Some(Digest([255; 32])) };
+    let parent = ProcessFacts {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        pid: u32::MAX,
+        executable: Some(Digest([255; 32])),
+        protection: Some(ProtectionLevel::OwnNamespace),
+    };
     let ask = WaitingAsk {
         ask: AskId([255; 8]),
         credential: "c".repeat(CredentialName::MAX).parse().unwrap(),
@@ -219,7 +230,11 @@ fn the_longest_waiting_ask_fits_its_bound() {
             attested: u64::MAX,
         },
         parent,
-        worker: WorkerConstraint { uid: Some(u32::MAX), executable: Some(Digest([255; 32])) },
+        worker: WorkerConstraint {
+            uid: Some(u32::MAX),
+            executable: Some(Digest([255; 32])),
+            protection: Some(ProtectionLevel::OwnNamespace),
+        },
         words: Words { program: Some(Text::cut(&"p".repeat(128))), reason: Some(Text::cut(&"r".repeat(MAX_REASON))) },
         demanded_by: vec![Text::cut(&"d".repeat(96)); MAX_DEMANDING],
         policy_version: u64::MAX,
