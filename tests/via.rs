@@ -11,7 +11,7 @@ use blindferry_tests::missing;
 use blindferry_tests::process::{children, eventually, lives, send};
 use blindferry_tests::program::ours;
 use blindferry_tests::starter::{Starter, with_groups};
-use fake_broker::{FakeBroker, Seen, honest};
+use fake_broker::{Answers, FakeBroker, Seen, honest};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -19,6 +19,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+#[path = "via/credentials.rs"]
+mod credentials;
 #[path = "../host/worker/tests/worker/fake_broker.rs"]
 #[expect(dead_code, reason = "other tests use more of it")]
 mod fake_broker;
@@ -29,11 +31,16 @@ const TOKEN: &str = "a-token-for-a-program-of-the-starter-5d20c9";
 
 /// A starter and a broker, or nothing where the tests are not root.
 fn starter(name: &str) -> Option<(Starter, FakeBroker)> {
+    starter_with(name, honest(TOKEN.as_bytes()))
+}
+
+/// The same, with a broker that answers so.
+fn starter_with(name: &str, script: impl FnMut(&Seen) -> Answers + Send + 'static) -> Option<(Starter, FakeBroker)> {
     if !is_root() {
         println!("skipped: only root can run a starter, and callers of another user");
         return None;
     }
-    let broker = FakeBroker::start(&format!("via-{name}"), honest(TOKEN.as_bytes()));
+    let broker = FakeBroker::start(&format!("via-{name}"), script);
     Some((Starter::start(name, &broker.path(), &[]), broker))
 }
 
@@ -68,11 +75,7 @@ fn neither_the_users_other_processes_nor_other_programs_of_the_starter_read_it()
     // A program, what it starts, and what that executes; also within a namespace of its own.
     let script = "echo ready; sh -c 'sleep 60; true' & unshare --user --map-root-user sh -c 'sleep 61; true' & wait";
     let mut via = spawn(starter.run(&["--deliver", "env:SECRET", "--", "sh", "-c", script]));
-    let keeper = eventually("a keeper", || starter.keepers().first().copied());
-    let tree = eventually("what it starts", || {
-        let tree = below(keeper);
-        (named(&tree, "sleep") == 2).then_some(tree)
-    });
+    let (_, tree) = with_two_sleepers(&starter);
     for (process, seen) in tree.iter().zip(look(CALLER, &tree, &[TOKEN])) {
         assert!(seen.found(0).next().is_some(), "root sees that there is something to find in {process}");
     }
@@ -231,11 +234,7 @@ fn nothing_is_left_of_a_program_whose_caller_starter_or_keeper_is_killed() {
         // What does not hear of it, and what went into a session of its own.
         let script = "trap '' HUP; setsid sleep 60 & sleep 61 & echo ready; wait";
         let mut via = spawn(starter.run(&["--deliver", "env:SECRET", "--", "sh", "-c", script]));
-        let keeper = eventually("a keeper", || starter.keepers().first().copied());
-        let tree = eventually("what it starts", || {
-            let tree = below(keeper);
-            (named(&tree, "sleep") == 2).then_some(tree)
-        });
+        let (keeper, tree) = with_two_sleepers(&starter);
         match whom {
             "caller" => via.kill().unwrap(),
             "starter" => starter.process().kill(),
@@ -334,6 +333,16 @@ fn a_level_is_had_from_the_starter_alone_and_explained() {
     let (status, said) = run(&["--via", "broker", "--protection", "exec-only", "--", "true"]);
     assert_eq!(status, Some(2), "{said}");
     assert!(broker.seen().is_empty(), "no grant was spent");
+}
+
+/// The keeper and its descendants, two of which sleep.
+fn with_two_sleepers(starter: &Starter) -> (u32, Vec<u32>) {
+    eventually("what the program starts", || {
+        // Again and again: what becomes the outsider looks like a keeper for a moment.
+        let keeper = *starter.keepers().first()?;
+        let tree = below(keeper);
+        (named(&tree, "sleep") == 2).then_some((keeper, tree))
+    })
 }
 
 /// Launches that a racer watches.

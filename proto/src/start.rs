@@ -1,13 +1,15 @@
 //! JSON packets between `blindferry run --via broker` and the starter, on a `SOCK_SEQPACKET` Unix socket of its own.
 //!
 //! A connection starts one program. [`StartRequest::Start`] comes with the descriptors of the words, the environment and
-//! the working directory, and of the grant unless nothing but an explanation is wanted; [`StartRequest::Streams`] follows
-//! with standard input, output and error, and one end of a socket over which the program is accompanied. When the connection
-//! ends before the program does, so does the program.
+//! the working directory, and names the credentials; [`StartRequest::Grants`] follows with their grants, as often as it
+//! takes, which is never where nothing but an explanation is wanted; [`StartRequest::Streams`] is the last, with standard
+//! input, output and error, and one end of a socket over which the program is accompanied. When the connection ends before
+//! the program does, so does the program.
 //!
 //! Who calls is not said here: user, groups and limits are the kernel's to tell.
 
-use crate::bounded::Text;
+use crate::bounded::{Text, at_most};
+use crate::name::CredentialName;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -23,19 +25,30 @@ pub const MAX_STRINGS: usize = 1024 * 1024;
 /// Strings in one of these.
 pub const MAX_COUNT: usize = 32 * 1024;
 
+/// Credentials of one program.
+pub const MAX_GRANTS: usize = 16;
+
+/// Grants in one packet: as many descriptors as it may have.
+pub const GRANTS_AT_ONCE: usize = 4;
+
 /// What a caller may say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StartRequest {
     /// Start this. Beside it, in this order: the launcher's options and the program (a handle of [`join`]ed strings), the
-    /// environment (the same, `NAME=VALUE` each), the working directory, and the handle of the grant, if there is one.
+    /// environment (the same, `NAME=VALUE` each), and the working directory.
     Start {
         /// The permission bits that new files shall not have.
         umask: u16,
         /// The number of a standard stream that is a terminal which nobody leads yet, for the program to be led by.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terminal: Option<u8>,
+        /// What the credentials are called whose grants follow, in their order: at most [`MAX_GRANTS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "at_most::<_, _, MAX_GRANTS>")]
+        grants: Vec<CredentialName>,
     },
+    /// Beside it: handles of the next grants, [`GRANTS_AT_ONCE`] of them, or as many as are left.
+    Grants,
     /// Beside it, in this order: its standard input, output and error, and a socket to whoever accompanies it.
     Streams,
 }
@@ -197,13 +210,35 @@ mod tests {
 
     #[test]
     fn a_request_has_one_form_and_nothing_beside_it() {
-        let start = StartRequest::Start { umask: 0o22, terminal: Some(0) };
-        let bytes = encode(&start).unwrap();
-        assert_eq!(bytes, br#"{"start":{"umask":18,"terminal":0}}"#);
-        assert_eq!(decode::<StartRequest>(&bytes).unwrap(), start);
-        for bad in [&br#"{"start":{"umask":18,"terminal":0,"uid":0}}"#[..], br#"{"start":{}}"#] {
+        let start = |grants: &[&str]| StartRequest::Start {
+            umask: 0o22,
+            terminal: Some(0),
+            grants: grants.iter().map(|name| name.parse().unwrap()).collect(),
+        };
+        for (start, form) in [
+            (start(&[]), &br#"{"start":{"umask":18,"terminal":0}}"#[..]),
+            (start(&["db", "key"]), br#"{"start":{"umask":18,"terminal":0,"grants":["db","key"]}}"#),
+        ] {
+            assert_eq!(encode(&start).unwrap(), form);
+            assert_eq!(decode::<StartRequest>(form).unwrap(), start);
+        }
+        for bad in
+            [&br#"{"start":{"umask":18,"uid":0}}"#[..], br#"{"start":{}}"#, br#"{"start":{"umask":18,"grants":["-"]}}"#]
+        {
             assert!(decode::<StartRequest>(bad).is_err());
         }
+        assert_eq!(encode(&StartRequest::Grants).unwrap(), b"\"grants\"");
         assert_eq!(encode(&StartRequest::Streams).unwrap(), b"\"streams\"");
+    }
+
+    #[test]
+    fn a_program_has_no_more_credentials_than_the_bound_and_names_of_full_length_fit() {
+        let names = |count: usize| {
+            let name = |number| format!("{number:x<length$}", length = CredentialName::MAX).parse().unwrap();
+            let start = StartRequest::Start { umask: 0, terminal: None, grants: (0..count).map(name).collect() };
+            decode::<StartRequest>(&encode(&start).unwrap()).map(|decoded| assert_eq!(decoded, start))
+        };
+        names(MAX_GRANTS).unwrap();
+        assert!(names(MAX_GRANTS + 1).is_err());
     }
 }

@@ -6,7 +6,7 @@ use crate::program::ours;
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::PacketListener;
 use blindferry_proto::identifier::GrantId;
-use blindferry_proto::local::{ParentReply, encode};
+use blindferry_proto::local::{ParentReply, ParentRequest, decode, encode};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
@@ -115,14 +115,15 @@ pub fn with_groups(account: Account, groups: &[u32]) -> Command {
     command
 }
 
-/// Grants, to whoever asks.
+/// Grants, to whoever asks, that are the names of their credentials.
 fn serve_parents(path: &Path) {
     let listener = PacketListener::bind(path, 0o666).unwrap();
     thread::spawn(move || {
         while let Ok(parent) = listener.accept() {
-            let Ok(_asked) = parent.receive() else { continue };
+            let Ok(asked) = parent.receive() else { continue };
+            let Ok(ParentRequest::Ask { credential, .. }) = decode(&asked.bytes) else { continue };
             let granted = encode(&ParentReply::Granted { grant: GrantId([3; 16]), expires: u64::MAX }).unwrap();
-            let grant = Handle::seal("grant", b"opaque grant").unwrap();
+            let grant = Handle::seal("grant", credential.as_str().as_bytes()).unwrap();
             // Who went in the meantime wants none.
             let _sent = parent.send(&granted, &[grant.as_fd()]);
         }

@@ -3,7 +3,7 @@
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::via::{Starter, ViaError};
+use crate::via::Starter;
 use crate::wait::Wait;
 use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
@@ -55,20 +55,19 @@ pub(crate) fn launch(invocation: &Invocation, launch: Launch) -> Result<(), Fail
     Err(executed(command.args(launch.options).arg("--").args(launch.program).exec()))
 }
 
-/// Asks for the grant, has the starter start the launcher, and ends as the program ends; returns only when that fails.
+/// Asks for the grants, has the starter start the launcher, and ends as the program ends; returns only when that fails.
 ///
 /// # Errors
 /// [`Failure::Via`], [`Failure::Grant`].
 pub(crate) fn launch_via(mut launch: Launch, explain: bool, environment: Environment) -> Result<(), Failure> {
     let starter = Starter::connect()?;
-    let grant = if explain {
+    let grants = if explain {
         launch.options.push("--explain".into());
-        None
+        Vec::new()
     } else {
-        let credential = launch.credentials.first().ok_or(ViaError::Credentials)?;
-        Some(ask(&launch, credential)?)
+        launch.credentials.iter().map(|credential| ask(&launch, credential)).collect::<Result<_, _>>()?
     };
-    starter.start(&launch, environment, grant)?.follow()
+    starter.start(&launch, environment, &grants)?.follow()
 }
 
 fn ask(launch: &Launch, credential: &CredentialName) -> Result<OwnedFd, Failure> {

@@ -10,6 +10,7 @@ use crate::wait::Wait;
 use crate::wish::{Wish, delivered, of_wishes};
 use blindferry_proto::name::Audience;
 use blindferry_proto::protection::ProtectionLevel;
+use blindferry_proto::start::MAX_GRANTS;
 use std::ffi::OsString;
 
 /// Run a program with tokens
@@ -112,7 +113,7 @@ pub(crate) fn run(invocation: &Invocation, run: Run) -> Result<(), Failure> {
         if protection.is_some_and(|level| level != LEVEL) {
             return Err(ViaError::Level.into());
         }
-        if credentials.len() != 1 || run.renew {
+        if credentials.len() > MAX_GRANTS {
             return Err(ViaError::Credentials.into());
         }
         let launch = Launch { credentials, audience, protection: LEVEL, wait, called, options, program };

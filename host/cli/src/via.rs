@@ -1,7 +1,7 @@
 //! `run --via broker`: has the starter start the launcher, and stands in for the program until it ends.
 //!
 //! The program is no child of this process and shares nothing with it but the standard streams: what is loaded into this
-//! process, or traces it, does not come near. Environment, words and grant are data on their way.
+//! process, or traces it, does not come near. Environment, words and grants are data on their way.
 
 use crate::exit::Exit;
 use crate::launch::Launch;
@@ -9,9 +9,11 @@ use blindferry_environment::Environment;
 use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{PacketError, PacketSocket, SocketError};
 use blindferry_proto::local::{LocalError, decode, encode};
+use blindferry_proto::name::CredentialName;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::start::{
-    BadStrings, DEFAULT_STARTER, MAX_STRINGS, STARTER_VARIABLE, StartCode, StartRefusal, StartReply, StartRequest, join,
+    BadStrings, DEFAULT_STARTER, GRANTS_AT_ONCE, MAX_GRANTS, MAX_STRINGS, STARTER_VARIABLE, StartCode, StartRefusal,
+    StartReply, StartRequest, join,
 };
 use blindferry_terminal::{
     Accompany, End, Finished, FromKeeper, Limits, Link, LinkError, PseudoTerminal, Signals, Terminal, accompany,
@@ -43,7 +45,7 @@ pub(crate) const LEVEL: ProtectionLevel = ProtectionLevel::OwnNamespace;
 pub(crate) enum ViaError {
     #[error("what the broker starts has --protection {LEVEL}, and no other")]
     Level,
-    #[error("what the broker starts gets the token of one credential, and no --renew")]
+    #[error("what the broker starts gets the tokens of at most {MAX_GRANTS} credentials")]
     Credentials,
     #[error("nobody here starts programs for others")]
     Connect(#[source] SocketError),
@@ -108,7 +110,7 @@ impl ViaError {
 /// A connection to the starter: what cannot be started costs no grant.
 pub(crate) struct Starter(PacketSocket);
 
-/// What the program is to get besides words and grant.
+/// What the program is to get besides words and grants.
 struct Surroundings {
     streams: [OwnedFd; 3],
     /// Which of them is the program's own terminal, and what relays it.
@@ -124,16 +126,12 @@ impl Starter {
         PacketSocket::connect(&path).map(Self).map_err(ViaError::Connect)
     }
 
-    /// Has it started, and stays with it until it ends. Without a grant nothing but an explanation is to be had.
-    pub(crate) fn start(
-        self,
-        launch: &Launch,
-        environment: Environment,
-        grant: Option<OwnedFd>,
-    ) -> Result<End, ViaError> {
+    /// Has it started, and stays with it until it ends. There is a grant for each credential, in their order, or none: then
+    /// nothing but an explanation is to be had.
+    pub(crate) fn start(self, launch: &Launch, environment: Environment, grants: &[OwnedFd]) -> Result<End, ViaError> {
         let surroundings = Surroundings::here().map_err(ViaError::Terminal)?;
         let (ours, theirs) = Link::pair().map_err(ViaError::Link)?;
-        self.ask(launch, environment, grant, &surroundings, theirs.into_fd())?;
+        self.ask(launch, environment, grants, &surroundings, theirs.into_fd())?;
         match ours.reported().map_err(ViaError::Link)? {
             FromKeeper::Ready(_) => {}
             FromKeeper::Unfit(why) => return Err(ViaError::Unfit { why }),
@@ -156,13 +154,15 @@ impl Starter {
         &self,
         launch: &Launch,
         environment: Environment,
-        grant: Option<OwnedFd>,
+        grants: &[OwnedFd],
         surroundings: &Surroundings,
         link: OwnedFd,
     ) -> Result<(), ViaError> {
         let assignments = environment.into_assignments().map_err(ViaError::Environment)?;
         let environment = sealed("environment", assignments.iter().map(CString::as_bytes))?;
-        let words = words(launch);
+        // Beside grants the starter gives the launcher their names.
+        let names: Vec<_> = launch.credentials.iter().zip(grants).map(|(name, _)| name.clone()).collect();
+        let words = words(launch, if names.is_empty() { &launch.credentials } else { &[] });
         let words = sealed("words", words.iter().map(|word| word.as_bytes()))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, ".", flags, Mode::empty()).map_err(ViaError::Directory)?;
@@ -171,9 +171,11 @@ impl Starter {
         let mask = umask(Mode::empty());
         umask(mask);
         let mask = u16::try_from(mask.as_raw_mode() & 0o777).unwrap_or(0o077);
-        let mut descriptors = vec![words.as_fd(), environment.as_fd(), directory.as_fd()];
-        descriptors.extend(grant.as_ref().map(AsFd::as_fd));
-        self.say(&StartRequest::Start { umask: mask, terminal }, &descriptors)?;
+        let start = StartRequest::Start { umask: mask, terminal, grants: names };
+        self.say(&start, &[words.as_fd(), environment.as_fd(), directory.as_fd()])?;
+        for some in grants.chunks(GRANTS_AT_ONCE) {
+            self.say(&StartRequest::Grants, &some.iter().map(AsFd::as_fd).collect::<Vec<_>>())?;
+        }
         let [stdin, stdout, stderr] = &surroundings.streams;
         self.say(&StartRequest::Streams, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), link.as_fd()])?;
         match self.answer()? {
@@ -227,9 +229,9 @@ impl Surroundings {
 }
 
 /// What the launcher is told, beside what the starter tells it.
-fn words(launch: &Launch) -> Vec<OsString> {
+fn words(launch: &Launch, without_grants: &[CredentialName]) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
-    for credential in &launch.credentials {
+    for credential in without_grants {
         words.extend(["--credential-name".into(), credential.as_str().into()]);
     }
     // The launcher has no variables of this process's, where it would find the socket by itself.

@@ -4,6 +4,7 @@
 use crate::order::{DIRECTORY, ENVIRONMENT, GRANT, LINK, OUTSIDER, WORDS};
 use blindferry_handle::inherit::{InheritError, close_on_exec_all_but, take_inherited};
 use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_proto::name::CredentialName;
 use blindferry_proto::start::{BadStrings, MAX_STRINGS, split};
 use blindferry_terminal::{FromKeeper, Kept, Link, LinkError, Signals, keep, lead};
 use rustix::event::{PollFd, Timespec, poll};
@@ -49,9 +50,9 @@ pub(crate) enum KeepError {
 
 /// Starts the launcher when the caller says so, and stays until it has ended, and all that came of it too where the caller
 /// went first. The caller hears of what fails.
-pub(crate) fn keep_launcher(launcher: &Path, grant: bool, terminal: Option<u8>) -> Result<(), KeepError> {
+pub(crate) fn keep_launcher(launcher: &Path, grants: &[CredentialName], terminal: Option<u8>) -> Result<(), KeepError> {
     let link = Link::from_fd(inherited(LINK)?).map_err(KeepError::Link)?;
-    let kept = prepare(launcher, grant, terminal).inspect_err(|error| {
+    let kept = prepare(launcher, grants, terminal).inspect_err(|error| {
         // Who does not hear it has gone.
         let _told = link.report(&FromKeeper::Unfit(crate::whole(error)));
     });
@@ -78,7 +79,7 @@ struct Prepared {
     passed: Vec<OwnedFd>,
 }
 
-fn prepare(launcher: &Path, grant: bool, terminal: Option<u8>) -> Result<Prepared, KeepError> {
+fn prepare(launcher: &Path, grants: &[CredentialName], terminal: Option<u8>) -> Result<Prepared, KeepError> {
     // The hang-up of a terminal goes to who leads its session. The program gets its own.
     let hung_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(Signal::HUP.as_raw(), hung_up).map_err(KeepError::Signals)?;
@@ -94,9 +95,9 @@ fn prepare(launcher: &Path, grant: bool, terminal: Option<u8>) -> Result<Prepare
     let mut command = Command::new(launcher);
     command.env_clear().args(["--protection", "own-namespace", "--keeper", &getpid().to_string()]);
     command.args(["--outsider-fd", &OUTSIDER.to_string(), "--environment-fd", &ENVIRONMENT.to_string()]);
-    if grant {
-        passed.push(inherited(GRANT)?);
-        command.args(["--grant-fd", &GRANT.to_string()]);
+    for (number, name) in (GRANT..).zip(grants) {
+        passed.push(inherited(number)?);
+        command.args(["--grant-fd", &format!("{number}={name}")]);
     }
     command.args(split(&words).map_err(KeepError::Strings)?.into_iter().map(OsStr::from_bytes));
     let borrowed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();

@@ -10,6 +10,7 @@ use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
 use blindferry_proto::local::encode;
 use blindferry_proto::start::{DEFAULT_STARTER, StartCode, StartRefusal, StartReply};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
         false => PacketListener::bind(&arguments.socket, arguments.mode),
     };
     let listener = listener.map_err(ListenError::Listen)?;
+    allow_descriptors();
     let admission = Admission::default();
     log(&format!("listening, for {}", arguments.launcher.display()));
     loop {
@@ -71,6 +73,15 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
                 thread::sleep(Duration::from_millis(100));
             }
         }
+    }
+}
+
+/// Whoever is about to say what he wants may have two dozen descriptors here, and shall not use up those of others. Programs
+/// have the limit of their caller, below the one that cannot be raised again.
+fn allow_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        log(&format!("cannot have more descriptors: {error}"));
     }
 }
 

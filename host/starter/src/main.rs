@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   caller, `blindferry run --via broker`         any process of any user
-//!        │ starter.sock: words, environment, directory, streams, grant, link
+//!        │ starter.sock: words, environment, directory, streams, grants, link
 //!        ▼
-//!   blindferry-starter   holds: CAP_SETUID, CAP_SETGID, CAP_SETFCAP, CAP_KILL; no secret: the grant is opaque to it
+//!   blindferry-starter   holds: CAP_SETUID, CAP_SETGID, CAP_SETFCAP, CAP_KILL; no secret: grants are opaque to it
 //!                        talks to: callers alone; has no code for a network
 //!                        gave up: being read by others, new privileges, core files
 //!        │ execve of itself (the stage): a user namespace of the starter's, the caller's user and groups, no capability

@@ -4,6 +4,7 @@ use crate::limits::Limit;
 use blindferry_handle::packet::{PacketError, PacketSocket};
 use blindferry_proto::bounded::{CodecError, decode, encode};
 use blindferry_proto::limits::MAX_PACKET;
+use blindferry_proto::name::CredentialName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
@@ -19,6 +20,7 @@ pub(crate) const OUTSIDER: RawFd = 5;
 pub(crate) const WORDS: RawFd = 6;
 pub(crate) const DIRECTORY: RawFd = 7;
 pub(crate) const LINK: RawFd = 8;
+/// The first grant; those of the other credentials follow, in their order.
 pub(crate) const GRANT: RawFd = 9;
 
 /// Whom to become, and what to execute.
@@ -34,10 +36,10 @@ pub(crate) struct Order {
 }
 
 /// Two processes are made for a caller, of one user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// The keeper of the launcher, in a user namespace.
-    Keeper { grant: bool, terminal: Option<u8> },
+    Keeper { grants: Vec<CredentialName>, terminal: Option<u8> },
     /// Another process of the user, outside, that the launcher lets attack what it protects.
     Outsider,
 }

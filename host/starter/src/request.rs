@@ -1,9 +1,10 @@
-//! What a caller wants to have started: two packets, checked before anything is done about them.
+//! What a caller wants to have started: a few packets, checked before anything is done about them.
 
 use blindferry_handle::memfd::{Handle, HandleError};
-use blindferry_handle::packet::{Packet, PacketError, PacketSocket};
+use blindferry_handle::packet::{MAX_DESCRIPTORS, Packet, PacketError, PacketSocket};
 use blindferry_proto::local::{LocalError, decode};
-use blindferry_proto::start::{MAX_STRINGS, StartCode, StartRefusal, StartRequest};
+use blindferry_proto::name::CredentialName;
+use blindferry_proto::start::{GRANTS_AT_ONCE, MAX_STRINGS, StartCode, StartRefusal, StartRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -16,8 +17,8 @@ pub(crate) struct Wanted {
     pub(crate) words: Handle,
     pub(crate) environment: Handle,
     pub(crate) directory: OwnedFd,
-    /// Opaque, and none where only an explanation is wanted.
-    pub(crate) grant: Option<Handle>,
+    /// Opaque, with the names of their credentials; none where only an explanation is wanted.
+    pub(crate) grants: Vec<(CredentialName, Handle)>,
     pub(crate) streams: [OwnedFd; 3],
     pub(crate) umask: u16,
     /// Which of the streams is a terminal for the program to be led by.
@@ -57,35 +58,23 @@ impl Wanted {
     pub(crate) fn receive(socket: &PacketSocket) -> Result<Self, RequestError> {
         let deadline = Instant::now() + PATIENCE;
         let (first, descriptors) = next(socket, deadline)?;
-        let StartRequest::Start { umask, terminal } = first else { return Err(RequestError::Order) };
+        let StartRequest::Start { umask, terminal, grants } = first else { return Err(RequestError::Order) };
         if umask > 0o777 || terminal.is_some_and(|stream| stream > 2) {
             return Err(RequestError::Number);
         }
-        let count = descriptors.len();
-        let mut descriptors = descriptors.into_iter();
-        let (Some(words), Some(environment), Some(directory), grant, None) =
-            (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
-        else {
-            return Err(RequestError::Descriptors { count });
-        };
+        let [words, environment, directory] = exactly(descriptors)?;
         let strings =
             |what, fd| Handle::from_fd_within(fd, MAX_STRINGS).map_err(|source| RequestError::Handle { what, source });
         let (words, environment) = (strings("words", words)?, strings("environment", environment)?);
-        let grant = grant.map(Handle::from_fd).transpose();
-        let grant = grant.map_err(|source| RequestError::Handle { what: "grant", source })?;
         let directory_is_one =
             fstat(&directory).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory);
         if !directory_is_one {
             return Err(RequestError::Directory);
         }
-        let (second, descriptors) = next(socket, deadline)?;
-        if second != StartRequest::Streams {
-            return Err(RequestError::Order);
-        }
-        let [stdin, stdout, stderr, link] = <[_; 4]>::try_from(descriptors)
-            .map_err(|descriptors| RequestError::Descriptors { count: descriptors.len() })?;
+        let grants = receive_grants(socket, grants, deadline)?;
+        let [stdin, stdout, stderr, link] = exactly(this(&StartRequest::Streams, socket, deadline)?)?;
         let streams = [stdin, stdout, stderr];
-        Ok(Self { words, environment, directory, grant, streams, umask, terminal, link })
+        Ok(Self { words, environment, directory, grants, streams, umask, terminal, link })
     }
 }
 
@@ -94,6 +83,40 @@ impl RequestError {
     pub(crate) fn refusal(&self) -> StartRefusal {
         StartRefusal::new(StartCode::Malformed, &crate::whole(self))
     }
+}
+
+/// One for each name, in the order of the names.
+fn receive_grants(
+    socket: &PacketSocket,
+    names: Vec<CredentialName>,
+    deadline: Instant,
+) -> Result<Vec<(CredentialName, Handle)>, RequestError> {
+    let mut grants = Vec::new();
+    let mut names = names.into_iter();
+    while names.len() > 0 {
+        let descriptors = this(&StartRequest::Grants, socket, deadline)?;
+        let count = descriptors.len();
+        if count != names.len().min(GRANTS_AT_ONCE) {
+            return Err(RequestError::Descriptors { count });
+        }
+        for (fd, name) in descriptors.into_iter().zip(names.by_ref()) {
+            let grant = Handle::from_fd(fd).map_err(|source| RequestError::Handle { what: "grant", source })?;
+            grants.push((name, grant));
+        }
+    }
+    Ok(grants)
+}
+
+/// What comes with this request, which must be the next.
+fn this(request: &StartRequest, socket: &PacketSocket, deadline: Instant) -> Result<Vec<OwnedFd>, RequestError> {
+    match next(socket, deadline)? {
+        (next, descriptors) if next == *request => Ok(descriptors),
+        _ => Err(RequestError::Order),
+    }
+}
+
+fn exactly<const COUNT: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; COUNT], RequestError> {
+    <[_; COUNT]>::try_from(descriptors).map_err(|descriptors| RequestError::Descriptors { count: descriptors.len() })
 }
 
 fn next(socket: &PacketSocket, deadline: Instant) -> Result<(StartRequest, Vec<OwnedFd>), RequestError> {
@@ -112,5 +135,7 @@ fn next(socket: &PacketSocket, deadline: Instant) -> Result<(StartRequest, Vec<O
     Ok((decode(&bytes).map_err(RequestError::Decode)?, descriptors))
 }
 
-/// Both packets are sent without waiting for anything.
+/// All packets are sent without waiting for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const _: () = assert!(GRANTS_AT_ONCE == MAX_DESCRIPTORS);

@@ -57,9 +57,9 @@ pub(crate) fn obey() -> Result<(), StageError> {
     // What ps(1) shows; it began as `exe`. That it cannot be shown matters to nobody.
     let _named = set_name(c"starter-stage");
     drop(control); // by which the starter knows that it is not needed any more
-    match order.role {
+    match &order.role {
         Role::Outsider => look_on(&order),
-        Role::Keeper { grant, terminal } => Ok(keep_launcher(&order.launcher, grant, terminal)?),
+        Role::Keeper { grants, terminal } => Ok(keep_launcher(&order.launcher, grants, *terminal)?),
     }
 }
 

@@ -60,7 +60,8 @@ impl Running {
     /// [`StartError`]; nothing is left running then.
     pub(crate) fn start(launcher: &Path, caller: &Caller, wanted: Wanted) -> Result<Self, StartError> {
         let (inside, outside) = PacketSocket::pair().map_err(StartError::Socket)?;
-        let Wanted { words, environment, directory, grant, streams, umask, terminal, link } = wanted;
+        let Wanted { words, environment, directory, grants, streams, umask, terminal, link } = wanted;
+        let (names, grants): (Vec<_>, Vec<_>) = grants.into_iter().unzip();
         let order = |role| Order {
             role,
             launcher: launcher.to_owned(),
@@ -71,7 +72,7 @@ impl Running {
             umask,
         };
         let outsider = Reaped(Some(stage(&order(Role::Outsider), None, vec![at(OUTSIDER, outside.into_fd())])?));
-        let role = Role::Keeper { grant: grant.is_some(), terminal };
+        let role = Role::Keeper { grants: names, terminal };
         let mut descriptors = vec![
             at(OUTSIDER, inside.into_fd()),
             at(WORDS, words.into_fd()),
@@ -79,7 +80,7 @@ impl Running {
             at(DIRECTORY, directory),
             at(LINK, link),
         ];
-        descriptors.extend(grant.map(|grant| at(GRANT, grant.into_fd())));
+        descriptors.extend((GRANT..).zip(grants).map(|(number, grant)| at(number, grant.into_fd())));
         let keeper = stage(&order(role), Some(streams), descriptors)?;
         Ok(Self { keeper, outsider: outsider.keep()? })
     }
