@@ -26,6 +26,7 @@ pub mod moves;
 pub mod next_guest;
 pub mod oauth;
 pub mod operator;
+pub mod page;
 pub mod peer;
 pub mod process;
 pub mod program;
@@ -43,6 +44,7 @@ pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;
 pub mod waiting;
+pub mod way;
 pub mod worker;
 
 pub use fleet::Fleet;
