@@ -10,7 +10,8 @@ use blindferry_proto::audit::Event;
 use blindferry_proto::credential::{CredentialSettings, Kind};
 use blindferry_proto::identifier::{GrantId, LeaseId};
 use blindferry_proto::session::LeaseEnd;
-use blindferry_tests::account::USER;
+use blindferry_tests::account::{USER, is_root};
+use blindferry_tests::attack_launch::Launcher;
 use blindferry_tests::fleet::Fleet;
 use blindferry_tests::oauth::OauthServer;
 use blindferry_tests::operator::{oauth_client, settings};
@@ -115,10 +116,14 @@ fn a_launch_that_is_killed_at_any_step_leaves_no_process_no_file_no_lease_and_no
     let short = CredentialSettings { lease_idle: IDLE, ..settings(oauth_client(server.address)) };
     fleet.operator().put("minted", short, b"client-secret-of-the-launches");
     let files = files_of(&fleet);
-    for launch in [Launch::Asking, Launch::Minting, Launch::Parcelled, Launch::Running] {
+    let launcher = Launcher::install("kills", &fleet.host.workers());
+    // Only root installs a launcher that has a group to give.
+    let levels: &[&str] = if is_root() { &["exec-only", "own-group"] } else { &["exec-only"] };
+    let steps = [Launch::Asking, Launch::Minting, Launch::Parcelled, Launch::Running];
+    for (level, launch) in levels.iter().flat_map(|level| steps.map(|step| (*level, step))) {
         for victim in [Victim::Worker, Victim::Broker] {
             let before = server.tokens().len();
-            let mut launched = reach_in_launch(launch, &mut fleet, &server);
+            let mut launched = reach_in_launch(launch, (&launcher, level), &mut fleet, &server);
             assert_eq!(processes_in(&fleet).len(), 1, "what is looked for is seen");
             kill(victim, &mut fleet, &mut launched);
             match victim {
@@ -130,7 +135,7 @@ fn a_launch_that_is_killed_at_any_step_leaves_no_process_no_file_no_lease_and_no
                 eventually("the upstream's token", || (server.tokens().len() > before).then_some(()));
             }
             mend(victim, &mut fleet);
-            let case = format!("{victim:?} at {launch:?}");
+            let case = format!("{victim:?} at {launch:?}, {level}");
             if victim == Victim::Broker && launch != Launch::Running {
                 // Without an answer the launcher ends by itself, and with one it is the program.
                 eventually(&case, || (launched.running.ended().is_some() || is_program(&launched)).then_some(()));
@@ -150,12 +155,16 @@ fn a_launch_that_is_killed_at_any_step_leaves_no_process_no_file_no_lease_and_no
     judge(&fleet.operator().events());
 }
 
-/// Brings a launch to this step.
-fn reach_in_launch(launch: Launch, fleet: &mut Fleet, server: &OauthServer) -> ScriptedWorker {
+/// Brings a launch at a level to this step.
+fn reach_in_launch(
+    launch: Launch,
+    (launcher, level): (&Launcher, &str),
+    fleet: &mut Fleet,
+    server: &OauthServer,
+) -> ScriptedWorker {
     let minted = server.tokens().len();
-    let mut command = USER.command(&ours("blindferry-launch"));
-    command.args(["--grant-fd", &GRANT_FD.to_string(), "--workers"]).arg(fleet.host.workers());
-    command.args(["--deliver", "memfd", "--deliver", "env:SECRET", "--", "sh", "-c", "echo here; read end"]);
+    let mut command = launcher.command(GRANT_FD, level);
+    command.args(["--deliver", "memfd", "--", "sh", "-c", "echo here; read end"]);
     let grant = ask_for(fleet, "minted").unwrap();
     match launch {
         Launch::Asking => fleet.host.broker().signal(Signal::STOP),

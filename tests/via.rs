@@ -8,7 +8,7 @@ use blindferry_tests::account::{CALLER, USER, is_root};
 use blindferry_tests::attack::{Racer, look};
 use blindferry_tests::attack_launch::{ATTACKER, Tracer};
 use blindferry_tests::missing;
-use blindferry_tests::process::{children, eventually, lives, send};
+use blindferry_tests::process::{below, children, eventually, lives, send};
 use blindferry_tests::program::ours;
 use blindferry_tests::starter::{Starter, with_groups};
 use fake_broker::{Answers, FakeBroker, Seen, honest};
@@ -104,7 +104,7 @@ fn neither_the_users_other_processes_nor_other_programs_of_the_starter_read_it()
 fn whoever_looks_without_a_pause_from_before_the_launch_finds_no_moment() {
     let Some((mut starter, _broker)) = starter("race") else { return };
     // Every process of the starter's, from its first moment on.
-    let racer = Racer::of_tree(ATTACKER, starter.process().id(), &[TOKEN]);
+    let racer = Racer::of_trees(ATTACKER, &[starter.id()], &[TOKEN]);
     for _ in 0..ROUNDS {
         let words = ["--deliver", "env:SECRET", "--", "sh", "-c", "sleep 0.02"];
         assert!(starter.run(&words).status().unwrap().success());
@@ -114,7 +114,7 @@ fn whoever_looks_without_a_pause_from_before_the_launch_finds_no_moment() {
     let mut plain = USER.command(Path::new("sh"));
     plain.args(["-c", "read go; i=0; while [ $i -lt 25 ]; do SECRET=$1 sleep 0.02; i=$((i+1)); done", "sh", TOKEN]);
     let mut plain = plain.stdin(Stdio::piped()).spawn().unwrap();
-    let racer = Racer::of_tree(ATTACKER, plain.id(), &[TOKEN]);
+    let racer = Racer::of_trees(ATTACKER, &[plain.id()], &[TOKEN]);
     plain.stdin.take().unwrap().write_all(b"go\n").unwrap();
     plain.wait().unwrap();
     let seen = racer.saw();
@@ -248,7 +248,7 @@ fn nothing_is_left_of_a_program_whose_caller_starter_or_keeper_is_killed() {
         eventually("the end of all", || expected.iter().all(|process| !lives(*process)).then_some(()));
         tree.iter().filter(|process| lives(**process)).for_each(|process| send(*process, Signal::KILL));
         if whom != "starter" {
-            let id = starter.process().id();
+            let id = starter.id();
             eventually("the end of the starter's children", || children(id, "").is_empty().then_some(()));
             assert!(starter.run(&["--", "true"]).status().unwrap().success(), "the next one is started");
         }
@@ -357,17 +357,6 @@ fn spawn(mut command: Command) -> Child {
 fn end(caller: &mut Child) {
     caller.kill().unwrap();
     caller.wait().unwrap();
-}
-
-/// A process's descendants, the nearest first.
-fn below(process: u32) -> Vec<u32> {
-    let mut all = children(process, "");
-    let mut next = 0;
-    while let Some(one) = all.get(next).copied() {
-        all.extend(children(one, ""));
-        next += 1;
-    }
-    all
 }
 
 /// How many of these processes have this name.

@@ -92,18 +92,19 @@ impl Racer {
     /// Starts it; it is looking when this returns.
     #[must_use]
     pub fn start(attacker: Account, process: u32, needles: &[&str]) -> Self {
-        Self::with(attacker, &["--race"], process, needles)
+        Self::with(attacker, &["--race"], &[process], needles)
     }
 
-    /// The same, of the process and of all that it starts.
+    /// The same, of these processes and of all that they start, until the first of them ends.
     #[must_use]
-    pub fn of_tree(attacker: Account, process: u32, needles: &[&str]) -> Self {
-        Self::with(attacker, &["--race", "--tree"], process, needles)
+    pub fn of_trees(attacker: Account, processes: &[u32], needles: &[&str]) -> Self {
+        Self::with(attacker, &["--race", "--tree"], processes, needles)
     }
 
-    fn with(attacker: Account, options: &[&str], process: u32, needles: &[&str]) -> Self {
+    fn with(attacker: Account, options: &[&str], processes: &[u32], needles: &[&str]) -> Self {
         let mut command = attacker.command(&ours("blindferry-attacker"));
-        command.args(options).arg(process.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(options).args(processes.iter().map(ToString::to_string));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(needles.join("\n").as_bytes()).unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());

@@ -1,11 +1,15 @@
 //! Programs with a token, started in the ways that are compared: by the launcher at each level, and as people do without it.
 
 use crate::account::{Account, CALLER, USER, is_root};
+use crate::attack::Racer;
 use crate::process::{children, eventually, lives};
 use crate::program::ours;
+use crate::starter::Starter;
+use crate::way::Way;
 use blindferry_handle::inherit::keep_over_exec;
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::PacketSocket;
+use std::cell::OnceCell;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,71 +17,6 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A way to start a program with a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// fork and exec, with the token in a variable: what a shell, a container's runtime and most supervisors do.
-    Plain,
-    /// The program makes itself non-dumpable first thing in its `main`.
-    Prctl,
-    /// Within user, PID and mount namespaces of its user's own.
-    Unshare,
-    /// As a container's runtime does: root makes the namespaces and becomes the user, and the token is in a variable.
-    Container,
-    /// As with `LoadCredential=` of systemd: a file of mode 0400 in a tmpfs, and its directory in a variable.
-    Credential,
-    /// The launcher, `--protection none`.
-    None,
-    /// The launcher, `--protection exec-only`.
-    ExecOnly,
-    /// The launcher, `--protection own-group`.
-    OwnGroup,
-}
-
-impl Way {
-    /// Those without us, then the levels.
-    pub const ALL: [Self; 8] = [
-        Self::Plain,
-        Self::Prctl,
-        Self::Unshare,
-        Self::Container,
-        Self::Credential,
-        Self::None,
-        Self::ExecOnly,
-        Self::OwnGroup,
-    ];
-
-    /// The column of the table.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Plain => "fork and exec",
-            Self::Prctl => "`prctl` in main",
-            Self::Unshare => "`unshare --user --pid --mount-proc`",
-            Self::Container => "a container's variable",
-            Self::Credential => "a file of 0400 (systemd's credentials)",
-            Self::None => "`none`",
-            Self::ExecOnly => "`exec-only`",
-            Self::OwnGroup => "`own-group`",
-        }
-    }
-
-    /// Whether a process of the same user shall get nothing, not even by looking without a pause.
-    #[must_use]
-    pub fn holds(self) -> bool {
-        matches!(self, Self::ExecOnly | Self::OwnGroup)
-    }
-
-    fn level(self) -> Option<&'static str> {
-        match self {
-            Self::Plain | Self::Prctl | Self::Unshare | Self::Container | Self::Credential => None,
-            Self::None => Some("none"),
-            Self::ExecOnly => Some("exec-only"),
-            Self::OwnGroup => Some("own-group"),
-        }
-    }
-}
 
 /// The user's processes, attackers among them: without supplementary groups.
 pub const ATTACKER: Account = USER;
@@ -87,6 +26,7 @@ pub const ATTACKER: Account = USER;
 pub struct Launcher {
     directory: PathBuf,
     workers: PathBuf,
+    starter: OnceCell<Starter>,
 }
 
 impl Launcher {
@@ -95,7 +35,7 @@ impl Launcher {
     pub fn install(name: &str, workers: &Path) -> Self {
         let directory = std::env::temp_dir().join(format!("blindferry-protection-{}-{name}", std::process::id()));
         fs::create_dir(&directory).unwrap();
-        let launcher = Self { directory, workers: workers.to_owned() };
+        let launcher = Self { directory, workers: workers.to_owned(), starter: OnceCell::new() };
         fs::copy(ours("blindferry-launch"), launcher.path()).unwrap();
         let mut mode = 0o755;
         if is_root() {
@@ -128,6 +68,15 @@ impl Launcher {
         command
     }
 
+    /// The starter of [`Way::OwnNamespace`], which runs from when it was first asked for until this value is dropped.
+    pub fn starter(&self) -> &Starter {
+        self.starter.get_or_init(|| {
+            let name = self.directory.file_name().unwrap().to_string_lossy();
+            // What is before it is the starter's to say; paths of sockets are short.
+            Starter::start(name.trim_start_matches("blindferry-protection-"), &self.workers, &[])
+        })
+    }
+
     /// The launcher's file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
@@ -136,6 +85,9 @@ impl Launcher {
 
     /// Starts `script` by a shell with the token in `SECRET`, in a memfd, and in another one on its way to the program, in a
     /// socket that it has; one process id from the waiting to the end: nothing of it runs before [`Started::go`].
+    ///
+    /// Of [`Way::OwnNamespace`] the socket is the standard output, since nothing passes but the three streams, and the
+    /// process that waits becomes the command that asks the starter.
     ///
     /// Of [`Way::Prctl`] the script is Perl's, since a shell has no such call. Of [`Way::Container`] and
     /// [`Way::Credential`] the token is nowhere else.
@@ -160,6 +112,7 @@ impl Launcher {
         let mut script = script.to_owned();
         let mut account = ATTACKER;
         let mut file = None;
+        let mut output = Stdio::inherit();
         if let Some(level) = way.level() {
             let grant = inherited(Handle::seal("grant", b"opaque grant").unwrap().into_fd());
             let socket = inherited(with_token_in_flight(token));
@@ -168,6 +121,13 @@ impl Launcher {
             words.extend(["--workers", self.workers.to_str().unwrap(), "--protection", level].map(str::to_owned));
             words.extend(["--deliver", "memfd", "--deliver", "env:SECRET", "--"].map(str::to_owned));
             waiting.push_str("exec \"$@\"");
+        } else if way == Way::OwnNamespace {
+            words.extend([ours("blindferry").to_str().unwrap(), "run", "--via", "broker"].map(str::to_owned));
+            words
+                .extend(["--credential", "secret", "--deliver", "memfd", "--deliver", "env:SECRET"].map(str::to_owned));
+            words.push("--".to_owned());
+            waiting.push_str("exec \"$@\"");
+            output = Stdio::from(with_token_in_flight(token));
         } else if way == Way::Credential {
             let credential = CredentialFile::with(token);
             waiting.push_str(&format!("CREDENTIALS_DIRECTORY={} exec \"$@\"", credential.0.display()));
@@ -200,8 +160,12 @@ impl Launcher {
         let mut command = account.command(Path::new("sh"));
         command.arg("-c").arg(&waiting).arg("waiting").args(&words);
         command.envs(library.map(|library| ("LD_PRELOAD", library)));
-        let child = command.current_dir(self.users()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        Started { child, file, _held: held }
+        let starter = (way == Way::OwnNamespace).then(|| {
+            self.starter().told(&mut command);
+            self.starter().id()
+        });
+        command.current_dir(self.users()).stdin(Stdio::piped()).stdout(output).stderr(Stdio::null());
+        Started { child: command.spawn().unwrap(), starter, file, _held: held }
     }
 }
 
@@ -248,6 +212,7 @@ impl Drop for Launcher {
 #[derive(Debug)]
 pub struct Started {
     child: Child,
+    starter: Option<u32>,
     file: Option<CredentialFile>,
     _held: Vec<OwnedFd>,
 }
@@ -257,6 +222,17 @@ impl Started {
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
         self.file.as_ref().map(|directory| directory.0.join("token"))
+    }
+
+    /// An attacker who looks without a pause at where the program will be, and at all that this starts where it is not
+    /// this process itself that becomes the program.
+    #[must_use]
+    pub fn raced_by(&self, attacker: Account, way: Way, token: &str) -> Racer {
+        match self.starter {
+            Some(starter) => Racer::of_trees(attacker, &[self.id(), starter], &[token]),
+            None if way == Way::Container => Racer::of_trees(attacker, &[self.id()], &[token]),
+            None => Racer::start(attacker, self.id(), &[token]),
+        }
     }
 
     /// Its process id, from the beginning.
@@ -282,7 +258,8 @@ impl Started {
             if !lives(self.id()) {
                 return Some(None);
             }
-            let mut below = vec![(self.id(), self.id())];
+            let first = self.starter.unwrap_or(self.id());
+            let mut below = vec![(first, first)];
             while let Some((parent, process)) = below.pop() {
                 if fs::read(format!("/proc/{process}/comm")).unwrap_or_default() == b"sleep\n" {
                     return Some(Some((parent, process)));

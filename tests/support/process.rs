@@ -90,6 +90,18 @@ pub fn children(parent: u32, name: &str) -> Vec<u32> {
         .collect()
 }
 
+/// A process's descendants, the nearest first.
+#[must_use]
+pub fn below(process: u32) -> Vec<u32> {
+    let mut all = children(process, "");
+    let mut next = 0;
+    while let Some(one) = all.get(next).copied() {
+        all.extend(children(one, ""));
+        next += 1;
+    }
+    all
+}
+
 /// The only child of that name.
 #[must_use]
 pub fn child(parent: u32, name: &str) -> u32 {

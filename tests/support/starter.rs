@@ -59,6 +59,12 @@ impl Starter {
         self.directory.join("users")
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Running {
         &mut self.process

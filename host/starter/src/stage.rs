@@ -111,6 +111,8 @@ fn become_caller(order: &Order) -> Result<(), StageError> {
     clear_ambient_capability_set().map_err(step("give capabilities up"))?;
     set_capabilities(None, sets).map_err(step("give capabilities up"))?;
     set_no_new_privs(true).map_err(step("give new privileges up"))?;
+    // A change of the user makes that what fs.suid_dumpable says, which may be as good as dumpable for a core handler.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("become unreadable again"))?;
     // After the last change of the user, which undoes it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("end with the starter"))
 }

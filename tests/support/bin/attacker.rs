@@ -29,10 +29,10 @@ struct Arguments {
     /// Also makes each process dump core, and searches the core. This ends it.
     #[arg(long)]
     core: bool,
-    /// Looks at one process over and over until it ends, whatever it becomes meanwhile: says `ready` before it begins
+    /// Looks over and over until the first process ends, whatever they become meanwhile: says `ready` before it begins
     #[arg(long, conflicts_with = "core")]
     race: bool,
-    /// With it, also looks at what the process starts
+    /// With it, also looks at what the processes start
     #[arg(long, requires = "race")]
     tree: bool,
     /// The processes
@@ -48,15 +48,12 @@ fn main() {
     let needles: Needles = lines.filter(|line| !line.is_empty()).map(|line| forms(&needle(&line))).collect();
     if arguments.race {
         println!("ready");
+        let pid = arguments.pids.first().copied().unwrap();
+        let surfaces = race(pid, &arguments.pids, arguments.tree, &needles);
+        println!("{}", serde_json::to_string(&Look { pid, surfaces }).unwrap());
+        return;
     }
     for pid in arguments.pids {
-        if arguments.race {
-            println!(
-                "{}",
-                serde_json::to_string(&Look { pid, surfaces: race(pid, arguments.tree, &needles) }).unwrap()
-            );
-            continue;
-        }
         let mut surfaces = vec![
             whole_file("environ", pid, &needles),
             whole_file("cmdline", pid, &needles),
@@ -105,16 +102,16 @@ fn whole_file(name: &str, pid: u32, needles: &Needles) -> Surface {
     surface
 }
 
-/// Environment, stack and memfds of a process, as often as there is time for until it is gone. Handles that were opened in a
-/// good moment are kept, and tried again.
-fn race(first: u32, tree: bool, needles: &Needles) -> Vec<Surface> {
+/// Environment, stack and memfds of processes, as often as there is time for until the first is gone. Handles that were
+/// opened in a good moment are kept, and tried again.
+fn race(first: u32, roots: &[u32], tree: bool, needles: &Needles) -> Vec<Surface> {
     let [mut environ, mut memory, mut descriptors] = ["environ", "memory", "descriptors"].map(nothing);
     let mut held: Vec<File> = Vec::new();
-    let mut all = vec![first];
+    let mut all = roots.to_vec();
     while lives(first) {
         if tree {
-            all = vec![first];
-            below(first, &mut all);
+            all = roots.to_vec();
+            roots.iter().for_each(|root| below(*root, &mut all));
         }
         for pid in &all {
             if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
@@ -143,12 +140,14 @@ fn race(first: u32, tree: bool, needles: &Needles) -> Vec<Surface> {
     vec![environ, memory, descriptors]
 }
 
-/// What a process has started, and what that has.
+/// What a process has started, by any of its threads, and what that has.
 fn below(pid: u32, all: &mut Vec<u32>) {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    for child in children.split_ascii_whitespace().filter_map(|id| id.parse().ok()) {
-        all.push(child);
-        below(child, all);
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children.split_ascii_whitespace().filter_map(|id| id.parse().ok()) {
+            all.push(child);
+            below(child, all);
+        }
     }
 }
 
