@@ -4,7 +4,9 @@
 
 A step is a message, sent with the grant of descriptor 3 if it is a redemption and answered on standard output;
 `wait`, which sleeps until killed; `exec`, which becomes another program and so closes the connection; `fork`, after
-which the process that connected ends and its child goes on with the connection; or `hear`, which prints what comes.
+which the process that connected ends and its child goes on with the connection; `impostor`, after which the process
+that connected is another program and its child goes on; `orphan`, after which that program has ended; or `hear`, which
+prints what comes.
 """
 import os
 import socket
@@ -22,6 +24,15 @@ for step in sys.argv[2:]:
         connected = os.getpid()
         if os.fork():
             os._exit(0)
+        while os.getppid() == connected:
+            time.sleep(0.01)
+    elif step == "impostor":
+        connected = os.getpid()
+        if os.fork():
+            os.execvp("sleep", ["sleep", "1000"])
+        while not open(f"/proc/{connected}/cmdline").read().startswith("sleep\0"):
+            time.sleep(0.01)
+    elif step == "orphan":
         while os.getppid() == connected:
             time.sleep(0.01)
     else:

@@ -70,12 +70,7 @@ impl Host {
 
     /// A process of its own that connects and takes these steps; see `worker.py`.
     pub(crate) fn process(&self, grant: Option<OwnedFd>, steps: &[&str]) -> Process {
-        let mut command = Command::new("python3");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worker.py")).arg(self.workers()).args(steps);
-        if let Some(parent_fd) = grant {
-            command.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }]).unwrap();
-        }
-        Process::start(command)
+        Process::worker(&self.workers(), grant, steps)
     }
 }
 
@@ -128,6 +123,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// One that connects to a socket and takes these steps; see `worker.py`.
+    pub(crate) fn worker(socket: &Path, grant: Option<OwnedFd>, steps: &[&str]) -> Self {
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worker.py")).arg(socket).args(steps);
+        if let Some(parent_fd) = grant {
+            command.fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }]).unwrap();
+        }
+        Self::start(command)
+    }
+
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = OwnedFd::from(child.stdout.take().unwrap());

@@ -9,6 +9,8 @@ mod grants;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod impostor;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod malformed;

@@ -89,7 +89,12 @@ impl<'l> Renewer<'l> {
             match kept.leased.lease_end() {
                 Ok(None) => {}
                 Ok(Some(why)) => return self.give_up(index, &format!("the lease is over: {why:?}")),
-                Err(_) => kept.unheard = true,
+                Err(_) => {
+                    kept.unheard = true;
+                    // A broker that was started again keeps no lease before somebody renews it.
+                    let soon = SHORTEST_PAUSE.saturating_add(SHORTEST_PAUSE.mul_f64(chance()));
+                    kept.next = kept.next.min(Instant::now() + soon);
+                }
             }
         }
         if kept.next > Instant::now() {

@@ -139,6 +139,21 @@ fn the_lease_stays_with_the_connection_of_the_process_that_redeemed() {
 }
 
 #[test]
+fn when_the_broker_hangs_up_the_lease_is_renewed_soon_over_a_new_connection() {
+    let broker = FakeBroker::start("renewed-hung-up", numbered(3600, 100));
+    let launch = Launch::of(&broker).args(&["--renew", "--renew-signal", "HUP", "--deliver", "memfd"]);
+    let mut running = Running::start(launch.args(&["--", PYTHON, "-c", READER]));
+    assert_eq!(running.next(), "token 1");
+    assert!(!broker.seen().iter().any(|seen| matches!(seen.request, WorkerRequest::Renew { .. })));
+    broker.connections()[0].shutdown().unwrap();
+    assert_eq!(running.next(), "token 2");
+    let connections: Vec<_> = broker.seen().iter().map(|seen| seen.connection).collect();
+    assert!(connections.contains(&1) && connections.is_sorted(), "{connections:?}");
+    assert_eq!(running.end(), (String::new(), Some(7)));
+    until("a renewer outlived its program", || renewers(&broker).is_empty());
+}
+
+#[test]
 fn in_a_group_of_its_own_a_program_is_renewed_and_told_as_well() {
     let Some(installed) = Installed::set_group_id("renewed") else { return };
     let broker = FakeBroker::start("renewed-own-group", numbered(3, 100));
