@@ -1,5 +1,5 @@
 //! Do programs of the kind that people run get their token in each form, and does it work for them? The table in
-//! docs/operating.md is what comes out here.
+//! docs/running.md is what comes out here.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -54,7 +54,7 @@ fn programs_that_people_run_get_their_token_in_each_form_and_it_works() {
     let place = Place::make();
     let services = Services::start(&place);
     let programs = programs(&place, &services);
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/running.md");
     let text = fs::read_to_string(&page).unwrap();
     let head = "| program | `pipe` | `memfd` | `stdin` | variable |\n|---|---|---|---|---|\n";
     let rows: Vec<String> = programs.iter().map(|program| place.row(program)).collect();
@@ -75,7 +75,7 @@ fn programs_that_people_run_get_their_token_in_each_form_and_it_works() {
     for row in rows {
         assert!(
             text.contains(&row),
-            "docs/operating.md says something else (BLINDFERRY_WRITE_TABLE=1 writes it): {row}"
+            "docs/running.md says something else (BLINDFERRY_WRITE_TABLE=1 writes it): {row}"
         );
     }
 }
