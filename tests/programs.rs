@@ -73,10 +73,7 @@ fn programs_that_people_run_get_their_token_in_each_form_and_it_works() {
     }
     // Programs that are not here are not in it.
     for row in rows {
-        assert!(
-            text.contains(&row),
-            "docs/running.md says something else (BLINDFERRY_WRITE_TABLE=1 writes it): {row}"
-        );
+        assert!(text.contains(&row), "docs/running.md says something else (BLINDFERRY_WRITE_TABLE=1 writes it): {row}");
     }
 }
 

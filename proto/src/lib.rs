@@ -19,6 +19,7 @@
 
 pub mod audit;
 pub mod bounded;
+pub mod causes;
 pub mod credential;
 pub mod frame;
 pub mod front;

@@ -1,5 +1,6 @@
 //! `blindferry-enclave`: starts and confines everything on the enclave's side, then runs the front.
 
+use blindferry_proto::causes::with_causes;
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -98,10 +99,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", with_causes(cause)))
 }
 
 fn obey(entered: &Entered) -> Result<ExitCode, Failure> {

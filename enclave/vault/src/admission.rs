@@ -8,7 +8,7 @@
 
 use crate::host::{Admission, HostRecord, Pin, admit};
 use crate::session::{HEAR_TIME, LATE};
-use crate::vault::{NewSession, Vault, chain};
+use crate::vault::{NewSession, Vault};
 use blindferry_attest::attested::AppraisalError;
 use blindferry_attest::endorsement::{
     ActivationSecret, EkClaim, EkHash, EndorsementPolicy, Enrolled, Manufacturers, RandomError, endorse,
@@ -19,6 +19,7 @@ use blindferry_attest::tpm::AkName;
 use blindferry_attest::tpm::public::Public;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Bytes;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{ChipId, EkDigest, KeyName, Machine};
 use blindferry_proto::name::HostName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -163,10 +164,10 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
             let endorsement =
                 endorsement.ok_or_else(|| ("no-endorsement", "evidence of a TPM without its EK".to_owned()))?;
             let ek = EkHash::of_public(endorsement.ek_public.as_slice());
-            ek.map(|ek| Machine::Ek(EkDigest(*ek.as_bytes()))).map_err(|error| (error.code(), chain(&error)))
+            ek.map(|ek| Machine::Ek(EkDigest(*ek.as_bytes()))).map_err(|error| (error.code(), with_causes(&error)))
         }
         Evidence::Snp(evidence) => {
-            let report = Report::parse(evidence.report()).map_err(|error| (error.code(), chain(&error)))?;
+            let report = Report::parse(evidence.report()).map_err(|error| (error.code(), with_causes(&error)))?;
             let chip = report.body().chip_id;
             if chip.is_zero() {
                 let why = "the report hides its chip: such guests cannot be told from one another".to_owned();
@@ -176,7 +177,7 @@ fn machine<S: Stream>(claimed: &Claimed<S>) -> Result<Machine, (&'static str, St
         }
         Evidence::Azure(evidence) => {
             let unusable = |why| ("tpm-ak-public", why);
-            let ak = Public::parse(evidence.tpm().ak_public()).map_err(|error| unusable(chain(&error)))?;
+            let ak = Public::parse(evidence.tpm().ak_public()).map_err(|error| unusable(with_causes(&error)))?;
             let name = ak.name().as_bytes().try_into();
             name.map(|name| Machine::Vtpm(KeyName(name)))
                 .map_err(|_| unusable("the vTPM's key is not named by SHA-256".to_owned()))
@@ -206,12 +207,12 @@ async fn enrol<S: Stream>(
     };
     let endorsed = match endorse(claim(endorsement), &policy, vault.clock.now()) {
         Ok(endorsed) => endorsed,
-        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+        Err(error) => return Err(turn_away(claimed, error.code(), Some(with_causes(&error))).await),
     };
     let mut random = |bytes: &mut [u8]| vault.random.fill(bytes).map_err(|_| RandomError);
     let challenge = ActivationSecret::draw(&mut random)
-        .map_err(|error| chain(&error))
-        .and_then(|secret| endorsed.challenge(secret, &mut random).map_err(|error| chain(&error)));
+        .map_err(|error| with_causes(&error))
+        .and_then(|secret| endorsed.challenge(secret, &mut random).map_err(|error| with_causes(&error)));
     let (blob, activation) = match challenge {
         Ok(challenge) => challenge,
         Err(why) => return Err(turn_away(claimed, "ek-challenge", Some(why)).await),
@@ -223,7 +224,7 @@ async fn enrol<S: Stream>(
     let (claimed, activated) = claimed.activate(Activate { credential, encrypted_secret }).await?;
     let enrolled = match activation.answer(activated.secret.as_bytes()) {
         Ok(enrolled) => enrolled,
-        Err(error) => return Err(turn_away(claimed, error.code(), Some(chain(&error))).await),
+        Err(error) => return Err(turn_away(claimed, error.code(), Some(with_causes(&error))).await),
     };
     match record(vault, &host, role, enrolled).await {
         Ok(ak) => Ok((claimed, Known::Enrolled(Pin::Ak(ak)))),

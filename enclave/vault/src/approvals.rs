@@ -6,13 +6,14 @@
 
 use crate::sealed::PolicyAuthority;
 use crate::store::{Backing, SealedName, StoreError, sealed_get, sealed_put};
-use crate::vault::{Vault, chain};
+use crate::vault::Vault;
 use blindferry_attest::tpm::pcr::PcrError;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_device::approval::{APPROVAL_LIMIT, Approval, ApprovalError, PolicyRef, Terms};
 use blindferry_device::authority::{Authority, AuthorityError};
 use blindferry_device::client::DeviceError;
 use blindferry_proto::bounded::{Bytes, CodecError, decode, encode};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_STORED;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -158,7 +159,7 @@ fn refuse(error: &ApprovalsError) -> Refusal {
         ApprovalsError::Counter(_) => RefusalCode::NotReady,
         _ => RefusalCode::Store,
     };
-    Refusal::new(code, &chain(error))
+    Refusal::new(code, &with_causes(error))
 }
 
 /// Approvals cannot be read, made or kept.

@@ -10,8 +10,9 @@ mod carried;
 use crate::platform::SealedBy;
 use crate::store::{Removed, SealedName, sealed_alone, sealed_get, sealed_put};
 use crate::unseal::{Unsealed, unseal};
-use crate::vault::{SessionEntry, Vault, chain, lock};
+use crate::vault::{SessionEntry, Vault, lock};
 use blindferry_proto::audit::Event;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::DepositKey;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::Answer;
@@ -68,8 +69,8 @@ async fn take(vault: &Vault, session: &SessionEntry, key: &DepositKey) -> Result
         Refusal::new(RefusalCode::NotReady, &line)
     };
     let unsealed = unseal(&vault.link, &vault.device, vault.sealed_by).await;
-    let Unsealed { key: own, .. } = unsealed.map_err(|error| failed(chain(&error)))?;
-    carried::send(&own.into_secret(), key, &session.id).map_err(|error| failed(chain(&error)))
+    let Unsealed { key: own, .. } = unsealed.map_err(|error| failed(with_causes(&error)))?;
+    carried::send(&own.into_secret(), key, &session.id).map_err(|error| failed(with_causes(&error)))
 }
 
 async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<(), Refusal> {

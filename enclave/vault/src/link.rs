@@ -7,9 +7,9 @@
 use crate::connection::{NotAConnection, connection};
 use crate::store::{Backing, StoreError};
 use crate::upstream::{Dial, DialError};
-use crate::vault::chain;
 use blindferry_handle::packet::{Packet, PacketError};
 use blindferry_proto::bounded::{CodecError, Text, decode, encode};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_seqpacket::AsyncPackets;
@@ -155,7 +155,7 @@ impl FrontLink {
 
 impl Backing for FrontLink {
     async fn request(&self, request: StoreRequest) -> Result<StoreReply, StoreError> {
-        self.store(request).await.map_err(|error| StoreError::Unreachable { why: chain(&error) })
+        self.store(request).await.map_err(|error| StoreError::Unreachable { why: with_causes(&error) })
     }
 }
 

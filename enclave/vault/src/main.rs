@@ -5,6 +5,7 @@ use blindferry_handle::entry::{Entry, enter};
 use blindferry_handle::inherit::take_inherited;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_handle::wiping::WipingAllocator;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::setup::{MAX_ORDER, SetupReply};
 use blindferry_seqpacket::AsyncPackets;
@@ -16,7 +17,6 @@ use blindferry_vault::sealed::RecoveryKey;
 use blindferry_vault::serve::{MAX_APPROVAL_WAIT, Settings, serve};
 use blindferry_vault::setup::{Existing, SetupError, answer, init, recover};
 use blindferry_vault::succeed::{SucceedError, succeed};
-use blindferry_vault::vault::chain;
 use ring::rand::SystemRandom;
 use std::error::Error;
 use std::fs::File;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("blindferry-vault: {}", chain(error.as_ref()));
+            eprintln!("blindferry-vault: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -145,7 +145,7 @@ async fn set_up(
         if let Err(error) = &done {
             let set_up = error.downcast_ref::<SetupError>().map(Refusal::from);
             let refusal = set_up.or_else(|| error.downcast_ref::<SucceedError>().map(Refusal::from));
-            let refusal = refusal.unwrap_or_else(|| Refusal::new(RefusalCode::Malformed, &chain(error.as_ref())));
+            let refusal = refusal.unwrap_or_else(|| Refusal::new(RefusalCode::Malformed, &with_causes(error.as_ref())));
             answer(&mut output, &SetupReply::Refused(refusal))?;
         }
         done

@@ -7,12 +7,13 @@ use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
-use crate::vault::{SessionEntry, Vault, chain, lock};
+use crate::vault::{SessionEntry, Vault, lock};
 use crate::{approvals, hand_over, waiting};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::credential::CredentialSettings;
 use blindferry_proto::identifier::{Digest, Machine};
 use blindferry_proto::limits::{MAX_DOCUMENT, MAX_MASTER};
@@ -64,9 +65,9 @@ struct Deposit {
 async fn put(vault: &Vault, session: &SessionEntry, deposit: Deposit) -> Result<OperatorReply, Refusal> {
     let Deposit { name, settings, encapsulated, ciphertext, replace } = deposit;
     let master = deposit::open(&encapsulated, ciphertext.as_slice(), &name, &vault.deposit_keys)
-        .map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
+        .map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     let _usable =
-        mint::check(&master, &settings).map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
+        mint::check(&master, &settings).map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     note(vault, session, "put", name.as_str()).await?;
     let present = if replace { IfPresent::Replace } else { IfPresent::Refuse };
     match vault.records.put_master(&name, settings, &master, present).await {
@@ -199,7 +200,8 @@ async fn roots(vault: &Vault, session: &SessionEntry, text: Text<MAX_DOCUMENT>) 
     if roots.is_empty() && !text.as_str().trim().is_empty() {
         return Err(Refusal::new(RefusalCode::Malformed, "there is no certificate in PEM in it"));
     }
-    let roots = endorsement::roots(roots).map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
+    let roots =
+        endorsement::roots(roots).map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     let version = store_document(vault, session, "roots apply", Document::EndorsementRoots, text).await?;
     lock(&vault.documents).endorsement_roots = roots;
     Ok(OperatorReply::Checked { problems: Vec::new(), applied: Some(version) })
@@ -234,8 +236,8 @@ async fn policy(
 }
 
 async fn reference(vault: &Vault, session: &SessionEntry, text: Text<MAX_DOCUMENT>) -> Result<OperatorReply, Refusal> {
-    let values =
-        ReferenceValues::parse(text.as_str()).map_err(|error| Refusal::new(RefusalCode::Malformed, &chain(&error)))?;
+    let values = ReferenceValues::parse(text.as_str())
+        .map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     let role = values.role();
     let version = store_document(vault, session, "reference apply", reference_of(role)?, text).await?;
     lock(&vault.documents).references.insert(role, (version, Arc::new(values)));
@@ -358,7 +360,7 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
             key: vault.auditor.key(),
         }),
         Err(error) => {
-            let line = chain(&error);
+            let line = with_causes(&error);
             eprintln!("blindferry-vault: {line}");
             Err(Refusal::new(RefusalCode::Store, &line))
         }

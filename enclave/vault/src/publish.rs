@@ -1,8 +1,9 @@
 //! The public keys of JWT signers, for the front to serve as JWKS and discovery documents.
 
 use crate::mint::public_jwk;
-use crate::vault::{Vault, chain};
+use crate::vault::Vault;
 use blindferry_proto::bounded::Text;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::credential::{Kind, SigningAlgorithm};
 use blindferry_proto::front::{FromVault, Issuer};
 use blindferry_proto::name::CredentialName;
@@ -56,7 +57,7 @@ impl Vault {
         let secret = match master.secret.wake() {
             Ok(secret) => secret,
             Err(error) => {
-                eprintln!("blindferry-vault: cannot publish the key of {name}: {}", chain(&error));
+                eprintln!("blindferry-vault: cannot publish the key of {name}: {}", with_causes(&error));
                 return Ok(());
             }
         };
@@ -72,7 +73,7 @@ impl Vault {
                 }
             }
             Ok(Err(error)) => eprintln!("blindferry-vault: cannot publish the key of {name}: {error}"),
-            Err(error) => eprintln!("blindferry-vault: cannot publish the key of {name}: {}", chain(&error)),
+            Err(error) => eprintln!("blindferry-vault: cannot publish the key of {name}: {}", with_causes(&error)),
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
 use crate::unseal::{UnsealError, Unsealed, unseal};
-use crate::vault::{Documents, HANDSHAKES, LARGE_FRAMES, REATTEST_EVERY, Vault, chain, lock};
+use crate::vault::{Documents, HANDSHAKES, LARGE_FRAMES, REATTEST_EVERY, Vault, lock};
 use crate::waiting;
 use blindferry_attest::reference::{ReferenceError, ReferenceValues};
 use blindferry_attest::tpm::PcrSelection;
@@ -29,6 +29,7 @@ use blindferry_device::approval::Approval;
 use blindferry_device::client::Device;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Text;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::front::{Condition, FromVault};
 use blindferry_proto::identifier::ReplicaId;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -67,7 +68,7 @@ pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings
                 if let Some(alarm) = is_alarm(&error) {
                     eprintln!("blindferry-vault: ALARM: {alarm:?}");
                 }
-                let refusal = Refusal::new(RefusalCode::NotReady, &chain(&error));
+                let refusal = Refusal::new(RefusalCode::NotReady, &with_causes(&error));
                 let _untold = link.tell(&FromVault::Failed(refusal)).await;
                 return Err(error);
             }

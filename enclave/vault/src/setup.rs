@@ -10,7 +10,6 @@ use crate::platform::{Platform, PlatformError, SealedKey};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, RecoveryKey, SealError};
 use crate::store::{Backing, Document, Records, SealedName, StoreError, erase, sealed_get, sealed_put};
-use crate::vault::chain;
 use blindferry_attest::reference::{Firmware, ReferenceError, ReferenceValues};
 use blindferry_attest::snp::vek::Holder;
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report, SnpRefusal};
@@ -18,6 +17,7 @@ use blindferry_attest::tpm::{AkName, PcrValues};
 use blindferry_device::client::Device;
 use blindferry_device::protocol::SnpDescription;
 use blindferry_proto::bounded::{Text, TooLong};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
@@ -308,6 +308,6 @@ impl From<&SetupError> for Refusal {
             | SetupError::TooLong(_)
             | SetupError::Out(_) => RefusalCode::Internal,
         };
-        Refusal::new(code, &chain(error))
+        Refusal::new(code, &with_causes(error))
     }
 }

@@ -11,9 +11,9 @@ use crate::platform::{Platform, PlatformError, SealedBy, SealedKey, seal_to_gues
 use crate::sealed::{KeyEncryptionKey, SealError};
 use crate::setup::{SetupError, answer, check_version, vault_reference};
 use crate::upstream::{Dial, DialError};
-use crate::vault::chain;
 use blindferry_device::client::Device;
 use blindferry_proto::bounded::{Bytes, TooLong};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Request, Welcome};
@@ -163,6 +163,6 @@ impl From<&SucceedError> for Refusal {
             | SucceedError::TooLong(_)
             | SucceedError::Out(_) => RefusalCode::Internal,
         };
-        Self::new(code, &chain(error))
+        Self::new(code, &with_causes(error))
     }
 }

@@ -36,6 +36,7 @@ use blindferry_device::client::Device;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::audit::{Alarm, Event};
 use blindferry_proto::bounded::Text;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{LeaseId, ReplicaId, SessionId};
 use blindferry_proto::name::{CredentialName, HostName};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -250,7 +251,10 @@ impl Vault {
         match self.auditor.record(event).await {
             Ok(_recorded) => Ok(()),
             Err(error) => {
-                eprintln!("blindferry-vault: cannot write an audit record, so nothing is granted: {}", chain(&error));
+                eprintln!(
+                    "blindferry-vault: cannot write an audit record, so nothing is granted: {}",
+                    with_causes(&error)
+                );
                 self.figures.count("audit_failures_total", None);
                 Err(Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited"))
             }
@@ -267,7 +271,7 @@ impl Vault {
 
     /// Notes that evidence was refused.
     pub(crate) async fn not_attested(&self, host: &HostName, role: Role, code: &str, error: &(dyn Error + Sync)) {
-        self.not_attested_because(host, role, code, &chain(error)).await;
+        self.not_attested_because(host, role, code, &with_causes(error)).await;
     }
 
     /// Notes that a peer was refused before it was attested.
@@ -289,9 +293,9 @@ impl Vault {
 
     /// Notes that the store failed, with an alarm where it was tampered with.
     pub(crate) async fn store_failed(&self, error: &StoreError) -> Refusal {
-        eprintln!("blindferry-vault: {}", chain(error));
+        eprintln!("blindferry-vault: {}", with_causes(error));
         if let StoreError::Tampered { .. } = error {
-            self.alarm(Alarm::StoreTampered { detail: Text::cut(&chain(error)) }).await;
+            self.alarm(Alarm::StoreTampered { detail: Text::cut(&with_causes(error)) }).await;
         }
         Refusal::new(RefusalCode::Store, "the store could not serve this; the vault's log says why")
     }
@@ -304,17 +308,4 @@ impl Vault {
 /// A lock that nobody leaves half-changed: a panic ends the process.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An error with its causes, in one line for the log.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -4,6 +4,7 @@ use crate::admission::{Admission, Place};
 use crate::peer::Process;
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::PacketError;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::{self, ParentReply};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_seqpacket::{AsyncListener, AsyncPackets};
@@ -54,7 +55,7 @@ impl Connection {
         }
         match local::decode(&packet.bytes) {
             Ok(message) => Incoming::Message(message, packet.descriptors),
-            Err(error) => Incoming::Refused(Refusal::new(RefusalCode::Malformed, &crate::chain(&error))),
+            Err(error) => Incoming::Refused(Refusal::new(RefusalCode::Malformed, &with_causes(&error))),
         }
     }
 
@@ -89,7 +90,7 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
                     }
                 }
                 Err(error) => {
-                    warn!(why = crate::chain(&error), "cannot accept a connection");
+                    warn!(why = with_causes(&error), "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -105,7 +106,7 @@ fn admit(packets: AsyncPackets, admission: &Admission) -> Option<Connection> {
         },
         Err(blindferry_handle::peer::PeerError::Dead) => dead(),
         Err(error) => {
-            warn!(why = crate::chain(&error), "cannot tell who connected");
+            warn!(why = with_causes(&error), "cannot tell who connected");
             Refusal::new(RefusalCode::Internal, "the broker cannot tell who connected")
         }
     };

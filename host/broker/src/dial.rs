@@ -3,6 +3,7 @@
 use crate::backoff::Setback;
 use crate::configuration::Address;
 use crate::uplink::{Call, Dial, DialError, NotHeard, Session, SessionEnd};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::{Answer, Request};
 use blindferry_session::client::{CallError, Caller, ClientSettings, ConnectError, Established, SessionOver, connect};
@@ -75,7 +76,7 @@ fn session_end(over: &SessionOver) -> SessionEnd {
         SessionOver::Refused { refusal } if refusal.code == RefusalCode::NotAttested => Setback::Standing,
         _ => Setback::Passing,
     };
-    SessionEnd { reason: crate::chain(over), setback }
+    SessionEnd { reason: with_causes(over), setback }
 }
 
 /// A vault whose host vanished is noticed within a minute and a half, also when nobody asks it anything.

@@ -42,16 +42,3 @@ pub mod serve;
 pub mod uplink;
 mod waiting;
 pub mod workers;
-
-/// An error and its causes in one line, for logs and refusals.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
-}

@@ -9,12 +9,13 @@ use blindferry_attest::tpm::{PcrSelection, pcr::PcrError};
 use blindferry_broker::configuration::{Configuration, ConfigurationError, Limits};
 use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
 use blindferry_broker::dial::Dialler;
+use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::{supervise, uplink};
-use blindferry_broker::{chain, peer};
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::entry::{Entry, EntryError, enter};
 use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::platform::{DeviceProcess, NoPlatform};
 use blindferry_proto::role::Role;
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &StartError) -> ExitCode {
-    error!("{}", chain(error));
+    error!("{}", with_causes(error));
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,7 @@ use crate::connection::{Connection, FIRST_LIMIT, Incoming, accept};
 use crate::uplink::{NotHeard, Uplink};
 use crate::waiting::{Ended, wait};
 use blindferry_handle::memfd::Handle;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::GrantId;
 use blindferry_proto::local::{ParentReply, ParentRequest};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -64,7 +65,7 @@ async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
             connection.reply(&reply, Some(&handle)).await
         }
         Err(error) => {
-            error!(why = crate::chain(&error), "cannot seal a grant into a handle");
+            error!(why = with_causes(&error), "cannot seal a grant into a handle");
             refuse(connection, Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")).await;
             false
         }

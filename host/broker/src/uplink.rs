@@ -5,6 +5,7 @@
 //! vault that is not there. How a session is made is the business of [`Dial`].
 
 use crate::backoff::{Backoff, Setback};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{LeaseId, ParcelKey, ReplicaId};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{Answer, BrokerRequest, LeaseEnd, Request};
@@ -280,7 +281,7 @@ async fn while_down<F: Future>(orders: &mut mpsc::Receiver<Order>, future: F) ->
 
 /// Says why there is no session, and loudly what only an operator can mend.
 fn explain(refused: &DialError) {
-    let why = crate::chain(refused);
+    let why = with_causes(refused);
     match refused {
         DialError::Refused(Refusal { code: RefusalCode::HostPending, .. }) => {
             error!(why, "this host waits for approval: an operator has to run `blindferry host approve`");

@@ -10,6 +10,7 @@ use crate::registry::{Ends, Registry};
 use crate::uplink::{Heard, Uplink};
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::bounded::Bytes;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{LeaseId, RequestId};
 use blindferry_proto::local::{WorkerReply, WorkerRequest};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -158,7 +159,7 @@ async fn parcel(
         Bound::Ended => return Err(over()),
     }
     let handle = Handle::seal("blindferry-parcel", parcelled.parcel.as_slice()).map_err(|error| {
-        error!(why = crate::chain(&error), "cannot seal a parcel into a handle");
+        error!(why = with_causes(&error), "cannot seal a parcel into a handle");
         Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")
     })?;
     let reply = WorkerReply::Parcelled {
@@ -175,8 +176,8 @@ fn only_grant(descriptors: Vec<OwnedFd>) -> Result<Bytes<{ blindferry_proto::lim
     let malformed = |detail: &str| Refusal::new(RefusalCode::Malformed, detail);
     let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors)
         .map_err(|all| malformed(&format!("a redemption brings one descriptor, here are {}", all.len())))?;
-    let handle = Handle::from_fd(descriptor).map_err(|error| malformed(&crate::chain(&error)))?;
-    let grant = handle.read().map_err(|error| malformed(&crate::chain(&error)))?;
+    let handle = Handle::from_fd(descriptor).map_err(|error| malformed(&with_causes(&error)))?;
+    let grant = handle.read().map_err(|error| malformed(&with_causes(&error)))?;
     Bytes::new(grant).map_err(|error| malformed(&format!("the handle holds no grant: {error}")))
 }
 

@@ -27,13 +27,13 @@ use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
 use blindferry_parent::ParentError;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{AskId, Digest};
 use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_session::PlatformError;
 use blindferry_session::client::{CallError, ConnectError, SessionOver, VaultReferenceError};
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -305,13 +305,7 @@ impl Failure {
 
     /// What is told on standard error: what was being done and why not, from the outside in; then what to try.
     pub(crate) fn told(&self) -> String {
-        let mut line = format!("blindferry: {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let line = format!("blindferry: {}", with_causes(self));
         // Parsers point into the text over several lines; anything else that steers a terminal is shown as it is.
         let lines: Vec<String> = line.lines().map(printable).collect();
         let mut told = lines.join("\n");

@@ -5,13 +5,14 @@ use crate::arguments::Arguments;
 use crate::deliver::form::Rank;
 use crate::deliver::plan::Piece;
 use crate::environment::present;
-use crate::failure::{Failure, whole};
+use crate::failure::Failure;
 use crate::group::{GroupError, LaidAside, OwnGroup};
 use crate::level::Level;
 use crate::outside::Outsider;
 use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_everything};
 use crate::program::Program;
 use blindferry_handle::packet::PacketSocket;
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::start::{DEFAULT_STARTER, STARTER_VARIABLE};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -136,15 +137,15 @@ fn tried(level: Level, outsider: Option<RawFd>) -> Result<&'static str, String> 
         Level::None => Ok("can always be had"),
         Level::ExecOnly => {
             // Else the group would protect what is attacked as well.
-            let aside = LaidAside::now().map_err(|error| whole(&error))?;
-            let held = exec_only().map_err(|error| whole(&error));
-            aside.take_up().map_err(|error| whole(&error))?;
+            let aside = LaidAside::now().map_err(|error| with_causes(&error))?;
+            let held = exec_only().map_err(|error| with_causes(&error));
+            aside.take_up().map_err(|error| with_causes(&error))?;
             held.map(|_| HOLDS)
         }
         Level::OwnGroup => match OwnGroup::enter() {
-            Ok(entered) => own_group(&entered).map(|_| HOLDS).map_err(|error| whole(&error)),
+            Ok(entered) => own_group(&entered).map(|_| HOLDS).map_err(|error| with_causes(&error)),
             Err(error @ GroupError::NotInstalled) => Err(error.to_string()),
-            Err(error) => Err(whole(&error)),
+            Err(error) => Err(with_causes(&error)),
         },
         Level::OwnNamespace => match outsider {
             None => Err(starter()),
@@ -154,7 +155,7 @@ fn tried(level: Level, outsider: Option<RawFd>) -> Result<&'static str, String> 
                 .map_err(ProbeError::Outside)
                 .and_then(|outsider| own_namespace(&outsider))
                 .map(|_| HOLDS)
-                .map_err(|error| whole(&error)),
+                .map_err(|error| with_causes(&error)),
         },
     }
 }
@@ -166,7 +167,7 @@ fn starter() -> String {
         Ok(_) => {
             format!("the starter answers at {}: `blindferry run --via broker` has it, and tries it", path.display())
         }
-        Err(error) => format!("the starter does not answer: {}", whole(&error)),
+        Err(error) => format!("the starter does not answer: {}", with_causes(&error)),
     }
 }
 

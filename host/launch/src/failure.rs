@@ -12,7 +12,6 @@ use crate::renew::notice::NoticeUnusable;
 use blindferry_environment::Refusal;
 use blindferry_proto::name::CredentialName;
 use blindferry_worker::WorkerError;
-use std::error::Error;
 
 /// Any step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -72,18 +71,6 @@ impl Failure {
             | Self::Deliver(_) => OWN_FAILURE,
         }
     }
-}
-
-/// An error in one line: what failed, and why, from the outside in.
-pub(crate) fn whole(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 /// Which one, where there are several.

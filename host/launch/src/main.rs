@@ -15,10 +15,11 @@ use crate::confine::{become_unreadable, end_with, let_through, say, take_along, 
 use crate::deliver::Outlets;
 use crate::environment::{inherited, present, told};
 use crate::explain::explain;
-use crate::failure::{Failure, OWN_FAILURE, whole};
+use crate::failure::{Failure, OWN_FAILURE};
 use crate::program::Program;
 use crate::protect::{Prepared, Protection};
 use crate::redeem::{Leases, Told};
+use blindferry_proto::causes::with_causes;
 use blindferry_worker::{receive, workers_socket};
 use clap::Parser;
 use std::convert::Infallible;
@@ -115,6 +116,6 @@ fn launch(arguments: Arguments) -> Result<Infallible, Failure> {
 
 /// One line: what failed, and why, from the outside in.
 fn report(failure: &Failure) -> ExitCode {
-    say(&whole(failure));
+    say(&with_causes(failure));
     ExitCode::from(failure.exit_status())
 }

@@ -4,6 +4,7 @@
 use crate::order::{DIRECTORY, ENVIRONMENT, GRANT, LINK, OUTSIDER, WORDS};
 use blindferry_handle::inherit::{InheritError, close_on_exec_all_but, take_inherited};
 use blindferry_handle::memfd::{Handle, HandleError};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::start::{BadStrings, MAX_STRINGS, split};
 use blindferry_terminal::{FromKeeper, Kept, Link, LinkError, Signals, keep, lead};
@@ -54,7 +55,7 @@ pub(crate) fn keep_launcher(launcher: &Path, grants: &[CredentialName], terminal
     let link = Link::from_fd(inherited(LINK)?).map_err(KeepError::Link)?;
     let kept = prepare(launcher, grants, terminal).inspect_err(|error| {
         // Who does not hear it has gone.
-        let _told = link.report(&FromKeeper::Unfit(crate::whole(error)));
+        let _told = link.report(&FromKeeper::Unfit(with_causes(error)));
     });
     let Prepared { mut command, children, terminal, passed: _passed } = kept?;
     link.report(&FromKeeper::Ready(None)).map_err(KeepError::Link)?;

@@ -2,11 +2,12 @@
 
 use crate::attend::attend;
 use crate::caller::Caller;
+use crate::log;
 use crate::request::Wanted;
 use crate::start::Running;
-use crate::{log, whole};
 use blindferry_handle::inherit::{InheritError, take_inherited};
 use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::encode;
 use blindferry_proto::start::{DEFAULT_STARTER, StartCode, StartRefusal, StartReply};
 use clap::Parser;
@@ -68,7 +69,7 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
         match listener.accept() {
             Ok(socket) => receive(socket, arguments, &admission),
             Err(error) => {
-                log(&whole(&error));
+                log(&with_causes(&error));
                 // Out of descriptors, most likely: until some are closed.
                 thread::sleep(Duration::from_millis(100));
             }
@@ -90,7 +91,7 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
         Err(error) => {
-            log(&format!("refused: {}", whole(&error)));
+            log(&format!("refused: {}", with_causes(&error)));
             return refuse(&socket, error.refusal());
         }
     };
@@ -102,7 +103,7 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     let serve = move || {
         let _admitted = admitted;
         let failed = |error: &dyn std::error::Error, refusal| {
-            log(&format!("user {}: {}", caller.uid, whole(error)));
+            log(&format!("user {}: {}", caller.uid, with_causes(error)));
             refuse(&socket, refusal);
         };
         match Wanted::receive(&socket) {

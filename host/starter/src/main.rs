@@ -19,6 +19,7 @@
 
 use crate::listen::{Listen, listen};
 use blindferry_handle::entry::{Entry, enter};
+use blindferry_proto::causes::with_causes;
 use clap::Parser;
 use std::convert::Infallible;
 use std::error::Error;
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &dyn Error) -> ExitCode {
-    log(&whole(error));
+    log(&with_causes(error));
     ExitCode::FAILURE
 }
 
@@ -66,16 +67,4 @@ fn report(error: &dyn Error) -> ExitCode {
 fn log(line: &str) {
     // A log that is full or gone must not end a program.
     let _written = writeln!(std::io::stderr(), "blindferry-starter: {line}");
-}
-
-/// An error and its causes, from the outside in.
-fn whole(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -2,6 +2,7 @@
 
 use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{MAX_DESCRIPTORS, Packet, PacketError, PacketSocket};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::{LocalError, decode};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::start::{GRANTS_AT_ONCE, MAX_STRINGS, StartCode, StartRefusal, StartRequest};
@@ -81,7 +82,7 @@ impl Wanted {
 impl RequestError {
     /// What the caller is told.
     pub(crate) fn refusal(&self) -> StartRefusal {
-        StartRefusal::new(StartCode::Malformed, &crate::whole(self))
+        StartRefusal::new(StartCode::Malformed, &with_causes(self))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::limits::apply;
 use crate::order::{CONTROL, Control, GoOn, OUTSIDER, Order, Role, Said, TalkError};
 use blindferry_handle::inherit::{InheritError, close_on_exec_all_but, take_inherited};
 use blindferry_handle::packet::{PacketSocket, SocketError};
+use blindferry_proto::causes::with_causes;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat};
 use rustix::io::Errno;
 use rustix::process::{
@@ -51,7 +52,7 @@ pub(crate) fn obey() -> Result<(), StageError> {
     let order = control.hear::<Order>()?.ok_or(StageError::StarterGone)?;
     if let Err(failure) = prepare(&control, &order) {
         // Who does not hear it has ended.
-        let _told = control.say(&Said::Failed { why: crate::whole(&failure) });
+        let _told = control.say(&Said::Failed { why: with_causes(&failure) });
         return Err(failure);
     }
     // What ps(1) shows; it began as `exe`. That it cannot be shown matters to nobody.

@@ -7,6 +7,7 @@ use crate::order::{
 };
 use crate::request::Wanted;
 use blindferry_handle::packet::{PacketSocket, SocketError};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::start::{StartCode, StartRefusal};
 use command_fds::{CommandFdExt, FdMapping, FdMappingCollision};
 use std::fs;
@@ -49,7 +50,7 @@ impl StartError {
             Self::Stage { .. } | Self::Map { .. } => StartCode::NotHere,
             _ => StartCode::Internal,
         };
-        StartRefusal::new(code, &crate::whole(self))
+        StartRefusal::new(code, &with_causes(self))
     }
 }
 

@@ -7,6 +7,7 @@
 //!  is        single-threaded and blocking; non-dumpable from exec, without core files, new privileges and io_uring
 //! ```
 
+use blindferry_proto::causes::with_causes;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
@@ -145,13 +146,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn report(error: &dyn Error) {
-    let mut line = format!("blindferry-device-snp: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    eprintln!("{line}");
+    eprintln!("blindferry-device-snp: {}", with_causes(error));
 }
 
 /// More than any certificate.

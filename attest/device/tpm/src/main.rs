@@ -26,6 +26,7 @@ mod tcti;
 mod template;
 mod transaction;
 
+use blindferry_proto::causes::with_causes;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
@@ -154,13 +155,7 @@ fn silence_libtss2() -> Result<(), Box<dyn Error>> {
 }
 
 fn report(error: &dyn Error) {
-    let mut line = format!("blindferry-device: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    eprintln!("{line}");
+    eprintln!("blindferry-device: {}", with_causes(error));
 }
 
 /// More than any certificate.

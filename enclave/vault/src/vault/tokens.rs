@@ -1,6 +1,6 @@
 //! From a verdict to a token: policy is asked, the master is opened, traded and wiped; and tokens are revoked.
 
-use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, chain, lock};
+use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, lock};
 use crate::crossing::Wanted;
 use crate::ledger::Failure;
 use crate::mint::{self, MintError, Order};
@@ -8,6 +8,7 @@ use crate::policy::{Action, Allowed, Approver, Denied, Question, Reason};
 use crate::store::Credential;
 use crate::upstream::UpstreamError;
 use blindferry_proto::audit::{Event, Sight};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::credential::Kind;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
@@ -138,7 +139,7 @@ impl Vault {
         match minted {
             Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle }),
             Err(error) => {
-                eprintln!("blindferry-vault: no token of {credential}: {}", chain(&error));
+                eprintln!("blindferry-vault: no token of {credential}: {}", with_causes(&error));
                 self.figures.count("mint_failures_total", Some(error.code()));
                 Err(NotMinted { failure: failure_of(&error), refusal: Refusal::new(error.refusal(), error.code()) })
             }
@@ -160,7 +161,7 @@ impl Vault {
         match revoked {
             Ok(_revoked) => true,
             Err(error) => {
-                eprintln!("blindferry-vault: cannot revoke a token of {credential}: {}", chain(&error));
+                eprintln!("blindferry-vault: cannot revoke a token of {credential}: {}", with_causes(&error));
                 self.figures.count("revocation_failures_total", Some(error.code()));
                 false
             }

@@ -11,6 +11,7 @@ use super::shown::print_json;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::printable;
+use blindferry_proto::causes::with_causes;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -105,12 +106,5 @@ fn tdx(bytes: &[u8]) -> Said {
 
 /// What is said of a part that does not parse.
 fn unreadable(what: &str, error: &dyn std::error::Error) -> Said {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(": ");
-        told.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Said::fields([(what, Said::from("does not parse")), ("problem", told.into())])
+    Said::fields([(what, Said::from("does not parse")), ("problem", with_causes(error).into())])
 }

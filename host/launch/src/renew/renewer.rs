@@ -2,8 +2,8 @@
 
 use crate::confine::say;
 use crate::deliver::Outlets;
-use crate::failure::whole;
 use crate::renew::notice::Notice;
+use blindferry_proto::causes::with_causes;
 use blindferry_worker::hand_on::{HandOnError, HandedOn};
 use blindferry_worker::{Leased, Token, WorkerError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -120,16 +120,16 @@ impl<'l> Renewer<'l> {
         let tokens: Vec<&Token> = self.kept.iter().map(|kept| kept.leased.token()).collect();
         let name = self.name(index);
         if let Err(error) = self.outlets.refresh(index, &tokens, &self.over) {
-            say(&format!("{name}: the new token could not be delivered: {}", whole(&error)));
+            say(&format!("{name}: the new token could not be delivered: {}", with_causes(&error)));
             return;
         }
         if let Err(error) = self.notice.give(self.program) {
-            say(&format!("{name}: renewed, but the program was not told: {}", whole(&error)));
+            say(&format!("{name}: renewed, but the program was not told: {}", with_causes(&error)));
         }
     }
 
     fn refused(&mut self, index: usize, error: &WorkerError) {
-        self.give_up(index, &format!("not renewed: {}", whole(error)));
+        self.give_up(index, &format!("not renewed: {}", with_causes(error)));
     }
 
     fn give_up(&mut self, index: usize, why: &str) {
