@@ -38,7 +38,7 @@ fn a_file_at_a_fixed_path_is_read_again_and_again_by_the_program_alone() {
 fn a_file_in_a_namespace_that_its_user_made_is_read_by_any_of_his_processes() {
     // Why a path is not kept private that way.
     let mut keeper = as_nobody("unshare");
-    keeper.args(["--user", "--map-current-user", "--mount", "sh", "-c"]);
+    keeper.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
     let script = "mount -t tmpfs -o mode=700 none /mnt && printf %s \"$1\" > /mnt/token && chmod 400 /mnt/token && exec sleep 60";
     keeper.args([script, "sh", std::str::from_utf8(TOKEN).unwrap()]).stderr(Stdio::null());
     let mut keeper = keeper.spawn().unwrap();
