@@ -11,9 +11,7 @@
 //! change groups do nothing from here on, and say that they did. User namespaces are refused: a process of the same user
 //! outside owns them, and may look into everything inside.
 
-use blindferry_calls::{
-    BackendError, DenyError, DenyList, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
-};
+use blindferry_calls::{DenyError, DenyList, deny_clone3};
 use rustix::process::{DumpableBehavior, Gid, getegid, getgid, set_dumpable_behavior};
 use rustix::thread::set_thread_res_gid;
 use std::io;
@@ -30,8 +28,6 @@ pub(crate) enum GroupError {
     Change(#[source] io::Error),
     #[error("cannot become non-dumpable again")]
     Dumpable(#[source] io::Error),
-    #[error("cannot make the rule for user namespaces")]
-    Rule(#[source] BackendError),
     #[error("cannot keep programs from giving the group up")]
     Pin(#[source] DenyError),
 }
@@ -85,19 +81,12 @@ fn set(real: Gid, effective: Gid, saved: Gid) -> Result<(), GroupError> {
 }
 
 fn pin() -> Result<(), GroupError> {
-    let of_a_user = || -> Result<Vec<SeccompRule>, BackendError> {
-        let flag = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
-        let given = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
-        Ok(vec![SeccompRule::new(vec![given])?])
-    };
     let namespaces = DenyList::default()
         .and(&[(libc::SYS_setns, "into a user namespace that somebody outside owns")])
-        .and_when(libc::SYS_unshare, of_a_user().map_err(GroupError::Rule)?)
-        .and_when(libc::SYS_clone, of_a_user().map_err(GroupError::Rule)?);
+        .and_user_namespaces()
+        .map_err(GroupError::Pin)?;
     namespaces.apply(libc::EPERM).map_err(GroupError::Pin)?;
-    // Its flags are in memory, where a filter does not look; C libraries go back to clone(2).
-    let unseen = DenyList::default().and(&[(libc::SYS_clone3, "a user namespace, unseen")]);
-    unseen.apply(libc::ENOSYS).map_err(GroupError::Pin)?;
+    deny_clone3().map_err(GroupError::Pin)?;
     DenyList::default().and(GROUPS).apply(DONE).map_err(GroupError::Pin)
 }
 

@@ -1,8 +1,8 @@
 //! The system calls that the program is denied: those that look into others, leave the confinement, or pass it by.
 
 use blindferry_calls::{
-    BackendError, DenyError, DenyList, Reasoned, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
-    other_families, typing_for_others,
+    BackendError, DenyError, DenyList, IO_URING, OF_OTHERS, Reasoned, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompRule, deny_clone3, other_families, typing_for_others,
 };
 
 /// Which sockets can be made.
@@ -23,10 +23,11 @@ pub(crate) enum Sockets {
 pub(crate) fn deny(sockets: Sockets) -> Result<(), DenyError> {
     let rules = |rules: Result<Vec<SeccompRule>, BackendError>| rules.map_err(DenyError::Filter);
     let mut list = DenyList::default()
+        .and(OF_OTHERS)
+        .and(IO_URING)
         .and(DENIED)
         .and_when(libc::SYS_ioctl, rules(typing_for_others())?)
-        .and_when(libc::SYS_unshare, rules(user_namespace())?)
-        .and_when(libc::SYS_clone, rules(user_namespace())?)
+        .and_user_namespaces()?
         .and_when(libc::SYS_prlimit64, rules(limits_of_others())?);
     list = match sockets {
         Sockets::Usual => {
@@ -40,15 +41,7 @@ pub(crate) fn deny(sockets: Sockets) -> Result<(), DenyError> {
         Sockets::None => list.and(&[(libc::SYS_socket, "the network, where it is shared")]),
     };
     list.apply(libc::EPERM)?;
-    // Its flags are in memory, where a filter does not look; C libraries go back to clone(2).
-    DenyList::default().and(&[(libc::SYS_clone3, "a user namespace, unseen")]).apply(libc::ENOSYS)
-}
-
-/// The other namespaces need capabilities, which only a user namespace would give.
-fn user_namespace() -> Result<Vec<SeccompRule>, BackendError> {
-    let flag = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
-    let given = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
-    Ok(vec![SeccompRule::new(vec![given])?])
+    deny_clone3()
 }
 
 /// A process names itself by 0. Landlock does not know this call, which stops or starves whoever it names.
@@ -57,52 +50,17 @@ fn limits_of_others() -> Result<Vec<SeccompRule>, BackendError> {
     Ok(vec![SeccompRule::new(vec![other])?])
 }
 
+/// Beside those that look into others ([`OF_OTHERS`]).
 const DENIED: &[Reasoned] = &[
     (libc::SYS_ptrace, "looking into another process; a debugger does not run in here"),
-    (libc::SYS_process_vm_readv, "another process's memory"),
-    (libc::SYS_process_vm_writev, "another process's memory"),
-    (libc::SYS_process_madvise, "pushing out another process's memory"),
-    (libc::SYS_pidfd_getfd, "another process's descriptors"),
-    (libc::SYS_kcmp, "comparing descriptors with another process's"),
-    (libc::SYS_perf_event_open, "watching another process's timing"),
-    (libc::SYS_userfaultfd, "stopping the kernel in the middle of a copy"),
-    (libc::SYS_io_uring_setup, "system calls that no filter sees"),
-    (libc::SYS_io_uring_enter, "system calls that no filter sees"),
-    (libc::SYS_io_uring_register, "system calls that no filter sees"),
-    (libc::SYS_bpf, "programs in the kernel"),
-    (libc::SYS_keyctl, "keyrings of the user"),
-    (libc::SYS_add_key, "keyrings of the user"),
-    (libc::SYS_request_key, "keyrings of the user, and a program of the kernel's choice"),
     (libc::SYS_mount, "taking a cover off a secret"),
     (libc::SYS_umount2, "taking a cover off a secret"),
     (libc::SYS_pivot_root, "another root"),
     (libc::SYS_chroot, "another root"),
-    (libc::SYS_move_mount, "other files under known names"),
     (libc::SYS_open_tree, "the files below a mount"),
-    (libc::SYS_fsopen, "other files under known names"),
-    (libc::SYS_fsmount, "other files under known names"),
-    (libc::SYS_fspick, "other files under known names"),
-    (libc::SYS_fsconfig, "other files under known names"),
     (libc::SYS_mount_setattr, "writing where only reading is allowed"),
-    (libc::SYS_open_by_handle_at, "files by number, past the directories above them"),
-    (libc::SYS_setns, "namespaces of others"),
-    (libc::SYS_init_module, "code in the kernel"),
-    (libc::SYS_finit_module, "code in the kernel"),
-    (libc::SYS_delete_module, "code in the kernel"),
-    (libc::SYS_kexec_load, "another kernel"),
-    (libc::SYS_kexec_file_load, "another kernel"),
-    (libc::SYS_reboot, "ending the machine"),
-    (libc::SYS_swapon, "memory on a disk of one's choice"),
-    (libc::SYS_swapoff, "memory pressure"),
-    (libc::SYS_acct, "a record of all processes"),
-    (libc::SYS_quotactl, "limits of others"),
-    (libc::SYS_syslog, "the kernel's log"),
     (libc::SYS_settimeofday, "another time for everybody"),
     (libc::SYS_clock_settime, "another time for everybody"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_iopl, "the hardware"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_ioperm, "the hardware"),
 ];
 
 #[cfg(test)]
@@ -112,8 +70,9 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice_or_without_a_reason() {
-        let distinct: BTreeSet<i64> = DENIED.iter().map(|(call, _)| *call).collect();
-        assert_eq!(distinct.len(), DENIED.len());
-        assert!(DENIED.iter().all(|(_, reason)| !reason.is_empty()));
+        let all: Vec<_> = OF_OTHERS.iter().chain(IO_URING).chain(DENIED).collect();
+        let distinct: BTreeSet<i64> = all.iter().map(|(call, _)| *call).collect();
+        assert_eq!(distinct.len(), all.len());
+        assert!(all.iter().all(|(_, reason)| !reason.is_empty()));
     }
 }

@@ -1,5 +1,5 @@
-//! System calls that front, broker, device process and command do not need once they run: one list, made into a seccomp
-//! filter.
+//! System calls that front, broker, device process and command do not need once they run, and that programs in a sandbox
+//! or a group of their own must not have: lists, made into seccomp filters.
 //!
 //! It lists what is forbidden, since all three link libraries that call what they like. The vault has a list of its own,
 //! of what is allowed.
@@ -36,7 +36,7 @@ impl DenyList {
     /// [`DenyError::Filter`], which is a fault of this program.
     pub fn common() -> Result<Self, DenyError> {
         let typing = typing_for_others().map_err(DenyError::Filter)?;
-        Ok(Self::default().and(COMMON).and(IO_URING).and_when(libc::SYS_ioctl, typing))
+        Ok(Self::default().and(OF_OTHERS).and(COMMON).and(IO_URING).and_when(libc::SYS_ioctl, typing))
     }
 
     /// These as well, whatever their arguments.
@@ -51,6 +51,16 @@ impl DenyList {
     pub fn and_when(mut self, call: i64, rules: Vec<SeccompRule>) -> Self {
         self.0.insert(call, rules);
         self
+    }
+
+    /// Making a user namespace as well, by unshare(2) and clone(2). The other namespaces need capabilities, which only a
+    /// user namespace would give. With [`deny_clone3`], or it is made unseen.
+    ///
+    /// # Errors
+    /// [`DenyError::Filter`], which is a fault of this program.
+    pub fn and_user_namespaces(self) -> Result<Self, DenyError> {
+        let rules = new_user_namespace().map_err(DenyError::Filter)?;
+        Ok(self.and_when(libc::SYS_unshare, rules.clone()).and_when(libc::SYS_clone, rules))
     }
 
     /// Forbids the calls for good, to every thread: they are answered with `error`, and the rest is let through.
@@ -97,6 +107,21 @@ pub fn deny_io_uring() -> Result<(), DenyError> {
     DenyList::default().and(IO_URING).apply(libc::EPERM)
 }
 
+/// Has clone3(2) answered as unknown: its flags are in memory, where a filter does not look. C libraries go back to
+/// clone(2).
+///
+/// # Errors
+/// [`DenyError`].
+pub fn deny_clone3() -> Result<(), DenyError> {
+    DenyList::default().and(&[(libc::SYS_clone3, "a user namespace, unseen")]).apply(libc::ENOSYS)
+}
+
+fn new_user_namespace() -> Result<Vec<SeccompRule>, BackendError> {
+    let flag = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
+    let given = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
+    Ok(vec![SeccompRule::new(vec![given])?])
+}
+
 /// fork(2) in the form of clone(2), which has no `CLONE_VM`: threads are still made.
 ///
 /// # Errors
@@ -138,14 +163,15 @@ pub const EXECUTING: &[Reasoned] = &[
 ];
 
 /// io_uring: a list of its own, since it is all that some processes give up.
-const IO_URING: &[Reasoned] = &[
+pub const IO_URING: &[Reasoned] = &[
     (libc::SYS_io_uring_setup, "system calls that no filter sees"),
     (libc::SYS_io_uring_enter, "system calls that no filter sees"),
     (libc::SYS_io_uring_register, "system calls that no filter sees"),
 ];
 
-const COMMON: &[Reasoned] = &[
-    (libc::SYS_ptrace, "looking into another process of this user: the vault, the device process"),
+/// Looking into others, the user's keyrings, the machine and its kernel: what a process needs neither for itself nor for a
+/// program that it confines.
+pub const OF_OTHERS: &[Reasoned] = &[
     (libc::SYS_process_vm_readv, "another process's memory"),
     (libc::SYS_process_vm_writev, "another process's memory"),
     (libc::SYS_process_madvise, "pushing out another process's memory"),
@@ -157,19 +183,12 @@ const COMMON: &[Reasoned] = &[
     (libc::SYS_keyctl, "keyrings of the user"),
     (libc::SYS_add_key, "keyrings of the user"),
     (libc::SYS_request_key, "keyrings of the user, and a program of the kernel's choice"),
-    (libc::SYS_mount, "other files under known names"),
-    (libc::SYS_umount2, "other files under known names"),
-    (libc::SYS_pivot_root, "other files under known names"),
-    (libc::SYS_chroot, "other files under known names"),
     (libc::SYS_move_mount, "other files under known names"),
-    (libc::SYS_open_tree, "other files under known names"),
     (libc::SYS_fsopen, "other files under known names"),
     (libc::SYS_fsmount, "other files under known names"),
     (libc::SYS_fspick, "other files under known names"),
     (libc::SYS_fsconfig, "other files under known names"),
-    (libc::SYS_mount_setattr, "other files under known names"),
     (libc::SYS_open_by_handle_at, "files by number, past the directories above them"),
-    (libc::SYS_unshare, "namespaces, and the powers that come with them"),
     (libc::SYS_setns, "namespaces of others"),
     (libc::SYS_init_module, "code in the kernel"),
     (libc::SYS_finit_module, "code in the kernel"),
@@ -182,6 +201,21 @@ const COMMON: &[Reasoned] = &[
     (libc::SYS_acct, "a record of all processes"),
     (libc::SYS_quotactl, "limits of others"),
     (libc::SYS_syslog, "the kernel's log"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_iopl, "the hardware"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_ioperm, "the hardware"),
+];
+
+const COMMON: &[Reasoned] = &[
+    (libc::SYS_ptrace, "looking into another process of this user: the vault, the device process"),
+    (libc::SYS_mount, "other files under known names"),
+    (libc::SYS_umount2, "other files under known names"),
+    (libc::SYS_pivot_root, "other files under known names"),
+    (libc::SYS_chroot, "other files under known names"),
+    (libc::SYS_open_tree, "other files under known names"),
+    (libc::SYS_mount_setattr, "other files under known names"),
+    (libc::SYS_unshare, "namespaces, and the powers that come with them"),
     (libc::SYS_settimeofday, "certificates that have expired"),
     (libc::SYS_clock_settime, "certificates that have expired"),
     (libc::SYS_adjtimex, "certificates that have expired"),
@@ -201,10 +235,6 @@ const COMMON: &[Reasoned] = &[
     (libc::SYS_fork, "another process"),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_vfork, "another process"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_iopl, "the hardware"),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_ioperm, "the hardware"),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_modify_ldt, "segments that mislead the kernel"),
 ];
@@ -228,7 +258,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice_or_without_a_reason() {
-        let all: Vec<_> = COMMON.iter().chain(IO_URING).chain(EXECUTING).collect();
+        let all: Vec<_> = OF_OTHERS.iter().chain(COMMON).chain(IO_URING).chain(EXECUTING).collect();
         let distinct: BTreeSet<i64> = all.iter().map(|(call, _)| *call).collect();
         assert_eq!(all.len(), distinct.len());
         assert!(all.iter().all(|(_, reason)| !reason.is_empty()));
