@@ -9,10 +9,11 @@ use crate::group::OwnGroup;
 use crate::level::Level;
 use crate::outside::{OutsideError, Outsider};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
+use blindferry_handle::power::PutAside;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{Errno, pwrite};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -79,7 +80,8 @@ pub(crate) fn own_namespace(outsider: &Outsider) -> Result<Held, ProbeError> {
 }
 
 fn attack(victim: &Path, level: Level) -> Result<Held, ProbeError> {
-    let _put_aside = PutAside::roots();
+    let _put_aside =
+        PutAside::of(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE);
     let victim = start(victim)?;
     judged(readable(victim.0.id()), level)
 }
@@ -164,27 +166,6 @@ fn waiting_elf() -> Vec<u8> {
 /// Whether other processes of this user hold, like this one, what looks into every process.
 pub(crate) fn user_sees_everything() -> bool {
     capabilities(None).is_ok_and(|held| held.permitted.contains(CapabilitySet::SYS_PTRACE))
-}
-
-/// This process's capabilities to look into others and to read what it may not, out of effect while this lives.
-struct PutAside(Option<CapabilitySets>);
-
-impl PutAside {
-    fn roots() -> Self {
-        let Ok(held) = capabilities(None) else { return Self(None) };
-        let mut without = held;
-        without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE;
-        Self((without.effective != held.effective && set_capabilities(None, without).is_ok()).then_some(held))
-    }
-}
-
-impl Drop for PutAside {
-    fn drop(&mut self) {
-        if let Some(held) = self.0 {
-            // What is still permitted cannot be refused; if it were, the launcher would merely hold less.
-            let _restored = set_capabilities(None, held);
-        }
-    }
 }
 
 const BASE: u64 = 0x40_0000;

@@ -6,16 +6,13 @@ use crate::failure::Failure;
 use crate::layout::enter;
 use crate::outside::{itself, stage_command};
 use crate::surroundings;
+use blindferry_handle::power::{forgo_bounding_set, give_up_all};
 use blindferry_terminal::{FromKeeper, Kept, Link, PseudoTerminal, Signals, keep, lead};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, set_dumpable_behavior,
     set_parent_process_death_signal, wait,
 };
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-};
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -39,7 +36,8 @@ pub(crate) fn run(arguments: &Arguments, link: &Link, place: Where) -> Result<()
         Where::Inside => {
             set_parent_process_death_signal(Some(Signal::KILL)).map_err(power("end with the stage before"))?;
             enter(&surroundings::directory()?)?;
-            give_up_capabilities().map_err(|source| Failure::Power { doing: "give up capabilities", source })?;
+            // And the right to get any back: who is root in here is root in name.
+            forgo_bounding_set().and_then(|()| give_up_all()).map_err(power("give up capabilities"))?;
         }
         // Not killed when the stage before is: it notices by the link, and then has others to end.
         Where::Beside => set_child_subreaper(Some(getpid())).map_err(power("become a reaper of children"))?,
@@ -78,20 +76,6 @@ pub(crate) fn run(arguments: &Arguments, link: &Link, place: Where) -> Result<()
     match kept? {
         Kept::Ended(_) | Kept::Abandoned => Ok(()),
     }
-}
-
-/// All of them, and the right to get any back: who is root in here is root in name.
-fn give_up_capabilities() -> io::Result<()> {
-    for capability in CapabilitySet::all().iter() {
-        match remove_capability_from_bounding_set(capability) {
-            // One that this kernel does not know.
-            Err(rustix::io::Errno::INVAL) | Ok(()) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 /// Kills whatever came down from the program, in rounds: who loses its parent becomes a child of this process.

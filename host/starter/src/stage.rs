@@ -8,17 +8,15 @@ use crate::keeper::{KeepError, keep_launcher};
 use crate::limits::apply;
 use crate::order::{CONTROL, Control, GoOn, OUTSIDER, Order, Role, Said, TalkError};
 use blindferry_handle::inherit::{InheritError, close_on_exec_all_but, take_inherited};
+use blindferry_handle::namespace::{Namespace, leave};
 use blindferry_handle::packet::{PacketSocket, SocketError};
+use blindferry_handle::power::{forgo_bounding_set, give_up_all};
 use blindferry_proto::causes::with_causes;
 use rustix::fs::{Access, AtFlags, CWD, Mode, accessat};
-use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Gid, Signal, Uid, set_dumpable_behavior, set_parent_process_death_signal, umask,
 };
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_name, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-};
+use rustix::thread::{set_name, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -36,7 +34,7 @@ pub(crate) enum StageError {
     #[error("the starter has ended")]
     StarterGone,
     #[error("cannot {doing}")]
-    Step { doing: &'static str, source: Errno },
+    Step { doing: &'static str, source: io::Error },
     #[error(transparent)]
     Keep(#[from] KeepError),
     #[error("cannot pass the descriptors on")]
@@ -86,8 +84,7 @@ fn look_on(order: &Order) -> Result<(), StageError> {
 
 /// A namespace that belongs to the starter's user, in which every number means what it means outside.
 fn enter_namespace(control: &Control) -> Result<(), StageError> {
-    #[expect(deprecated, reason = "its successor is unsafe for the sake of UnshareFlags::FILES alone")]
-    rustix::thread::unshare(UnshareFlags::NEWUSER).map_err(step("make a user namespace"))?;
+    leave(&[Namespace::User]).map_err(step("make a user namespace"))?;
     // Else the files by which the starter gives the numbers would belong to root. There is nothing to read here yet.
     set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(step("let the starter give numbers to users"))?;
     control.say(&Said::Unshared)?;
@@ -104,13 +101,10 @@ fn become_caller(order: &Order) -> Result<(), StageError> {
     set_thread_res_gid(gid, gid, gid).map_err(step("take the caller's group"))?;
     if order.role != Role::Outsider {
         // Within the namespace; outside, the starter may lack what this takes. It holds none of them after all.
-        forgo_capabilities()?;
+        forgo_bounding_set().map_err(step("forgo capabilities"))?;
     }
     set_thread_res_uid(uid, uid, uid).map_err(step("become the caller's user"))?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    clear_ambient_capability_set().map_err(step("give capabilities up"))?;
-    set_capabilities(None, sets).map_err(step("give capabilities up"))?;
+    give_up_all().map_err(step("give capabilities up"))?;
     set_no_new_privs(true).map_err(step("give new privileges up"))?;
     // A change of the user makes that what fs.suid_dumpable says, which may be as good as dumpable for a core handler.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("become unreadable again"))?;
@@ -118,22 +112,10 @@ fn become_caller(order: &Order) -> Result<(), StageError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("end with the starter"))
 }
 
-/// Takes every capability that this kernel knows out of what a program could get by its file.
-fn forgo_capabilities() -> Result<(), StageError> {
-    for number in 0..u64::BITS {
-        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if number > 0 => break,
-            Err(error) => return Err(step("forgo capabilities")(error)),
-        }
-    }
-    Ok(())
-}
-
 fn expect(control: &Control, right: impl FnOnce(&GoOn) -> bool) -> Result<(), StageError> {
     control.hear::<GoOn>()?.filter(right).map(|_| ()).ok_or(StageError::StarterGone)
 }
 
-fn step(doing: &'static str) -> impl Fn(Errno) -> StageError {
-    move |source| StageError::Step { doing, source }
+fn step<E: Into<io::Error>>(doing: &'static str) -> impl Fn(E) -> StageError {
+    move |source| StageError::Step { doing, source: source.into() }
 }

@@ -19,9 +19,10 @@ use std::{ptr, slice};
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, memfd_create, sendfile};
 use rustix::io::{Errno, pread};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
+use crate::power::PutAside;
 use crate::seals;
 
 /// The largest executable that is copied, in bytes.
@@ -173,7 +174,7 @@ impl ExecOnlyImage {
     pub fn exec(self, args: &[CString], env: &[CString]) -> ImageError {
         let args = pointers(args);
         let env = pointers(env);
-        let put_aside = PutAside::reading();
+        let put_aside = PutAside::of(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
         // Rust's runtime ignores SIGPIPE, and what is ignored stays so over execve(2); programs expect the default.
         // SAFETY: sets a disposition and installs no handler.
         let broken_pipe = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -227,32 +228,6 @@ fn require_elf(file: impl AsFd) -> Result<(), ImageError> {
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(CString::as_c_str).map(CStr::as_ptr).chain([ptr::null()]).collect()
-}
-
-/// This thread's power to read any file, out of effect while this lives.
-#[derive(Debug)]
-struct PutAside(Option<rustix::thread::CapabilitySets>);
-
-impl PutAside {
-    fn reading() -> Self {
-        let Ok(held) = capabilities(None) else {
-            return Self(None);
-        };
-        let mut without = held;
-        // Out of the effective set alone: a permitted set that shrank would make execve believe, under no_new_privs,
-        // that giving it back is a gain.
-        without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-        Self((without.effective != held.effective && set_capabilities(None, without).is_ok()).then_some(held))
-    }
-}
-
-impl Drop for PutAside {
-    fn drop(&mut self) {
-        if let Some(held) = self.0 {
-            // Taking back what is still permitted cannot be refused; if it were, we would merely hold less.
-            let _restored = set_capabilities(None, held);
-        }
-    }
 }
 
 /// All of a sealed memfd, mapped to be read.

@@ -5,8 +5,8 @@
 //! questions who is at the other end ([`peer`]), what was inherited ([`inherit`]), how this process and its children
 //! come to be unreadable from their first instruction ([`entry`], [`image`]), what a process leaves beside the program
 //! that it becomes ([`beside`]), what it shows of its start ([`start`]), what freed memory still says ([`wiping`]), what
-//! this kernel does when it is asked in earnest ([`attempt`]), namespaces of one's own ([`namespace`]), and the one device
-//! that needs a raw call ([`sev_guest`]).
+//! this kernel does when it is asked in earnest ([`attempt`]), namespaces of one's own ([`namespace`]), powers put aside or
+//! given up ([`power`]), and the one device that needs a raw call ([`sev_guest`]).
 //!
 //! Every other crate forbids `unsafe`. Here each block carries the argument why it is sound, and none of it is
 //! reachable through a safe function whose caller could break that argument.
@@ -25,6 +25,7 @@ pub mod memfd;
 pub mod namespace;
 pub mod packet;
 pub mod peer;
+pub mod power;
 mod seals;
 pub mod secret;
 pub mod sev_guest;
