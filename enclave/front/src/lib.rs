@@ -43,6 +43,7 @@ pub mod dial;
 pub mod link;
 pub mod listen;
 pub mod metrics;
+pub mod notify;
 pub mod public;
 pub mod publication;
 pub mod start;

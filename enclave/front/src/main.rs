@@ -14,6 +14,7 @@ use blindferry_front::dial::Dials;
 use blindferry_front::link::{self, LinkEnd, Outbox, Services};
 use blindferry_front::listen::{accept_all, listen};
 use blindferry_front::metrics::Counters;
+use blindferry_front::notify::Notices;
 use blindferry_front::public::{self, Shown};
 use blindferry_front::publication::Publication;
 use blindferry_front::start::{self, Errand, Programs};
@@ -147,11 +148,13 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Res
         platform: &platform,
     };
     let (processes, socket) = start::start(&programs, errand)?;
+    // While its socket can be connected to.
+    let notices = if errand.serves() { Some(Notices::of_this_process()?) } else { None };
     // Before any thread is started, and before a byte is read from outside.
     let confined = confine(&configuration.store, &[configuration.listen, configuration.public])?;
     let (store, database_thread) = Store::start(database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(front(configuration, errand, &confined, table, store, socket));
+    let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, table, store, socket));
 
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
@@ -161,10 +164,10 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Res
     conclude(end?, errand, vault)
 }
 
-/// Runs until the link to the vault ends.
+/// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
 async fn front(
     configuration: &Configuration,
-    errand: &Errand,
+    notices: Option<&Notices>,
     confined: &Confined,
     table: KernelTable,
     store: Store,
@@ -178,24 +181,24 @@ async fn front(
 
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let services = Services { store: store.clone(), dials, condition, publication };
-    let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop()?);
-    if !errand.serves() {
-        return Ok(link.await?);
-    }
+    let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
+    let Some(notices) = notices else { return Ok(link.await?) };
     let sessions = listen(confined, configuration.listen)?;
     let plain = listen(confined, configuration.public)?;
     tracing::info!(listen = %sessions.local_addr()?, public = %plain.local_addr()?, "listening");
+    let notified = notices.tell(condition_seen.clone());
     let shown =
         Shown { condition: condition_seen, publication: publication_seen, counters: Arc::clone(&counters), store };
     tokio::select! {
         end = link => Ok(end?),
+        () = notified => Err("no longer telling the service manager".into()),
         () = accept_all(sessions, Connections::new(limits, table), outbox, counters) => Err("no longer accepting".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
     }
 }
 
 /// Ready at SIGTERM, or SIGINT.
-fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+fn told_to_stop(notices: Option<&Notices>) -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -204,6 +207,7 @@ fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
+        notices.into_iter().for_each(Notices::stopping);
     })
 }
 

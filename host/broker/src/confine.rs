@@ -14,8 +14,8 @@ use tracing::warn;
 pub struct Needs<'a> {
     /// Whom it dials.
     pub vault: &'a Address,
-    /// The directories of its sockets, out of which it removes them at its end.
-    pub sockets: [&'a Path; 2],
+    /// The directories of the sockets that it bound itself, out of which it removes them at its end.
+    pub sockets: &'a [&'a Path],
 }
 
 /// Proof that the powers are gone; without it nothing is served.

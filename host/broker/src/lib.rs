@@ -35,6 +35,8 @@ pub mod confine;
 mod connection;
 pub mod dial;
 pub mod lease;
+pub mod listen;
+pub mod notify;
 pub mod parents;
 pub mod peer;
 pub mod registry;

@@ -9,12 +9,14 @@ use blindferry_attest::tpm::{PcrSelection, pcr::PcrError};
 use blindferry_broker::configuration::{Configuration, ConfigurationError, Limits};
 use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
 use blindferry_broker::dial::Dialler;
+use blindferry_broker::listen::{ListenError, Listening, listen};
+use blindferry_broker::notify::{Notices, NoticesError, Told};
 use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::{supervise, uplink};
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::entry::{Entry, EntryError, enter};
-use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
+use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::platform::{DeviceProcess, NoPlatform};
@@ -96,24 +98,23 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
         return Ok(());
     }
     allow_descriptors(&configuration.limits);
+    let listening = listen(&configuration)?;
+    // While its socket can be connected to.
+    let notices = Notices::of_this_process()?;
     let executable = configuration.device(&platform);
     let is_guest = matches!(platform, DeviceProcess::Snp(_));
     let (device, device_socket) = blindferry_device::spawn::spawn(&executable, platform)
         .map_err(|source| StartError::SpawnDevice { executable, source })?;
-    let parents = PacketListener::bind(&configuration.parents, configuration.parents_mode.0)?;
-    let workers = PacketListener::bind(&configuration.workers, configuration.workers_mode.0)?;
-    let needs = Needs {
-        vault: &configuration.vault,
-        sockets: [directory(&configuration.parents), directory(&configuration.workers)],
-    };
-    let confined = confine(&needs)?;
+    let directories = [directory(&configuration.parents), directory(&configuration.workers)];
+    let sockets: &[&Path] = if listening.own { &directories } else { &[] };
+    let confined = confine(&Needs { vault: &configuration.vault, sockets })?;
     let settings = ClientSettings { name: configuration.name.clone(), role: Role::Broker, vault: reference };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| StartError::Runtime { source })?;
     let quoted = (!is_guest).then_some(selection);
-    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket), (parents, workers)))
+    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket), (listening, notices)))
 }
 
 async fn run(
@@ -122,7 +123,7 @@ async fn run(
     settings: ClientSettings,
     quoted: Option<PcrSelection>,
     (device, device_socket): (Child, PacketSocket),
-    (parents, workers): (PacketListener, PacketListener),
+    (listening, notices): (Listening, Notices),
 ) -> Result<(), StartError> {
     let runtime = |source| StartError::Runtime { source };
     let device_ended = peer::ended(pidfd_of(&device).map_err(runtime)?);
@@ -132,14 +133,16 @@ async fn run(
         None => Attester::guest(device),
     };
     let sockets = Sockets {
-        parents: AsyncListener::new(parents).map_err(runtime)?,
-        workers: AsyncListener::new(workers).map_err(runtime)?,
+        parents: AsyncListener::new(listening.parents).map_err(runtime)?,
+        workers: AsyncListener::new(listening.workers).map_err(runtime)?,
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
     let (uplink, orders) = uplink();
     let (events, heard) = mpsc::channel(EVENTS);
     let dialler = Dialler { vault: configuration.vault.clone(), settings, platform: attester };
+    notices.ready(); // The sockets are there; who connects now is answered.
+    let dialler = Told { dial: dialler, notices: notices.clone() };
     tokio::spawn(supervise(dialler, orders, events, random));
     info!(name = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
         workers = %configuration.workers.display(), "serving");
@@ -150,8 +153,12 @@ async fn run(
             _ = interrupt.recv() => {}
             _ = device_ended => device_is_gone = true,
         }
+        notices.stopping();
     };
-    serve(sockets, &configuration.limits, uplink, heard, stop).await;
+    tokio::select! {
+        () = serve(sockets, &configuration.limits, uplink, heard, stop) => {}
+        () = notices.live() => {}
+    }
     // Its socket closes with the runtime, and with that the device process ends; it is reaped by whoever adopts it.
     if device_is_gone { Err(StartError::DeviceGone) } else { Ok(()) }
 }
@@ -224,8 +231,10 @@ enum StartError {
     Device(#[from] DeviceError),
     #[error("the device process has ended, and no other can be started from here: start the broker anew")]
     DeviceGone,
-    #[error("cannot bind a socket")]
-    Bind(#[from] SocketError),
+    #[error("cannot listen")]
+    Listen(#[from] ListenError),
+    #[error("cannot tell the service manager how the broker is")]
+    Notices(#[from] NoticesError),
     #[error("cannot give up powers")]
     Confine(#[from] ConfineError),
     #[error("cannot set up the runtime")]

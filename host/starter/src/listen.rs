@@ -5,15 +5,16 @@ use crate::caller::Caller;
 use crate::log;
 use crate::request::Wanted;
 use crate::start::Running;
-use blindferry_handle::inherit::{InheritError, take_inherited};
 use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::encode;
 use blindferry_proto::start::{DEFAULT_STARTER, StartCode, StartRefusal, StartReply};
+use blindferry_service::{ConnectError, Passed, PassedError, ServiceManager};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::env::var_os;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -47,7 +48,9 @@ pub(crate) struct Listen {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error("cannot take over the service manager's socket")]
-    Inherit(#[source] InheritError),
+    Passed(#[from] PassedError),
+    #[error("the service manager would never hear that the starter is ready")]
+    Notify(#[from] ConnectError),
     #[error("cannot listen")]
     Listen(#[source] SocketError),
 }
@@ -57,13 +60,20 @@ pub(crate) enum ListenError {
 /// # Errors
 /// [`ListenError`].
 pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
-    let listener = match activated() {
-        true => PacketListener::from_fd(take_inherited(3).map_err(ListenError::Inherit)?),
-        false => PacketListener::bind(&arguments.socket, arguments.mode),
+    let variable = |name: &str| var_os(name);
+    let listener = match Passed::find(variable, std::process::id())? {
+        Some(mut passed) => {
+            let socket = passed.take("starter")?;
+            passed.nothing_else()?;
+            PacketListener::from_fd(socket)
+        }
+        None => PacketListener::bind(&arguments.socket, arguments.mode),
     };
     let listener = listener.map_err(ListenError::Listen)?;
     allow_descriptors();
     let admission = Admission::default();
+    // No watchdog: whoever ends a starter ends every program that it started, which are none the worse for one that hangs.
+    ServiceManager::connect(variable)?.ready("listening");
     log(&format!("listening, for {}", arguments.launcher.display()));
     loop {
         match listener.accept() {
@@ -165,12 +175,6 @@ impl Drop for Admitted {
             _ => drop(users.remove(&self.uid)),
         }
     }
-}
-
-/// Whether a service manager listens for us (sd_listen_fds(3)).
-fn activated() -> bool {
-    let variable = |name| std::env::var(name).ok();
-    variable("LISTEN_PID") == Some(std::process::id().to_string()) && variable("LISTEN_FDS").as_deref() == Some("1")
 }
 
 fn octal(text: &str) -> Result<u32, std::num::ParseIntError> {
