@@ -3,6 +3,7 @@
 //! The vault believes nothing that comes from here: connections are authenticated by TLS inside the vault, and what is
 //! stored is ciphertext that the vault verifies.
 
+use crate::backup::{Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
@@ -121,6 +122,15 @@ pub enum StoreRequest {
         #[serde(deserialize_with = "at_most::<_, _, MAX_OPERATIONS>")]
         operations: Vec<Operation>,
     },
+    /// Keep the store as it is now readable beside what goes on, in place of the snapshot before.
+    Snapshot,
+    /// The next pieces of a snapshot.
+    Pieces {
+        /// Which snapshot.
+        snapshot: u64,
+        /// Those after this; `None`: from the first.
+        after: Option<Position>,
+    },
 }
 
 /// One change in a transaction.
@@ -171,6 +181,13 @@ pub enum StoreReply {
         /// Why, for the log.
         why: Text<256>,
     },
+    /// A snapshot was taken.
+    Snapshot {
+        /// Its number.
+        snapshot: u64,
+    },
+    /// Pieces of it, in order; empty at the end.
+    Pieces(#[serde(deserialize_with = "at_most::<_, _, MAX_PAGE>")] Vec<Piece>),
 }
 
 /// How the vault is.

@@ -199,6 +199,7 @@ impl State {
             StoreRequest::Last { table } => {
                 StoreReply::Last(contents.iter().rfind(|(place, _)| place.0 == table).map(found))
             }
+            StoreRequest::Snapshot | StoreRequest::Pieces { .. } => StoreReply::Failed { why: Text::cut("no") },
             StoreRequest::Commit { operations } => {
                 for operation in operations {
                     match operation {

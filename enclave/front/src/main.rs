@@ -20,11 +20,14 @@ use blindferry_front::publication::Publication;
 use blindferry_front::start::{self, Errand, Programs};
 use blindferry_front::store::Store;
 use blindferry_front::store::redb::Redb;
+use blindferry_front::store::redb::restore::{self, Present, Restored};
 use blindferry_handle::entry::{Entered, Entry, enter};
 use blindferry_handle::inherit::close_all_but;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::front::Condition;
 use blindferry_proto::platform::Choice;
+use blindferry_proto::refusal::Refusal;
+use blindferry_proto::setup::SetupReply;
 use blindferry_seqpacket::AsyncPackets;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,6 +69,14 @@ enum What {
         /// Options for the vault, given to it as they are.
         #[arg(last = true)]
         options: Vec<OsString>,
+    },
+    /// Make the store of a backup, read from standard input, where there is none. Starts nothing.
+    Restore {
+        #[command(flatten)]
+        file: File,
+        /// Put it in the place of a store that is there. What that one holds is lost.
+        #[arg(long)]
+        force: bool,
     },
     /// Become the next guest of a vault that runs: take its key over and have its store open for this guest too.
     Succeed {
@@ -109,6 +120,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     | What::CheckConfig { file }
     | What::Init { file, .. }
     | What::Recover { file, .. }
+    | What::Restore { file, .. }
     | What::Succeed { file }) = &command;
     let mut configuration = Configuration::read(&file.config)?;
     if let Some(platform) = file.platform {
@@ -119,6 +131,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             println!("{} is a configuration", file.config.display());
             return Ok(ExitCode::SUCCESS);
         }
+        What::Restore { force, .. } => return restore(&configuration, force),
         What::Serve { .. } => Errand::Serve {
             reattest_every: configuration.reattest_every,
             grant_life: configuration.grant_life,
@@ -132,6 +145,20 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     tracing::info!("{entered}");
     run(&configuration, &errand, entered)
+}
+
+/// Says how it went as a vault that is set up would.
+fn restore(configuration: &Configuration, force: bool) -> Result<ExitCode, Failure> {
+    let present = if force { Present::Replace } else { Present::Refuse };
+    let (reply, code) = match restore::restore(&configuration.store, &mut std::io::stdin().lock(), present) {
+        Ok(Restored { manifest, values }) => (SetupReply::Restored { manifest, values }, ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("blindferry-enclave: {}", with_causes(&error));
+            (SetupReply::Refused(Refusal::from(&error)), ExitCode::FAILURE)
+        }
+    };
+    println!("{}", serde_json::to_string(&reply)?);
+    Ok(code)
 }
 
 /// The order of starting. Each step needs what the one before it did, or would be forbidden by the one after it.

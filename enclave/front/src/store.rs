@@ -105,6 +105,7 @@ struct Waiting {
 fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &StoreFigures) {
     let mut batch = Vec::new();
     while queue.blocking_recv_many(&mut batch, WAITING_LIMIT) > 0 {
+        database.give_up_idle_snapshot(Instant::now());
         let mut changes = Vec::new();
         let mut askers = Vec::new();
         for Waiting { request, reply, since } in batch.drain(..) {
@@ -114,6 +115,10 @@ fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &
                     figures.answer(reply, since, database.list(table, after.as_ref(), most));
                 }
                 StoreRequest::Last { table } => figures.answer(reply, since, database.last(table)),
+                StoreRequest::Snapshot => figures.answer(reply, since, database.snapshot(since)),
+                StoreRequest::Pieces { snapshot, after } => {
+                    figures.answer(reply, since, database.pieces(snapshot, after.as_ref(), since));
+                }
                 StoreRequest::Commit { operations } => match Transaction::new(operations) {
                     Ok(transaction) => {
                         changes.push(transaction);

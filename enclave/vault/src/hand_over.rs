@@ -18,7 +18,7 @@ use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::Answer;
 use blindferry_proto::succession::{HandedOver, SuccessorRequest};
 
-pub(crate) use self::carried::{CarriedError, receive};
+pub(crate) use self::carried::{CarriedError, encrypt_to, receive};
 
 /// For which guests the store has the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,9 @@ async fn take(vault: &Vault, session: &SessionEntry, key: &DepositKey) -> Result
     };
     let unsealed = unseal(&vault.link, &vault.device, vault.sealed_by).await;
     let Unsealed { key: own, .. } = unsealed.map_err(|error| failed(with_causes(&error)))?;
-    carried::send(&own.into_secret(), key, &session.id).map_err(|error| failed(with_causes(&error)))
+    let seed = vault.records.audit_seed().await.map_err(|error| failed(with_causes(&error)))?;
+    let both = own.with_audit_seed(seed).joined().map_err(|error| failed(with_causes(&error)))?;
+    carried::send(&both, key, &session.id).map_err(|error| failed(with_causes(&error)))
 }
 
 async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<(), Refusal> {
@@ -80,6 +82,7 @@ async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.audit(Event::SuccessorKept { session: session.id, host: session.host.clone() }).await?;
+    let _alone = vault.sealing.lock().await;
     let elsewhere = lock(&vault.guests).elsewhere();
     if let Err(error) = sealed_put(&vault.link, vec![(elsewhere, sealed)]).await {
         return Err(vault.store_failed(&error).await);
@@ -90,6 +93,7 @@ async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<
 
 /// Withdraws the key from whichever guest is not this one.
 pub(crate) async fn withdraw_other(vault: &Vault) -> Result<(), Refusal> {
+    let _alone = vault.sealing.lock().await;
     let own = lock(&vault.guests).own;
     let stored = match sealed_get(&vault.link, own).await {
         Ok(stored) => stored.ok_or_else(|| Refusal::from(RefusalCode::Internal))?,

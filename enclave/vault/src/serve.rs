@@ -2,6 +2,7 @@
 //! connections.
 
 use crate::audit::{AuditError, Auditor, Signer};
+use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
@@ -17,6 +18,7 @@ use crate::operator::certificates;
 use crate::pending::{APPROVAL_WAIT, Pending};
 use crate::platform::{Platform, PlatformError, SealedBy};
 use crate::policy::Policy;
+use crate::rotate;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
@@ -140,10 +142,16 @@ async fn start(
     let Unsealed { key: kek, form, outdated } = unsealed;
     let handed = sealed_get(link, SealedName::Successor).await.map_err(ServeError::Store)?;
     let records = Records::open(link.clone(), &kek).await.map_err(ServeError::Store)?;
+    let kek = kek.with_audit_seed(records.audit_seed().await.map_err(ServeError::Store)?);
     let records = Arc::new(records);
     let signer = Signer::new(kek.audit_signing_seed().map_err(ServeError::Keys)?).map_err(ServeError::Audit)?;
     let (auditor, writer) = Auditor::open(Arc::clone(&records), signer, clock).await.map_err(ServeError::Audit)?;
     drop(tokio::spawn(writer.run()));
+    let made_of_backup = MadeOfBackup::find(&records).await.map_err(ServeError::Store)?;
+    if let Some(backup) = made_of_backup {
+        eprintln!("blindferry-vault: WARNING: {}", backup.warning());
+        let _recorded = auditor.record(backup.event()).await.map_err(ServeError::Audit)?;
+    }
     let authority = authority(link, &kek, &random).await?;
     let kek = match outdated {
         Some(outdated) => {
@@ -176,8 +184,10 @@ async fn start(
         deposit_keys: DepositKeyPair::generate(&random).map_err(ServeError::KeyPair)?,
         records,
         auditor,
-        authority,
+        authority: Mutex::new(Arc::new(authority)),
+        sealing: tokio::sync::Mutex::new(None),
         sealed_by: platform.sealed_by(),
+        made_of_backup,
         guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
         documents: Mutex::new(documents),
         figures: Figures::default(),
@@ -198,7 +208,9 @@ async fn start(
     let notes = vault.confined.notes().join("; ");
     vault.audit(Event::Started { notes: Text::cut(&notes) }).await.map_err(ServeError::Refused)?;
     vault.publish().await.map_err(ServeError::Refused)?;
-    Ok(Arc::new(vault))
+    let vault = Arc::new(vault);
+    drop(tokio::spawn(rotate::renew(Arc::clone(&vault))));
+    Ok(vault)
 }
 
 async fn authority<B: Backing>(

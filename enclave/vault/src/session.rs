@@ -161,7 +161,7 @@ impl Over {
     }
 }
 
-async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer {
+async fn answer(vault: &Arc<Vault>, entry: &SessionEntry, request: Request) -> Answer {
     let answer = match (entry.role, request) {
         (Role::Broker, Request::Broker(request)) => crossing::answer(vault, entry, request).await,
         (Role::Operator, Request::Operator(request)) => operator::answer(vault, entry, *request).await,

@@ -9,6 +9,7 @@ mod tokens;
 pub(crate) use tokens::{Demand, NotPermitted, Permit};
 
 use crate::audit::Auditor;
+use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
@@ -24,6 +25,7 @@ use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::rotate::Prepared;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
 use crate::session::Over;
@@ -78,9 +80,12 @@ pub struct Vault {
     pub(crate) deposit_keys: DepositKeyPair,
     pub(crate) records: Arc<Records<FrontLink>>,
     pub(crate) auditor: Auditor<FrontLink>,
-    pub(crate) authority: PolicyAuthority,
+    pub(crate) authority: Mutex<Arc<PolicyAuthority>>,
+    /// Held by whoever changes what is sealed. Inside: a key that was prepared.
+    pub(crate) sealing: tokio::sync::Mutex<Option<Prepared>>,
     pub(crate) confined: Confined,
     pub(crate) sealed_by: SealedBy,
+    pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
     pub(crate) figures: Figures,
