@@ -184,7 +184,9 @@ impl Redb {
         let result = work(&database);
         match &result {
             // Closed here: redb answers nothing more after such an error.
-            Err(fault) if fault.is_of_the_disk() => tracing::error!(%fault, "the store is opened anew"),
+            Err(fault) if fault.is_of_the_disk() => {
+                tracing::error!(name: "store-opened-anew", %fault, "the store is opened anew")
+            }
             _ => self.database = Some(database),
         }
         result
