@@ -38,6 +38,11 @@ pub enum FromFront {
     },
     /// End in good order.
     Stop,
+    /// Are you there? To be answered at once with [`FromVault::Here`].
+    Look {
+        /// The question's number.
+        id: u64,
+    },
 }
 
 /// From the vault to the front.
@@ -68,6 +73,11 @@ pub enum FromVault {
     },
     /// The vault cannot go on; the line for people is all that the front learns.
     Failed(Refusal),
+    /// The answer to [`FromFront::Look`], by the loop that does everything else.
+    Here {
+        /// The question's number.
+        id: u64,
+    },
 }
 
 /// One table of the store.
@@ -197,7 +207,27 @@ pub struct Condition {
     pub ready: bool,
     /// Counters and gauges by name (Prometheus names without the `blindferry_` in front) and optional label.
     pub figures: Vec<Figure>,
+    /// How long its steps take.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_STEPS>")]
+    pub steps: Vec<Durations>,
 }
+
+/// How long one kind of step has taken, since the vault was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// The step.
+    pub step: Text<32>,
+    /// How many took how long, in buckets that both sides know.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_BUCKETS>")]
+    pub buckets: Vec<u64>,
+    /// All of them together, in microseconds.
+    pub microseconds: u64,
+}
+
+/// Kinds of steps in a [`Condition`].
+pub const MAX_STEPS: usize = 64;
+/// Buckets of [`Durations`].
+pub const MAX_BUCKETS: usize = 64;
 
 /// One figure for the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 
 mod carried;
 
+use crate::log;
 use crate::platform::SealedBy;
 use crate::store::{Removed, SealedName, sealed_alone, sealed_get, sealed_put};
 use crate::unseal::{Unsealed, unseal};
@@ -65,7 +66,7 @@ async fn take(vault: &Vault, session: &SessionEntry, key: &DepositKey) -> Result
     }
     vault.audit(Event::HandedOver { session: session.id, host: session.host.clone() }).await?;
     let failed = |line: String| {
-        eprintln!("blindferry-vault: cannot hand the key over: {line}");
+        log::error("not-handed-over", "the key cannot be handed over", &[("why", line.clone())]);
         Refusal::new(RefusalCode::NotReady, &line)
     };
     let unsealed = unseal(&vault.link, &vault.device, vault.sealed_by).await;

@@ -32,6 +32,7 @@ pub mod hpke_keys;
 pub mod lease;
 pub mod ledger;
 pub mod link;
+pub mod log;
 pub mod mint;
 mod operator;
 pub mod parcel;

@@ -2,6 +2,7 @@
 
 use crate::deposit;
 use crate::host::{HostRecord, Place};
+use crate::log;
 use crate::mint;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
@@ -376,7 +377,7 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
         }),
         Err(error) => {
             let line = with_causes(&error);
-            eprintln!("blindferry-vault: {line}");
+            log::error("audit-not-read", "the audit cannot be read", &[("why", line.clone())]);
             Err(Refusal::new(RefusalCode::Store, &line))
         }
     }

@@ -6,7 +6,7 @@ use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
-use crate::figures::Figures;
+use crate::figures::{Figures, durations};
 use crate::grant::{GRANT_LIFE, GrantError, GrantKeys};
 use crate::hand_over::Guests;
 use crate::host::Knocks;
@@ -14,6 +14,7 @@ use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
 use crate::lease::Leases;
 use crate::ledger::Ledger;
 use crate::link::{FrontLink, Incoming, LinkError};
+use crate::log;
 use crate::operator::certificates;
 use crate::pending::{APPROVAL_WAIT, Pending};
 use crate::platform::{Platform, PlatformError, SealedBy};
@@ -68,7 +69,7 @@ pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings
             Ok(vault) => vault,
             Err(error) => {
                 if let Some(alarm) = is_alarm(&error) {
-                    eprintln!("blindferry-vault: ALARM: {alarm:?}");
+                    log::alarm(&format!("{alarm:?}"));
                 }
                 let refusal = Refusal::new(RefusalCode::NotReady, &with_causes(&error));
                 let _untold = link.tell(&FromVault::Failed(refusal)).await;
@@ -121,7 +122,10 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
             }
             _ = report.tick() => {
                 vault.figures.set("ledger_entries", lock(&vault.ledger).len());
-                let condition = Condition { ready: true, figures: vault.figures.all() };
+                vault.figures.set("tpm_waiting", vault.device.waiting());
+                vault.figures.set("audit_records", vault.auditor.head().map_or(0, |head| head.number.try_into().unwrap_or(usize::MAX)));
+                let steps = vault.link.steps().counted().chain([("tpm", vault.device.took())]);
+                let condition = Condition { ready: true, figures: vault.figures.all(), steps: durations(steps) };
                 // A front that is gone ends the reader, and with it this loop.
                 let _gone = vault.link.tell(&FromVault::Condition(condition)).await;
             }

@@ -13,7 +13,7 @@ use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
-use crate::figures::Figures;
+use crate::figures::{Figures, Kind};
 use crate::grant::GrantKeys;
 use crate::hand_over::Guests;
 use crate::host::{Knocks, Pin};
@@ -21,6 +21,7 @@ use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
 use crate::ledger::{Failure, Ledger};
 use crate::link::FrontLink;
+use crate::log;
 use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
@@ -51,6 +52,7 @@ use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
@@ -253,13 +255,14 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        match self.auditor.record(event).await {
+        let since = Instant::now();
+        let recorded = self.auditor.record(event).await;
+        self.link.steps().observe(Kind::Audit, since.elapsed());
+        match recorded {
             Ok(_recorded) => Ok(()),
             Err(error) => {
-                eprintln!(
-                    "blindferry-vault: cannot write an audit record, so nothing is granted: {}",
-                    with_causes(&error)
-                );
+                let why = [("why", with_causes(&error))];
+                log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
                 self.figures.count("audit_failures_total", None);
                 Err(Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited"))
             }
@@ -268,7 +271,7 @@ impl Vault {
 
     /// Something that should never happen in an honest fleet.
     pub(crate) async fn alarm(&self, alarm: Alarm) {
-        eprintln!("blindferry-vault: ALARM: {alarm:?}");
+        log::alarm(&format!("{alarm:?}"));
         self.figures.count("alarms_total", None);
         // The alarm was printed and counted; a store that cannot take it has been complained about.
         let _unwritten = self.audit(Event::Alarm(alarm)).await;
@@ -298,7 +301,7 @@ impl Vault {
 
     /// Notes that the store failed, with an alarm where it was tampered with.
     pub(crate) async fn store_failed(&self, error: &StoreError) -> Refusal {
-        eprintln!("blindferry-vault: {}", with_causes(error));
+        log::error("store-failed", "the store failed", &[("why", with_causes(error))]);
         if let StoreError::Tampered { .. } = error {
             self.alarm(Alarm::StoreTampered { detail: Text::cut(&with_causes(error)) }).await;
         }

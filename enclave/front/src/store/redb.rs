@@ -188,7 +188,7 @@ impl Redb {
         match &result {
             // Closed here: redb answers nothing more after such an error.
             Err(fault) if fault.is_of_the_disk() => {
-                tracing::error!(%fault, "the store is opened anew");
+                tracing::error!(name: "store-opened-anew", %fault, "the store is opened anew");
                 self.snapshots = self.snapshots.given_up();
             }
             _ => self.database = Some(database),
