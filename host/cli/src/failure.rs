@@ -305,6 +305,16 @@ impl Failure {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
             }
             Self::Man { .. } => Some("name a directory that this user may write into"),
+            Self::Enter(_) | Self::Calls(_) => Some("`blindferry doctor` tells what this machine lacks"),
+            Self::Unexpected { .. } => Some("install the version of the vault on this machine"),
+            Self::NoPlatform(_) => Some("give `tcti` and `pins`, or run it in an SEV-SNP guest"),
+            Self::Document(_) => Some("name a file of text that this user may read"),
+            Self::Reserve(_) => Some("name a new file, in a directory that this user may write into"),
+            Self::Reference { .. } => {
+                Some("mend what is named; `blindferry reference capture` writes what is accepted")
+            }
+            Self::Problems { .. } => Some("mend what is listed; nothing was changed"),
+            Self::Program { .. } => Some("name a program that is there and may be executed"),
             Self::NoVaultReference { .. } | Self::VaultReference { .. } => {
                 Some("use the file that `blindferry init` wrote as --reference-out")
             }

@@ -48,7 +48,9 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
 }
 
 fn add(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
-    let page = Page::new(command.clone());
+    // The place of the date must not be empty, or what follows it moves up; a page is as old as its version.
+    let version = env!("CARGO_PKG_VERSION");
+    let page = Page::new(command.clone()).date(version).source(format!("blindferry {version}")).manual("Blindferry");
     let mut text = Vec::new();
     page.render(&mut text)?;
     pages.push((page.get_filename(), text));
@@ -66,7 +68,9 @@ mod tests {
             let (_, text) = pages.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("no {name}"));
             String::from_utf8(text.clone()).unwrap()
         };
-        assert!(page("blindferry.1").contains("blindferry\\-host\\-approve") || page("blindferry.1").contains("host"));
+        assert!(
+            page("blindferry.1").contains(".TH blindferry 1") && page("blindferry.1").contains("blindferry\\-host")
+        );
         assert!(page("blindferry-host-approve.1").contains("\\-\\-certified"));
         assert!(page("blindferry-audit-verify.1").contains("\\-\\-known"));
         let names: std::collections::BTreeSet<_> = pages.iter().map(|(name, _)| name).collect();

@@ -67,7 +67,7 @@ fn every_command_has_a_manual_page_without_a_fault() {
         return;
     }
     let faults = |path: &Path| {
-        let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(path).output().unwrap();
+        let output = Command::new("mandoc").args(["-T", "lint", "-W", "error"]).arg(path).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     for page in pages {
