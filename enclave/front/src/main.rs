@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 
+use blindferry_configuration::Faults;
 use blindferry_front::configuration::Configuration;
+use blindferry_front::configuration::check::check;
 use blindferry_front::confine::{Confined, confine};
 use blindferry_front::connections::{Connections, KernelTable};
 use blindferry_front::dial::Dials;
@@ -86,10 +88,13 @@ enum What {
         #[command(flatten)]
         file: File,
     },
-    /// Read the configuration, say whether it is one, and do nothing else.
+    /// Check the configuration, and that what it names is there; do nothing else.
     CheckConfig {
         #[command(flatten)]
         file: File,
+        /// Say it as one JSON document.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -129,20 +134,20 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     close_all_but(&[])?; // before a child could inherit what we were not meant to
     let command = Arguments::parse().command;
     let (What::Serve { file }
-    | What::CheckConfig { file }
+    | What::CheckConfig { file, .. }
     | What::Init { file, .. }
     | What::Recover { file, .. }
     | What::Restore { file, .. }
     | What::Succeed { file }) = &command;
+    if let What::CheckConfig { json, .. } = command {
+        return tell(check(&file.config, entered.executable()), json);
+    }
     let mut configuration = Configuration::read(&file.config)?;
     if let Some(platform) = file.platform {
         configuration.platform = platform;
     }
     let errand = match command {
-        What::CheckConfig { file } => {
-            println!("{} is a configuration", file.config.display());
-            return Ok(ExitCode::SUCCESS);
-        }
+        What::CheckConfig { .. } => return Ok(ExitCode::SUCCESS),
         What::Restore { force, .. } => return restore(&configuration, force),
         What::Serve { .. } => Errand::Serve {
             reattest_every: configuration.reattest_every,
@@ -171,6 +176,18 @@ fn restore(configuration: &Configuration, force: bool) -> Result<ExitCode, Failu
     };
     println!("{}", serde_json::to_string(&reply)?);
     Ok(code)
+}
+
+/// What is wrong with the configuration.
+fn tell(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        println!("{}", faults.to_json()?);
+    } else if faults.faults.is_empty() {
+        println!("{} is in order", faults.path.display());
+    } else {
+        eprintln!("{faults}");
+    }
+    Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
 }
 
 /// The order of starting. Each step needs what the one before it did, or would be forbidden by the one after it.

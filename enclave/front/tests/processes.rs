@@ -226,6 +226,7 @@ fn recover_reads_our_input_past_the_front_and_ends_as_the_vault_does() {
 #[test]
 fn check_config_reads_and_does_nothing() {
     let enclave = Enclave::new();
+    fs::write(enclave.path("pins"), "").unwrap();
     assert!(enclave.command("check-config").output().unwrap().status.success());
     assert!(!enclave.path("store.redb").exists());
     fs::write(enclave.path("enclave.toml"), "listen = 7\n").unwrap();

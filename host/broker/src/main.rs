@@ -6,7 +6,8 @@
 //! Exit codes: 0 ended as told, 1 could not start or not go on, 2 wrong arguments.
 
 use blindferry_attest::tpm::{PcrSelection, pcr::PcrError};
-use blindferry_broker::configuration::{Configuration, ConfigurationError, Limits};
+use blindferry_broker::configuration::check::check;
+use blindferry_broker::configuration::{Configuration, Limits};
 use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
 use blindferry_broker::dial::Dialler;
 use blindferry_broker::figures::Sizes;
@@ -15,6 +16,7 @@ use blindferry_broker::notify::{Notices, NoticesError, Told};
 use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::{supervise, uplink};
+use blindferry_configuration::Faults;
 use blindferry_device::client::{Device, DeviceError};
 use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::packet::PacketSocket;
@@ -46,9 +48,12 @@ struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/blindferry/broker.toml")]
     config: PathBuf,
-    /// Check the configuration and the vault's reference, and do nothing more
+    /// Check the configuration, the vault's reference, and that what they name is there; do nothing more
     #[arg(long)]
     check_config: bool,
+    /// Say it as one JSON document
+    #[arg(long, requires = "check_config")]
+    json: bool,
     /// Go on although a debugger is attached, which can read every secret of this process: looked at before anything else
     #[arg(long)]
     allow_debugger: bool,
@@ -62,10 +67,25 @@ fn main() -> ExitCode {
         Ok(entered) => entered,
         Err(error) => return fail(&error.into()),
     };
+    if arguments.check_config {
+        return tell(check(&arguments.config), arguments.json).unwrap_or_else(|error| fail(&error));
+    }
     match start(&arguments, &entered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// What is wrong with the configuration, or with what it names.
+fn tell(faults: Faults, json: bool) -> Result<ExitCode, StartError> {
+    if json {
+        println!("{}", faults.to_json().map_err(|source| StartError::Json { source })?);
+    } else if faults.faults.is_empty() {
+        println!("{} is in order", faults.path.display());
+    } else {
+        eprintln!("{faults}");
+    }
+    Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
 }
 
 fn fail(error: &StartError) -> ExitCode {
@@ -98,10 +118,6 @@ fn start(arguments: &Arguments, entered: &Entered) -> Result<(), StartError> {
     }
     let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
     let platform = configuration.platform(Path::exists)?;
-    if arguments.check_config {
-        info!(name: "configuration-good", "the configuration is in order");
-        return Ok(());
-    }
     allow_descriptors(&configuration.limits);
     let listening = listen(&configuration)?;
     // While its socket can be connected to.
@@ -240,7 +256,9 @@ enum StartError {
     #[error("cannot make this process unreadable")]
     Enter(#[from] EntryError),
     #[error("cannot use the configuration")]
-    Configuration(#[from] ConfigurationError),
+    Configuration(#[from] Faults),
+    #[error("cannot write what was found")]
+    Json { source: serde_json::Error },
     #[error("cannot read the vault's reference {path}", path = path.display())]
     ReadReference { path: PathBuf, source: io::Error },
     #[error("cannot use the vault's reference {path}", path = path.display())]

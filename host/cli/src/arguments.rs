@@ -4,6 +4,8 @@ use crate::approve::Approve;
 use crate::attest::Attest;
 use crate::audit::Audit;
 use crate::backup::Backup;
+use crate::check_config::CheckConfig;
+use crate::completions::Completions;
 use crate::doctor::Doctor;
 use crate::enclave::Enclave;
 use crate::env::Env;
@@ -11,6 +13,7 @@ use crate::exit::{EXIT_CODES, Exit};
 use crate::host::Host;
 use crate::init::Init;
 use crate::list::List;
+use crate::man::Man;
 use crate::output::note;
 use crate::policy::Policy;
 use crate::put::Put;
@@ -88,11 +91,14 @@ pub(crate) enum Command {
     Tpm(Tpm),
     Status(Status),
     Doctor(Doctor),
+    CheckConfig(CheckConfig),
     Approve(Approve),
     Audit(Audit),
     Run(Run),
     Env(Env),
     Read(Read),
+    Completions(Completions),
+    Man(Man),
 }
 
 impl Arguments {

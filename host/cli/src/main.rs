@@ -24,6 +24,8 @@ mod arguments;
 mod attest;
 mod audit;
 mod backup;
+mod check_config;
+mod completions;
 mod configuration;
 mod confirm;
 mod deposit;
@@ -42,6 +44,7 @@ mod invocation;
 mod kind;
 mod launch;
 mod list;
+mod man;
 mod output;
 mod policy;
 mod progress;
@@ -106,6 +109,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
     match command {
         // A verdict is no failure: the evidence was judged, or the machine.
         Command::Attest(attest) => return attest::run(invocation, attest),
+        Command::CheckConfig(check) => return check_config::run(invocation, check),
         Command::Doctor(doctor) => return doctor::run(invocation.output, Start::of(Ok(entered)), &doctor),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
@@ -128,6 +132,8 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),
         Command::Read(read) => read::run(invocation, read),
+        Command::Completions(completions) => completions::run(invocation.output, &completions),
+        Command::Man(man) => man::run(invocation.output, &man),
     }
     .map(|()| ExitCode::SUCCESS)
 }
