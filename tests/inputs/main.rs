@@ -5,22 +5,22 @@ use std::{collections::BTreeMap, env, fs, path::Path};
 
 #[cfg(test)]
 #[expect(dead_code, reason = "of another test")]
-#[path = "../judgement/boot.rs"]
+#[path = "../../attest/tests/judgement/boot.rs"]
 mod boot;
 #[cfg(test)]
-#[path = "../measured/firmware.rs"]
+#[path = "../../attest/tests/measured/firmware.rs"]
 mod firmware;
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "a library to the fuzzer")]
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 #[cfg(test)]
-#[path = "../measured/image.rs"]
+#[path = "../../attest/tests/measured/image.rs"]
 mod image;
 #[cfg(test)]
 mod seeds;
 #[cfg(test)]
-#[path = "../judgement/synthetic.rs"]
+#[path = "../../attest/tests/judgement/synthetic.rs"]
 mod synthetic;
 
 /// Inputs by target, then by name.
