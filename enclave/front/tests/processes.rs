@@ -121,9 +121,9 @@ fn the_vault_has_exactly_its_descriptors_and_no_environment() {
     let enclave = Enclave::new();
     let _running = enclave.serve();
     let metrics = enclave.get("/metrics").unwrap();
-    assert!(metrics.contains("blindferry_descriptors{kind=\"0 1 2 3 4\"} 1\n"), "{metrics}");
-    assert!(metrics.contains("blindferry_environment{kind=\"\"} 0\n"), "{metrics}");
-    assert!(metrics.contains("blindferry_arguments{kind=\"serve\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"descriptors 0 1 2 3 4\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"environment\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"arguments serve\"} 1\n"), "{metrics}");
     assert_eq!(note(&enclave.path("pins")), "scripted, 0 variables");
 }
 

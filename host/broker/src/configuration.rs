@@ -6,6 +6,7 @@ use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -33,6 +34,8 @@ pub struct Configuration {
     /// Its permission bits.
     #[serde(default)]
     pub workers_mode: SocketMode,
+    /// Where health, readiness and metrics are served over plain HTTP; without it they are not.
+    pub public: Option<SocketAddr>,
     /// Which hardware attests: `auto` is the TPM below, else this SEV-SNP guest.
     #[serde(default)]
     platform: Choice,
@@ -289,6 +292,7 @@ pins = "/var/lib/blindferry/pins"
         let configuration = Configuration::parse(SMALLEST).unwrap();
         assert_eq!(configuration.parents, Path::new("/run/blindferry/parents.sock"));
         assert_eq!(configuration.workers_mode, SocketMode(0o666));
+        assert_eq!(configuration.public, None);
         assert_eq!(configuration.limits, Limits::default());
         assert_eq!(configuration.vault.to_string(), "vault.example:7443");
         assert_eq!(configuration.pcrs.len(), 8);
@@ -308,13 +312,14 @@ pins = "/var/lib/blindferry/pins"
     #[test]
     fn every_field_can_be_set() {
         let text = format!(
-            "{SMALLEST}device = \"/x/device\"\npcrs = [7, 0, 7]\n\
+            "{SMALLEST}device = \"/x/device\"\npublic = \"[::1]:9478\"\npcrs = [7, 0, 7]\n\
              parents = \"/x/p\"\nparents_mode = \"0660\"\nworkers = \"/x/w\"\nworkers_mode = \"600\"\n\
              [limits]\nparents = 1\nworkers = 2\nleases = 3\nper_uid = 4\nidle_seconds = 5\n"
         );
         let configuration = Configuration::parse(&text).unwrap();
         assert_eq!(configuration.parents_mode, SocketMode(0o660));
         assert_eq!(configuration.pcrs.iter().map(|pcr| pcr.index()).collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(configuration.public, Some("[::1]:9478".parse().unwrap()));
         assert_eq!(configuration.limits.idle_seconds.get(), 5);
     }
 
@@ -324,6 +329,7 @@ pins = "/var/lib/blindferry/pins"
             ("name = \"worker-7\"", "name = \"Worker 7\"", 2, "host name"),
             ("vault.example:7443", "vault.example", 3, "host:port"),
             ("tcti", "telemetry = true\ntcti", 5, "telemetry"),
+            ("tcti", "public = \"localhost\"\ntcti", 5, "socket address"),
             ("tcti", "platform = \"sgx\"\ntcti", 5, "sgx"),
             ("tcti", "pcrs = [24]\ntcti", 5, "PCR"),
             ("tcti", "parents_mode = \"0999\"\ntcti", 5, "octal"),

@@ -14,8 +14,8 @@ use tracing::warn;
 pub struct Needs<'a> {
     /// Whom it dials.
     pub vault: &'a Address,
-    /// The directories of its sockets, out of which it removes them at its end.
-    pub sockets: [&'a Path; 2],
+    /// The directories of the sockets that it bound itself, out of which it removes them at its end.
+    pub sockets: &'a [&'a Path],
 }
 
 /// Proof that the powers are gone; without it nothing is served.
@@ -76,10 +76,10 @@ fn shut_files_and_ports(needs: &Needs<'_>) -> Result<(), ConfineError> {
     match status.ruleset {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
-            warn!("this kernel's Landlock knows only a part of the confinement (all of it since Linux 6.12)");
+            warn!(name: "less-confined", "this kernel's Landlock knows only a part of the confinement (all of it since Linux 6.12)");
         }
         RulesetStatus::NotEnforced => {
-            warn!("this kernel has no Landlock: only file permissions keep the broker from files and ports");
+            warn!(name: "less-confined", "this kernel has no Landlock: only file permissions keep the broker from files and ports");
         }
     }
     Ok(())

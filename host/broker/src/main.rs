@@ -10,13 +10,16 @@ use blindferry_broker::configuration::check::check;
 use blindferry_broker::configuration::{Configuration, Limits};
 use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
 use blindferry_broker::dial::Dialler;
+use blindferry_broker::figures::Sizes;
+use blindferry_broker::listen::{ListenError, Listening, listen};
+use blindferry_broker::notify::{Notices, NoticesError, Told};
 use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::{supervise, uplink};
 use blindferry_configuration::Faults;
 use blindferry_device::client::{Device, DeviceError};
-use blindferry_handle::entry::{Entry, EntryError, enter};
-use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
+use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
+use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::limits::MAX_DOCUMENT;
 use blindferry_proto::platform::{DeviceProcess, NoPlatform};
@@ -24,17 +27,19 @@ use blindferry_proto::role::Role;
 use blindferry_seqpacket::AsyncListener;
 use blindferry_session::client::VaultReferenceError;
 use blindferry_session::{Attester, ClientSettings, VaultReference};
+use blindferry_watch::resident::Resident;
 use clap::Parser;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// The broker of a worker host: ferries grants and parcels between the vault, parents and workers.
 #[derive(Debug, Parser)]
@@ -58,23 +63,14 @@ fn main() -> ExitCode {
     // Before anything else: nobody shall be able to look into this process.
     let entered = enter(&Entry::new().allow_debugger_by_option());
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_env_filter(EnvFilter::try_from_env("BLINDFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        .init();
     let entered = match entered {
         Ok(entered) => entered,
         Err(error) => return fail(&error.into()),
     };
-    match &entered.warning() {
-        Some(_) => warn!("{entered}"),
-        None => info!("{entered}"),
-    }
     if arguments.check_config {
         return tell(check(&arguments.config), arguments.json).unwrap_or_else(|error| fail(&error));
     }
-    match start(&arguments) {
+    match start(&arguments, &entered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -93,18 +89,29 @@ fn tell(faults: Faults, json: bool) -> Result<ExitCode, StartError> {
 }
 
 fn fail(error: &StartError) -> ExitCode {
-    error!("{}", with_causes(error));
+    if tracing::dispatcher::has_been_set() {
+        error!(name: "ended", why = with_causes(error), "the broker ends");
+    } else {
+        eprintln!("blindferryd: {}", with_causes(error));
+    }
     ExitCode::FAILURE
 }
 
 /// One thread until the powers are given up.
-fn start(arguments: &Arguments) -> Result<(), StartError> {
+fn start(arguments: &Arguments, entered: &Entered) -> Result<(), StartError> {
     let configuration = Configuration::read(&arguments.config)?;
     let reference = read_reference(&configuration.vault_reference)?;
+    // From here on: what is wrong with a file is for whoever wrote it, in lines as they are.
+    let _form = blindferry_tracing::start("blindferryd");
+    match &entered.warning() {
+        Some(_) => warn!(name: "less-confined", "{entered}"),
+        None => info!(name: "entered", "{entered}"),
+    }
     for danger in reference.reference.dangers() {
         warn!(
+            name: "dangerous-reference",
             key = danger.key,
-            name = danger.name,
+            set = danger.name,
             reason = danger.reason,
             "the vault's reference accepts it dangerously"
         );
@@ -112,24 +119,26 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
     let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
     let platform = configuration.platform(Path::exists)?;
     allow_descriptors(&configuration.limits);
+    let listening = listen(&configuration)?;
+    // While its socket can be connected to.
+    let notices = Notices::of_this_process()?;
     let executable = configuration.device(&platform);
     let is_guest = matches!(platform, DeviceProcess::Snp(_));
     let (device, device_socket) = blindferry_device::spawn::spawn(&executable, platform)
         .map_err(|source| StartError::SpawnDevice { executable, source })?;
-    let parents = PacketListener::bind(&configuration.parents, configuration.parents_mode.0)?;
-    let workers = PacketListener::bind(&configuration.workers, configuration.workers_mode.0)?;
-    let needs = Needs {
-        vault: &configuration.vault,
-        sockets: [directory(&configuration.parents), directory(&configuration.workers)],
-    };
-    let confined = confine(&needs)?;
+    let public = configuration.public.map(listen_plainly).transpose()?;
+    let sizes = sizes(&device);
+    let directories = [directory(&configuration.parents), directory(&configuration.workers)];
+    let sockets: &[&Path] = if listening.own { &directories } else { &[] };
+    let confined = confine(&Needs { vault: &configuration.vault, sockets })?;
     let settings = ClientSettings { name: configuration.name.clone(), role: Role::Broker, vault: reference };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| StartError::Runtime { source })?;
     let quoted = (!is_guest).then_some(selection);
-    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket), (parents, workers)))
+    let listeners = (listening, public, notices);
+    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket, sizes), listeners))
 }
 
 async fn run(
@@ -137,27 +146,32 @@ async fn run(
     configuration: Configuration,
     settings: ClientSettings,
     quoted: Option<PcrSelection>,
-    (device, device_socket): (Child, PacketSocket),
-    (parents, workers): (PacketListener, PacketListener),
+    (device, device_socket, mut sizes): (Child, PacketSocket, Sizes),
+    (listening, public, notices): (Listening, Option<TcpListener>, Notices),
 ) -> Result<(), StartError> {
     let runtime = |source| StartError::Runtime { source };
     let device_ended = peer::ended(pidfd_of(&device).map_err(runtime)?);
     let device = Device::new(device_socket)?;
+    sizes.device = Some(device.clone());
+    let public = public.map(tokio::net::TcpListener::from_std).transpose().map_err(runtime)?;
     let attester = match quoted {
         Some(selection) => Attester::new(device, selection),
         None => Attester::guest(device),
     };
     let sockets = Sockets {
-        parents: AsyncListener::new(parents).map_err(runtime)?,
-        workers: AsyncListener::new(workers).map_err(runtime)?,
+        parents: AsyncListener::new(listening.parents).map_err(runtime)?,
+        workers: AsyncListener::new(listening.workers).map_err(runtime)?,
+        public: (public, Arc::new(sizes)),
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
     let (uplink, orders) = uplink();
     let (events, heard) = mpsc::channel(EVENTS);
     let dialler = Dialler { vault: configuration.vault.clone(), settings, platform: attester };
+    notices.ready(); // The sockets are there; who connects now is answered.
+    let dialler = Told { dial: dialler, notices: notices.clone() };
     tokio::spawn(supervise(dialler, orders, events, random));
-    info!(name = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
+    info!(name: "serving", host = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
         workers = %configuration.workers.display(), "serving");
     let mut device_is_gone = false;
     let stop = async {
@@ -166,10 +180,27 @@ async fn run(
             _ = interrupt.recv() => {}
             _ = device_ended => device_is_gone = true,
         }
+        notices.stopping();
     };
-    serve(sockets, &configuration.limits, uplink, heard, stop).await;
+    tokio::select! {
+        () = serve(sockets, &configuration.limits, uplink, heard, stop) => {}
+        () = notices.live() => {}
+    }
     // Its socket closes with the runtime, and with that the device process ends; it is reaped by whoever adopts it.
     if device_is_gone { Err(StartError::DeviceGone) } else { Ok(()) }
+}
+
+/// Bound before powers are given up: later nothing can be.
+fn listen_plainly(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|source| StartError::Public { address, source })
+}
+
+/// Opened while paths still lead there. Where `/proc` hides a process, its memory is not among the metrics.
+fn sizes(device: &Child) -> Sizes {
+    let of = [("broker", std::process::id()), ("device", device.id())];
+    let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
+    Sizes { device: None, processes: processes.collect() }
 }
 
 fn read_reference(path: &Path) -> Result<VaultReference, StartError> {
@@ -195,7 +226,7 @@ fn allow_descriptors(limits: &Limits) {
     let granted = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(granted), maximum });
     if granted < wanted || raised.is_err() {
-        warn!(granted, wanted, "fewer open descriptors are allowed than the limits of the configuration can use");
+        warn!(name: "few-descriptors", granted, wanted, "fewer open descriptors are allowed than the limits of the configuration can use");
     }
 }
 
@@ -242,8 +273,12 @@ enum StartError {
     Device(#[from] DeviceError),
     #[error("the device process has ended, and no other can be started from here: start the broker anew")]
     DeviceGone,
-    #[error("cannot bind a socket")]
-    Bind(#[from] SocketError),
+    #[error("cannot listen")]
+    Listen(#[from] ListenError),
+    #[error("cannot tell the service manager how the broker is")]
+    Notices(#[from] NoticesError),
+    #[error("cannot listen on {address} for those who ask for metrics")]
+    Public { address: SocketAddr, source: io::Error },
     #[error("cannot give up powers")]
     Confine(#[from] ConfineError),
     #[error("cannot set up the runtime")]

@@ -3,6 +3,7 @@
 use crate::approve::Approve;
 use crate::attest::Attest;
 use crate::audit::Audit;
+use crate::backup::Backup;
 use crate::check_config::CheckConfig;
 use crate::completions::Completions;
 use crate::doctor::Doctor;
@@ -20,7 +21,9 @@ use crate::read::Read;
 use crate::recover::Recover;
 use crate::reference::Reference;
 use crate::remove::Remove;
+use crate::restore::Restore;
 use crate::roots::Roots;
+use crate::rotate::Rotate;
 use crate::run::Run;
 use crate::status::Status;
 use crate::succeed::Succeed;
@@ -66,6 +69,8 @@ pub(crate) enum Command {
     Init(Box<Init>),
     Recover(Recover),
     Succeed(Box<Succeed>),
+    Backup(Backup),
+    Restore(Restore),
     Put(Box<Put>),
     List(List),
     Remove(Remove),
@@ -79,6 +84,8 @@ pub(crate) enum Command {
     Reference(Reference),
     #[command(subcommand)]
     Enclave(Enclave),
+    #[command(subcommand)]
+    Rotate(Rotate),
     #[command(subcommand)]
     Attest(Attest),
     Tpm(Tpm),

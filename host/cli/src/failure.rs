@@ -2,6 +2,7 @@
 
 use crate::attest::input::InputError;
 use crate::audit::AuditError;
+use crate::backup::CopyError;
 use crate::check_config::CheckError;
 use crate::deposit::DepositError;
 use crate::document::DocumentError;
@@ -14,6 +15,7 @@ use crate::reference::FirmwareError;
 use crate::reference::compute::ComputeError;
 use crate::reference::sign::SigningError;
 use crate::reserve::ReserveError;
+use crate::rotate::RecoveryKeyError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
 use crate::via::ViaError;
@@ -136,6 +138,10 @@ pub(crate) enum Failure {
     #[error("what waits is not what was named: its hash is {found}, named was {named}; nothing was decided")]
     OtherAsk { named: Digest, found: Digest },
 
+    #[error("cannot take the new recovery key")]
+    RecoveryKey(#[from] RecoveryKeyError),
+    #[error("cannot use the backup")]
+    Copy(#[from] CopyError),
     #[error("the audit cannot be relied on")]
     Audit(#[from] AuditError),
 
@@ -244,6 +250,8 @@ impl Failure {
             | Self::Setup(_)
             | Self::Reserve(_)
             | Self::InTheWay { .. }
+            | Self::Copy(_)
+            | Self::RecoveryKey(_)
             | Self::Execute { .. }
             | Self::Json { .. }
             | Self::Output { .. }

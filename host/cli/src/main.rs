@@ -23,6 +23,7 @@ mod approve;
 mod arguments;
 mod attest;
 mod audit;
+mod backup;
 mod check_config;
 mod completions;
 mod configuration;
@@ -54,7 +55,9 @@ mod recover;
 mod reference;
 mod remove;
 mod reserve;
+mod restore;
 mod roots;
+mod rotate;
 mod run;
 mod sandbox;
 mod secret_input;
@@ -110,6 +113,8 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Doctor(doctor) => return doctor::run(invocation.output, Start::of(Ok(entered)), &doctor),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
+        Command::Backup(backup) => backup::run(invocation, &backup),
+        Command::Restore(restore) => restore::run(invocation, &restore),
         Command::Succeed(succeed) => succeed::run(invocation, &succeed),
         Command::Put(put) => put::run(invocation, *put),
         Command::List(_) => list::run(invocation),
@@ -119,6 +124,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Policy(policy) => policy::run(invocation, policy),
         Command::Reference(reference) => reference::run(invocation, reference),
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
+        Command::Rotate(rotate) => rotate::run(invocation, rotate),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
         Command::Status(_) => status::run(invocation),
         Command::Approve(approve) => approve::run(invocation, approve),

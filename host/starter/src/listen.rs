@@ -5,15 +5,17 @@ use crate::caller::Caller;
 use crate::log;
 use crate::request::Wanted;
 use crate::start::Running;
-use blindferry_handle::inherit::{InheritError, take_inherited};
 use blindferry_handle::packet::{PacketListener, PacketSocket, SocketError};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::encode;
 use blindferry_proto::start::{DEFAULT_STARTER, StartCode, StartRefusal, StartReply};
+use blindferry_service::{ConnectError, Passed, PassedError, ServiceManager};
+use blindferry_watch::line::Level;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::env::var_os;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -47,7 +49,9 @@ pub(crate) struct Listen {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error("cannot take over the service manager's socket")]
-    Inherit(#[source] InheritError),
+    Passed(#[from] PassedError),
+    #[error("the service manager would never hear that the starter is ready")]
+    Notify(#[from] ConnectError),
     #[error("cannot listen")]
     Listen(#[source] SocketError),
 }
@@ -57,19 +61,26 @@ pub(crate) enum ListenError {
 /// # Errors
 /// [`ListenError`].
 pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
-    let listener = match activated() {
-        true => PacketListener::from_fd(take_inherited(3).map_err(ListenError::Inherit)?),
-        false => PacketListener::bind(&arguments.socket, arguments.mode),
+    let variable = |name: &str| var_os(name);
+    let listener = match Passed::find(variable, std::process::id())? {
+        Some(mut passed) => {
+            let socket = passed.take("starter")?;
+            passed.nothing_else()?;
+            PacketListener::from_fd(socket)
+        }
+        None => PacketListener::bind(&arguments.socket, arguments.mode),
     };
     let listener = listener.map_err(ListenError::Listen)?;
     allow_descriptors();
     let admission = Admission::default();
-    log(&format!("listening, for {}", arguments.launcher.display()));
+    // No watchdog: whoever ends a starter ends every program that it started, which are none the worse for one that hangs.
+    ServiceManager::connect(variable)?.ready("listening");
+    log(Level::Info, "listening", &format!("listening, for {}", arguments.launcher.display()));
     loop {
         match listener.accept() {
             Ok(socket) => receive(socket, arguments, &admission),
             Err(error) => {
-                log(&with_causes(&error));
+                log(Level::Warning, "accept-failed", &with_causes(&error));
                 // Out of descriptors, most likely: until some are closed.
                 thread::sleep(Duration::from_millis(100));
             }
@@ -82,7 +93,7 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
 fn allow_descriptors() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log(&format!("cannot have more descriptors: {error}"));
+        log(Level::Warning, "few-descriptors", &format!("cannot have more descriptors: {error}"));
     }
 }
 
@@ -91,19 +102,19 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
         Err(error) => {
-            log(&format!("refused: {}", with_causes(&error)));
+            log(Level::Info, "caller-refused", &format!("refused: {}", with_causes(&error)));
             return refuse(&socket, error.refusal());
         }
     };
     let Some(admitted) = admission.admit(caller.uid, arguments) else {
-        log(&format!("refused: too many programs, for user {}", caller.uid));
+        log(Level::Info, "caller-refused", &format!("refused: too many programs, for user {}", caller.uid));
         return refuse(&socket, StartRefusal::new(StartCode::Busy, "too many programs run here; try again later"));
     };
     let launcher = arguments.launcher.clone();
     let serve = move || {
         let _admitted = admitted;
         let failed = |error: &dyn std::error::Error, refusal| {
-            log(&format!("user {}: {}", caller.uid, with_causes(error)));
+            log(Level::Warning, "program-not-started", &format!("user {}: {}", caller.uid, with_causes(error)));
             refuse(&socket, refusal);
         };
         match Wanted::receive(&socket) {
@@ -113,7 +124,11 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
                 Ok(running) => {
                     tell(&socket, &StartReply::Prepared);
                     if let Err(error) = attend(&socket, running) {
-                        log(&format!("user {}: cannot attend a program: {error}", caller.uid));
+                        log(
+                            Level::Warning,
+                            "program-not-attended",
+                            &format!("user {}: cannot attend a program: {error}", caller.uid),
+                        );
                     }
                 }
             },
@@ -121,7 +136,7 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     };
     // The keeper's parent is this thread, which lives as long as it does.
     if let Err(error) = thread::Builder::new().name("program".to_owned()).spawn(serve) {
-        log(&format!("cannot make a thread: {error}"));
+        log(Level::Error, "no-thread", &format!("cannot make a thread: {error}"));
     }
 }
 
@@ -165,12 +180,6 @@ impl Drop for Admitted {
             _ => drop(users.remove(&self.uid)),
         }
     }
-}
-
-/// Whether a service manager listens for us (sd_listen_fds(3)).
-fn activated() -> bool {
-    let variable = |name| std::env::var(name).ok();
-    variable("LISTEN_PID") == Some(std::process::id().to_string()) && variable("LISTEN_FDS").as_deref() == Some("1")
 }
 
 fn octal(text: &str) -> Result<u32, std::num::ParseIntError> {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -36,7 +37,8 @@ impl Host {
         let listen = |name: &str| {
             AsyncListener::new(PacketListener::bind(&directory.path().join(name), 0o666).unwrap()).unwrap()
         };
-        let sockets = Sockets { parents: listen("parents"), workers: listen("workers") };
+        let sockets =
+            Sockets { parents: listen("parents"), workers: listen("workers"), public: (None, Arc::default()) };
         let (uplink, orders) = uplink();
         let (events, heard) = mpsc::channel(8);
         let vault = Vault::play(orders, events);
