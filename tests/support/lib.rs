@@ -15,6 +15,7 @@ pub mod attack;
 pub mod attack_launch;
 pub mod azure_machine;
 pub mod boot;
+pub mod booted;
 pub mod bus;
 pub mod command;
 pub mod core_handler;
