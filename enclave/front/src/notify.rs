@@ -118,10 +118,10 @@ mod tests {
         let tell = notices.tell(seen);
         tokio::pin!(tell);
         tokio::select! { () = &mut tell => {}, () = settle() => {} }
-        condition.send_replace(Condition { ready: false, figures: Vec::new() });
+        condition.send_replace(Condition { ready: false, figures: Vec::new(), steps: Vec::new() });
         tokio::select! { () = &mut tell => {}, () = settle() => {} }
         assert!(!heard(&hears).contains(&"READY=1".to_owned()));
-        condition.send_replace(Condition { ready: true, figures: Vec::new() });
+        condition.send_replace(Condition { ready: true, figures: Vec::new(), steps: Vec::new() });
         tokio::select! { () = &mut tell => {}, () = settle() => {} }
         assert!(heard(&hears).contains(&"READY=1".to_owned()));
     }
@@ -134,7 +134,7 @@ mod tests {
         tokio::pin!(tell);
         let alive = |hears: &UnixDatagram| heard(hears).iter().filter(|said| *said == "WATCHDOG=1").count();
         for _ in 0..3 {
-            condition.send_replace(Condition { ready: true, figures: Vec::new() });
+            condition.send_replace(Condition { ready: true, figures: Vec::new(), steps: Vec::new() });
             tokio::select! { () = &mut tell => {}, () = settle() => {} }
             assert_eq!(alive(&hears), 1, "the vault spoke");
         }

@@ -99,6 +99,14 @@ impl Configuration {
         Source::read(path)?.parse()
     }
 
+    /// Parses the text of a configuration.
+    ///
+    /// # Errors
+    /// [`Faults`] with place, cause and fix.
+    pub fn parse(text: &str) -> Result<Self, Faults> {
+        Source::new(Path::new("broker.toml"), text.to_owned())?.parse()
+    }
+
     /// Which device process to start; `is_there` says whether a path exists.
     ///
     /// # Errors
@@ -281,7 +289,7 @@ pins = "/var/lib/blindferry/pins"
 
     #[test]
     fn the_smallest_configuration_has_the_documented_defaults() {
-        let configuration = parse(SMALLEST).unwrap();
+        let configuration = Configuration::parse(SMALLEST).unwrap();
         assert_eq!(configuration.parents, Path::new("/run/blindferry/parents.sock"));
         assert_eq!(configuration.workers_mode, SocketMode(0o666));
         assert_eq!(configuration.public, None);
@@ -295,7 +303,7 @@ pins = "/var/lib/blindferry/pins"
     #[test]
     fn a_guest_needs_no_tpm() {
         let text = SMALLEST.replace("tcti", "# ").replace("pins", "# ");
-        let configuration = parse(&text).unwrap();
+        let configuration = Configuration::parse(&text).unwrap();
         assert_eq!(configuration.platform(|_| false), Err(NoPlatform::Neither));
         let platform = configuration.platform(|_| true).unwrap();
         assert_eq!(configuration.device(&platform), Path::new("/usr/libexec/blindferry/blindferry-device-snp"));
@@ -308,7 +316,7 @@ pins = "/var/lib/blindferry/pins"
              parents = \"/x/p\"\nparents_mode = \"0660\"\nworkers = \"/x/w\"\nworkers_mode = \"600\"\n\
              [limits]\nparents = 1\nworkers = 2\nleases = 3\nper_uid = 4\nidle_seconds = 5\n"
         );
-        let configuration = parse(&text).unwrap();
+        let configuration = Configuration::parse(&text).unwrap();
         assert_eq!(configuration.parents_mode, SocketMode(0o660));
         assert_eq!(configuration.pcrs.iter().map(|pcr| pcr.index()).collect::<Vec<_>>(), [0, 7]);
         assert_eq!(configuration.public, Some("[::1]:9478".parse().unwrap()));
@@ -328,7 +336,7 @@ pins = "/var/lib/blindferry/pins"
             ("tcti", "limits = { workers = 0 }\ntcti", 5, "65536"),
         ] {
             let text = SMALLEST.replace(right, wrong);
-            let error = parse(&text).unwrap_err().to_string();
+            let error = Configuration::parse(&text).unwrap_err().to_string();
             assert!(error.contains(&format!("line {line}, column ")), "{error}");
             assert!(error.contains(word), "{error}");
         }
@@ -358,14 +366,10 @@ pins = "/var/lib/blindferry/pins"
         assert!(!"[::1]:1".parse::<Address>().unwrap().is_name());
     }
 
-    fn parse(text: &str) -> Result<Configuration, Faults> {
-        Source::new(Path::new("broker.toml"), text.to_owned())?.parse()
-    }
-
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
-            let _refused = parse(&text);
+            let _refused = Configuration::parse(&text);
             let _refused = text.parse::<Address>();
         }
     }

@@ -321,8 +321,6 @@ impl Failure {
             Self::Reference { .. } => {
                 Some("mend what is named; `blindferry reference capture` writes what is accepted")
             }
-            Self::Problems { .. } => Some("mend what is listed; nothing was changed"),
-            Self::Program { .. } => Some("name a program that is there and may be executed"),
             Self::NoVaultReference { .. } | Self::VaultReference { .. } => {
                 Some("use the file that `blindferry init` wrote as --reference-out")
             }

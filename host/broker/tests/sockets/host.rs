@@ -4,7 +4,6 @@ use crate::vault::Vault;
 use blindferry_broker::configuration::{Configuration, Limits};
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::uplink;
-use blindferry_configuration::Source;
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::{PacketListener, PacketSocket};
 use blindferry_proto::local::{ParentReply, WorkerReply};
@@ -187,5 +186,5 @@ pub(crate) fn content(handle: Option<OwnedFd>) -> Vec<u8> {
 fn parse_limits(limits: &str) -> Limits {
     let text =
         format!("name = \"h\"\nvault = \"v:1\"\nvault_reference = \"\"\ntcti = \"\"\npins = \"\"\n[limits]\n{limits}");
-    Source::new(Path::new("broker.toml"), text).unwrap().parse::<Configuration>().unwrap().limits
+    Configuration::parse(&text).unwrap().limits
 }
