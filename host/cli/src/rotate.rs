@@ -142,7 +142,7 @@ impl Pair {
     ) -> Result<SecretBytes, RecoveryKeyError> {
         let wrong = |source| RecoveryKeyError::Open { source };
         let encapsulated = <Suite as Kem>::EncappedKey::from_bytes(encapsulated.as_bytes()).map_err(wrong)?;
-        let length = ciphertext.len().checked_sub(TAG).unwrap_or_default();
+        let length = ciphertext.len().saturating_sub(TAG);
         let (body, tag) = ciphertext.split_at_checked(length).unwrap_or_default();
         let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(wrong)?;
         let (private, _) = self.derive();
