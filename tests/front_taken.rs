@@ -54,7 +54,7 @@ fn what_breaks_the_protocol_ends_the_vault_with_a_line_that_says_why() {
         front.wait_until_ready();
         does(&front);
         let log = front.wait_for_end();
-        assert!(log.lines().any(|line| line.starts_with("blindferry-vault: ") && line.contains(why)), "{why}: {log}");
+        assert!(log.lines().any(|line| line.contains(" blindferry-vault: ") && line.contains(why)), "{why}: {log}");
     }
 }
 

@@ -21,7 +21,7 @@ use blindferry_tests::process::{Running, eventually};
 use blindferry_tests::program::ours;
 use blindferry_tests::taken_front::contents_of;
 use blindferry_tests::tpm::{PCRS, Tpm};
-use blindferry_tests::worker::{GRANT_FD, ScriptedWorker, ask_for};
+use blindferry_tests::worker::released;
 use ring::digest::{SHA256, digest};
 use std::fs;
 use std::path::Path;
@@ -287,17 +287,6 @@ fn kill_init_after(fleet: &Fleet, order: &[u8], delay: Duration) {
     std::io::Write::write_all(&mut running.child().stdin.take().unwrap(), order).unwrap();
     sleep(delay);
     running.kill();
-}
-
-/// The token of a credential, as a program gets it from the launcher.
-fn released(fleet: &Fleet, credential: &str) -> String {
-    let mut command = USER.command(&ours("blindferry-launch"));
-    command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
-    command.arg("--workers").arg(fleet.host.workers()).args(["--", "sh", "-c", "cat; echo"]);
-    let mut worker = ScriptedWorker::run(fleet, command, ask_for(fleet, credential).unwrap());
-    let line = worker.line();
-    worker.finish();
-    line
 }
 
 fn assert_refuses_pcr_4(fleet: &mut Fleet) {

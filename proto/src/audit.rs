@@ -303,6 +303,23 @@ pub enum Event {
         /// On which host.
         host: HostName,
     },
+    /// An operator takes a backup. In the store that goes on this is never the newest record for long; in the backup it is.
+    BackedUp {
+        /// The operator's host.
+        host: HostName,
+    },
+    /// Everything in the store is encrypted under the new key-encryption key, and the one before opens nothing of it.
+    StoreRenewed {
+        /// How many records were encrypted anew since the vault started or the key was changed.
+        renewed: u64,
+    },
+    /// The vault started on a store that is a backup: what happened since it was taken is not in it.
+    Restored {
+        /// The number of the record that says so.
+        record: u64,
+        /// Milliseconds since the epoch when it was taken.
+        taken: u64,
+    },
 }
 
 /// Something that should never happen in an honest fleet.

@@ -3,6 +3,7 @@
 //! The vault believes nothing that comes from here: connections are authenticated by TLS inside the vault, and what is
 //! stored is ciphertext that the vault verifies.
 
+use crate::backup::{Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
@@ -37,6 +38,11 @@ pub enum FromFront {
     },
     /// End in good order.
     Stop,
+    /// Are you there? To be answered at once with [`FromVault::Here`].
+    Look {
+        /// The question's number.
+        id: u64,
+    },
 }
 
 /// From the vault to the front.
@@ -67,6 +73,11 @@ pub enum FromVault {
     },
     /// The vault cannot go on; the line for people is all that the front learns.
     Failed(Refusal),
+    /// The answer to [`FromFront::Look`], by the loop that does everything else.
+    Here {
+        /// The question's number.
+        id: u64,
+    },
 }
 
 /// One table of the store.
@@ -121,6 +132,15 @@ pub enum StoreRequest {
         #[serde(deserialize_with = "at_most::<_, _, MAX_OPERATIONS>")]
         operations: Vec<Operation>,
     },
+    /// Keep the store as it is now readable beside what goes on, in place of the snapshot before.
+    Snapshot,
+    /// The next pieces of a snapshot.
+    Pieces {
+        /// Which snapshot.
+        snapshot: u64,
+        /// Those after this; `None`: from the first.
+        after: Option<Position>,
+    },
 }
 
 /// One change in a transaction.
@@ -171,6 +191,13 @@ pub enum StoreReply {
         /// Why, for the log.
         why: Text<256>,
     },
+    /// A snapshot was taken.
+    Snapshot {
+        /// Its number.
+        snapshot: u64,
+    },
+    /// Pieces of it, in order; empty at the end.
+    Pieces(#[serde(deserialize_with = "at_most::<_, _, MAX_PAGE>")] Vec<Piece>),
 }
 
 /// How the vault is.
@@ -180,7 +207,27 @@ pub struct Condition {
     pub ready: bool,
     /// Counters and gauges by name (Prometheus names without the `blindferry_` in front) and optional label.
     pub figures: Vec<Figure>,
+    /// How long its steps take.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_STEPS>")]
+    pub steps: Vec<Durations>,
 }
+
+/// How long one kind of step has taken, since the vault was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durations {
+    /// The step.
+    pub step: Text<32>,
+    /// How many took how long, in buckets that both sides know.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_BUCKETS>")]
+    pub buckets: Vec<u64>,
+    /// All of them together, in microseconds.
+    pub microseconds: u64,
+}
+
+/// Kinds of steps in a [`Condition`].
+pub const MAX_STEPS: usize = 64;
+/// Buckets of [`Durations`].
+pub const MAX_BUCKETS: usize = 64;
 
 /// One figure for the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 //! | [`waiting`] | an ask that waits for a person | broker or operator ⇄ vault |
 //! | [`local`] | JSON packets on the host's Unix sockets | parent or worker ⇄ broker |
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
+//! | [`backup`] | a copy of the store, piece by piece | front → vault → operator |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
 //! | [`process`] | what is said and demanded of a local process | broker ⇄ vault |
@@ -18,6 +19,7 @@
 //! nothing else. What was *checked* has types elsewhere.
 
 pub mod audit;
+pub mod backup;
 pub mod bounded;
 pub mod causes;
 pub mod credential;

@@ -17,6 +17,9 @@ use crate::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+/// Names another path for the socket on which the broker answers workers.
+pub const WORKERS_VARIABLE: &str = "BLINDFERRY_WORKERS";
+
 /// What a parent may say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

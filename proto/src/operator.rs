@@ -1,11 +1,12 @@
 //! What an operator asks of the vault, over an attested session whose role is operator.
 
 use crate::audit::{MAX_DANGER, Record};
+use crate::backup::{Manifest, Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
 use crate::front::Figure;
-use crate::identifier::{AskId, AuditKey, ChipId, Digest, EkDigest, KeyName, Machine, ReplicaId};
-use crate::limits::{MAX_DOCUMENT, MAX_MASTER};
+use crate::identifier::{AskId, AuditKey, ChipId, DepositKey, Digest, EkDigest, KeyName, Machine, ReplicaId};
+use crate::limits::{MAX_DOCUMENT, MAX_MASTER, MAX_PAGE};
 use crate::name::{CredentialName, HostName};
 use crate::role::Role;
 use crate::waiting::{ASKS_A_PAGE, Decision, WaitingAsk};
@@ -14,6 +15,12 @@ use serde::{Deserialize, Serialize};
 /// The `info` of the HPKE context in which an operator encrypts a master to the vault's deposit key (base mode, the
 /// suite of [`crate::parcel`]). The associated data is the credential's name.
 pub const DEPOSIT_INFO: &[u8] = b"blindferry deposit v1";
+
+/// The `info` of the HPKE context in which the vault encrypts a recovery key to an operator's key (base mode, the suite of
+/// [`crate::parcel`]; both ends are attested by the session). The associated data is the session's id.
+pub const RECOVERY_INFO: &[u8] = b"blindferry recovery key v1";
+/// Bytes of an encrypted recovery key: 69 characters and a tag, with room.
+pub const MAX_RECOVERY: usize = 128;
 
 /// What an operator asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +122,27 @@ pub enum OperatorRequest {
         /// What.
         decision: Decision,
     },
+    /// Makes a key-encryption key that is to replace the one in force, and its recovery key. Nothing changes yet.
+    PrepareKey {
+        /// To which the recovery key is encrypted.
+        key: DepositKey,
+    },
+    /// Puts the key that was prepared in force; the store is encrypted anew from then on.
+    ChangeKey {
+        /// Which, by the answer to [`OperatorRequest::PrepareKey`].
+        prepared: Digest,
+    },
+    /// Replaces the key that approves PCR values, and signs those that are approved anew.
+    ChangeAuthority,
+    /// Begins a backup of the store, in place of one that another began.
+    BackUp,
+    /// The next pieces of a backup.
+    BackupPieces {
+        /// Which, by the answer to [`OperatorRequest::BackUp`].
+        snapshot: u64,
+        /// Those after this; `None`: from the first.
+        after: Option<Position>,
+    },
 }
 
 /// Which hardware may enrol under a name.
@@ -168,6 +196,24 @@ pub enum OperatorReply {
     },
     /// A page of asks that wait; empty at the end.
     Asks(#[serde(deserialize_with = "at_most::<_, _, ASKS_A_PAGE>")] Vec<WaitingAsk>),
+    /// A key-encryption key was prepared.
+    KeyPrepared {
+        /// Its name for [`OperatorRequest::ChangeKey`].
+        prepared: Digest,
+        /// HPKE encapsulated key.
+        encapsulated: Digest,
+        /// The printed form of the recovery key, encrypted under [`RECOVERY_INFO`].
+        recovery: Bytes<MAX_RECOVERY>,
+    },
+    /// A backup has begun.
+    BackupBegun {
+        /// Its number.
+        snapshot: u64,
+        /// What it is of.
+        manifest: Manifest,
+    },
+    /// Pieces of it in order; empty at the end.
+    BackupPieces(#[serde(deserialize_with = "at_most::<_, _, MAX_PAGE>")] Vec<Piece>),
 }
 
 /// A host as the vault knows it.

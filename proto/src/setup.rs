@@ -5,10 +5,12 @@
 //! |---|---|---|
 //! | `init` | an [`InitOrder`], to the end | a line with a [`SetupReply`], then a line with the recovery key |
 //! | `recover` | a line with the recovery key, then a [`RecoverOrder`] | a line with a [`SetupReply`] |
+//! | `restore` | a backup, see [`crate::backup`] | a line with a [`SetupReply`], from the front: no vault is started |
 //! | `succeed` | a [`SucceedOrder`], to the end | a line with a [`SetupReply`] |
 //!
 //! The recovery key is never part of a type here: whoever reads or writes it does so in memory that is wiped.
 
+use crate::backup::Manifest;
 use crate::bounded::Text;
 use crate::identifier::Machine;
 use crate::key_mix::KeyMix;
@@ -115,4 +117,11 @@ pub enum SetupReply {
     },
     /// Nothing was changed.
     Refused(Refusal),
+    /// The store is the backup's.
+    Restored {
+        /// What the backup says of itself.
+        manifest: Manifest,
+        /// How many values it had.
+        values: u64,
+    },
 }

@@ -37,6 +37,6 @@ pub enum SuccessorRequest {
 pub struct HandedOver {
     /// HPKE encapsulated key.
     pub encapsulated: Digest,
-    /// The key, encrypted: 32 bytes and a tag.
-    pub ciphertext: Bytes<48>,
+    /// The key, encrypted: 32 bytes, or 64 where it carries the audit seed of one before, and a tag.
+    pub ciphertext: Bytes<80>,
 }

@@ -1,11 +1,12 @@
 //! `blindferry`, the command, as an operator or a person of the worker host runs it.
 
-use crate::account::{CALLER, USER};
+use crate::account::{CALLER, ENCLAVE, USER};
 use crate::fleet::{Fleet, OPERATOR};
 use crate::program::ours;
 use crate::tpm::PCRS;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -26,6 +27,13 @@ pub struct Ended {
     pub complained: String,
 }
 
+impl Ended {
+    fn of(Output { status, stdout, stderr }: Output) -> Self {
+        let said = serde_json::from_slice(&stdout).unwrap_or(Value::Null);
+        Self { code: status.code().unwrap(), said, complained: String::from_utf8_lossy(&stderr).into_owned() }
+    }
+}
+
 impl Desk {
     /// Of the operator of this fleet.
     #[must_use]
@@ -41,9 +49,7 @@ impl Desk {
     pub fn run(&self, words: &[&str]) -> Ended {
         let mut command = CALLER.command(&ours("blindferry"));
         command.arg("--json").arg("--config").arg(self.directory.join("operator.toml")).args(words);
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
-        let said = serde_json::from_slice(&stdout).unwrap_or(Value::Null);
-        Ended { code: status.code().unwrap(), said, complained: String::from_utf8_lossy(&stderr).into_owned() }
+        Ended::of(command.stdin(Stdio::null()).output().unwrap())
     }
 
     /// What it says when all goes well.
@@ -51,6 +57,12 @@ impl Desk {
         let ended = self.run(words);
         assert_eq!(ended.code, 0, "{words:?}: {}", ended.complained);
         ended.said
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.join("operator.toml")
     }
 
     /// Writes a file on the desk, and gives its path.
@@ -72,6 +84,18 @@ pub fn blindferry(fleet: &Fleet) -> Command {
     command.current_dir(directory);
     command.env("BLINDFERRY_PARENTS", fleet.host.parents()).env("BLINDFERRY_WORKERS", fleet.host.workers());
     command
+}
+
+/// `blindferry` as the enclave's user runs it on the enclave's machine, with these words and this on its standard input.
+#[must_use]
+pub fn enclave_command(fleet: &Fleet, words: &[&str], input: &str) -> Ended {
+    let directory = fleet.directory().join("enclave");
+    let mut command = ENCLAVE.command(&ours("blindferry"));
+    command.arg("--json").args(words).arg("--enclave").arg(directory.join("enclave.toml")).current_dir(directory);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Who refuses at once does not read.
+    let _refused = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Ended::of(child.wait_with_output().unwrap())
 }
 
 /// Whether a child has read all of what was written to its standard input.

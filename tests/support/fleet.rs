@@ -172,6 +172,8 @@ pub struct Enclave {
     pub reference: String,
     /// The recovery key as it was shown.
     pub recovery: String,
+    /// What it is started with.
+    pub environment: Vec<(&'static str, &'static str)>,
     directory: PathBuf,
     running: Option<Running>,
 }
@@ -200,6 +202,7 @@ impl Enclave {
             public: at(port + 1),
             reference: String::new(),
             recovery: String::new(),
+            environment: Vec::new(),
             directory: directory.to_owned(),
             running: None,
         };
@@ -259,6 +262,7 @@ impl Enclave {
         let mut command = ENCLAVE.command(&ours("blindferry-enclave"));
         command.arg("serve").arg("--config").arg(self.configuration());
         command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear().current_dir(&self.directory);
+        command.envs(self.environment.iter().copied());
         self.running = Some(Running::start(command, &self.log_file()));
     }
 
@@ -368,6 +372,8 @@ pub struct Host {
     pub bus: Option<Bus>,
     /// Where it looks for the vault; written by [`Host::configure`].
     pub vault: SocketAddr,
+    /// What the broker is started with.
+    pub environment: Vec<(&'static str, &'static str)>,
     directory: PathBuf,
     running: Option<Running>,
 }
@@ -377,7 +383,7 @@ impl Host {
         let tpm = Tpm::boot(directory, BROKER, "host image");
         BROKER.make_directory(&directory.join("run"));
         let bus = plan.recorded.then(|| Bus::before(tpm.port()));
-        let host = Self { tpm, bus, directory: directory.to_owned(), vault, running: None };
+        let host = Self { tpm, bus, directory: directory.to_owned(), vault, environment: Vec::new(), running: None };
         host.configure(HOST);
         host
     }
@@ -424,6 +430,7 @@ impl Host {
         let mut command = BROKER.command(&ours("blindferryd"));
         command.arg("--config").arg(self.configuration());
         command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear().current_dir(&self.directory);
+        command.envs(self.environment.iter().copied());
         self.running = Some(Running::start(command, &self.log_file()));
     }
 

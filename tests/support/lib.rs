@@ -23,6 +23,7 @@ pub mod ek_ca;
 pub mod fleet;
 pub mod guest_fleet;
 pub mod hand;
+pub mod load;
 pub mod measured;
 pub mod moves;
 pub mod next_guest;

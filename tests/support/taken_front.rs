@@ -172,7 +172,7 @@ impl State {
                     *self.ready.lock().unwrap() = condition.ready;
                     continue;
                 }
-                FromVault::Publish { .. } | FromVault::Failed(_) => continue,
+                FromVault::Publish { .. } | FromVault::Failed(_) | FromVault::Here { .. } => continue,
             };
             let descriptors: Vec<BorrowedFd<'_>> = connection.iter().map(AsFd::as_fd).collect();
             let _gone = self.socket.send(&encode(&answer, MAX_PACKET).unwrap(), &descriptors);
@@ -199,6 +199,7 @@ impl State {
             StoreRequest::Last { table } => {
                 StoreReply::Last(contents.iter().rfind(|(place, _)| place.0 == table).map(found))
             }
+            StoreRequest::Snapshot | StoreRequest::Pieces { .. } => StoreReply::Failed { why: Text::cut("no") },
             StoreRequest::Commit { operations } => {
                 for operation in operations {
                     match operation {

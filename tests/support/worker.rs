@@ -99,6 +99,18 @@ pub fn ask_for(fleet: &Fleet, credential: &str) -> Result<OwnedFd, Refusal> {
     ask(fleet, &Ask::for_credential(credential.parse().unwrap()))
 }
 
+/// The token of a credential, as a program gets it from the launcher.
+#[must_use]
+pub fn released(fleet: &Fleet, credential: &str) -> String {
+    let mut command = USER.command(&ours("blindferry-launch"));
+    command.args(["--grant-fd", &GRANT_FD.to_string(), "--credential-name", credential, "--deliver", "stdin"]);
+    command.arg("--workers").arg(fleet.host.workers()).args(["--", "sh", "-c", "cat; echo"]);
+    let mut worker = ScriptedWorker::run(fleet, command, ask_for(fleet, credential).unwrap());
+    let line = worker.line();
+    worker.finish();
+    line
+}
+
 /// Where parents and workers log.
 #[must_use]
 pub fn log_file(fleet: &Fleet) -> std::path::PathBuf {

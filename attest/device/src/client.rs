@@ -13,7 +13,7 @@ pub use error::DeviceError;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_handle::memfd::Handle;
@@ -23,6 +23,7 @@ use blindferry_proto::key_mix::KeyMix;
 use blindferry_proto::limits::MAX_EVIDENCE;
 use blindferry_proto::logs::WantedLogs;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_watch::figures::{Counted, Histogram};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::approval::{Approval, PolicyRef};
@@ -49,6 +50,8 @@ pub struct Device {
 struct Inner {
     /// One permit for each request, asked or waiting.
     places: Semaphore,
+    /// How long requests took, waiting included.
+    took: Histogram,
     channel: Mutex<Channel>,
 }
 
@@ -60,7 +63,20 @@ impl Device {
     pub fn new(socket: PacketSocket) -> Result<Self, DeviceError> {
         let packets = AsyncPackets::new(socket).map_err(|source| DeviceError::Register { source })?;
         let channel = Channel { packets, last: 0, unanswered: None, broken: false };
-        Ok(Self { inner: Arc::new(Inner { places: Semaphore::new(WAITING_LIMIT + 1), channel: Mutex::new(channel) }) })
+        let places = Semaphore::new(WAITING_LIMIT + 1);
+        Ok(Self { inner: Arc::new(Inner { places, took: Histogram::default(), channel: Mutex::new(channel) }) })
+    }
+
+    /// Requests that are with the device process or wait for it.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        (WAITING_LIMIT + 1).saturating_sub(self.inner.places.available_permits())
+    }
+
+    /// How long requests took, waiting included; also those that failed.
+    #[must_use]
+    pub fn took(&self) -> Counted {
+        self.inner.took.counted()
     }
 
     /// Who the platform is: a TPM's keys, certificates, maker and firmware, or a guest's report. Claims, not facts.
@@ -224,7 +240,10 @@ impl Device {
     async fn ask(&self, request: Request, descriptor: Option<BorrowedFd<'_>>) -> Result<Answer, DeviceError> {
         let _place = self.inner.places.try_acquire().map_err(|_| DeviceError::Busy)?;
         let exchange = async { self.inner.channel.lock().await.exchange(request, descriptor).await };
-        tokio::time::timeout(DEADLINE, exchange).await.map_err(|_| DeviceError::Stalled { after: DEADLINE })?
+        let since = Instant::now();
+        let answer = tokio::time::timeout(DEADLINE, exchange).await;
+        self.inner.took.observe(since.elapsed());
+        answer.map_err(|_| DeviceError::Stalled { after: DEADLINE })?
     }
 }
 

@@ -29,9 +29,9 @@ fn read_below(folder: &Path, sources: &mut Vec<String>) {
     }
 }
 
-/// The rows of the page of refusals: code, what it is about, what to do.
+/// The rows of the page of refusals that are about judgements: code, what it is about, what to do.
 fn documented() -> Vec<(String, String, String)> {
-    let page = include_str!("../../../docs/refusals.md");
+    let (page, _) = include_str!("../../../docs/refusals.md").split_once("\n## Beside judgements\n").unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
     let row = |cells: Vec<&str>| match cells.as_slice() {

@@ -31,17 +31,18 @@
 //! dial_timeout = 10                                  # seconds
 //! ```
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::Deserialize;
 use thiserror::Error;
+
+pub mod check;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -158,28 +159,9 @@ pub struct Limits {
 /// Why there is no configuration.
 #[derive(Debug, Error)]
 pub enum ConfigurationError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The file is longer than any configuration.
-    #[error("{} is longer than {MOST_BYTES} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not a configuration.
-    #[error("{} is not a configuration", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and reason.
-        source: Box<toml::de::Error>,
-    },
+    /// The file cannot be read, or says something that cannot be.
+    #[error("cannot use the configuration")]
+    File(#[from] Faults),
     /// There is no hardware to seal by.
     #[error("cannot tell the platform")]
     Platform(#[source] NoPlatform),
@@ -195,16 +177,9 @@ impl Configuration {
     /// Reads and parses the file at `path`.
     ///
     /// # Errors
-    /// [`ConfigurationError`]; of a file that does not parse the source names line and column.
+    /// [`ConfigurationError::File`] with place, cause and fix.
     pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let read = |source| ConfigurationError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).map_err(read)?.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(read)?;
-        if u64::try_from(text.len()).is_ok_and(|length| length > MOST_BYTES) {
-            return Err(ConfigurationError::TooLong { path: path.to_owned() });
-        }
-        toml::from_str(&text)
-            .map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source: Box::new(source) })
+        Ok(Source::read(path)?.parse()?)
     }
 
     /// The vault's executable: as configured, or `blindferry-vault` beside this one, which lies at `own`.
@@ -269,9 +244,6 @@ fn configured_or_beside(
         .or_else(|| Some(own?.with_file_name(name)))
         .ok_or(ConfigurationError::Beside { name })
 }
-
-/// A configuration with every setting and a comment for each is a twentieth of it.
-const MOST_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -395,6 +367,6 @@ mod tests {
     #[test]
     fn a_file_over_the_bound_is_refused_unparsed() {
         let long = format!("{WHOLE}# {}", "x".repeat(64 * 1024));
-        assert!(matches!(read(&long), Err(ConfigurationError::TooLong { .. })));
+        assert!(reason(&long).contains("longer than"));
     }
 }

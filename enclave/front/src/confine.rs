@@ -86,10 +86,10 @@ fn restrict_files(store: &Path, listening: &[SocketAddr]) -> Result<(), RulesetE
     match rules.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
-            tracing::warn!("this kernel's Landlock is an old one: files are restricted, other things may not be");
+            tracing::warn!(name: "less-confined", "this kernel's Landlock is an old one: files are restricted, other things may not be");
         }
         RulesetStatus::NotEnforced => {
-            tracing::warn!("this kernel has no Landlock: the front can reach every file that its user can");
+            tracing::warn!(name: "less-confined", "this kernel has no Landlock: the front can reach every file that its user can");
         }
     }
     Ok(())

@@ -49,7 +49,9 @@ impl Connections {
             self.recounted = Some(now);
             match self.table.open_on(port) {
                 Ok(open) => self.keep_only(&open),
-                Err(error) => tracing::warn!(%error, "cannot ask the kernel which connections are open"),
+                Err(error) => {
+                    tracing::warn!(name: "connections-not-counted", %error, "cannot ask the kernel which connections are open")
+                }
             }
         }
         self.room(from)?;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream as StdStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blindferry_proto::bounded::Text;
 use blindferry_proto::front::FromFront;
@@ -69,6 +69,7 @@ impl Dials {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| DialError::Busy);
         let limit = self.timeout;
         let counters = Arc::clone(&self.counters);
+        let since = Instant::now();
         task::spawn(async move {
             let made = match permit {
                 Ok(permit) => timeout(limit, connect(host.as_str().to_owned(), port, permit))
@@ -76,6 +77,7 @@ impl Dials {
                     .unwrap_or(Err(DialError::TimedOut(limit))),
                 Err(busy) => Err(busy),
             };
+            counters.dials.observe(since.elapsed());
             match made {
                 Ok(connection) => {
                     counters.dialled.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +85,7 @@ impl Dials {
                 }
                 Err(error) => {
                     counters.not_dialled.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(host = host.as_str(), port, %error, "cannot dial an upstream");
+                    tracing::info!(name: "dial-failed", host = host.as_str(), port, %error, "cannot dial an upstream");
                     let why = Text::cut(&error.to_string());
                     outbox.answer(FromFront::NotDialled { id, why }, None).await;
                 }

@@ -28,6 +28,7 @@
 //! | [`store`] | the queue before the database, and [`store::redb`] the database |
 //! | [`publication`] | JWK sets and discovery documents |
 //! | [`metrics`] | what is counted, as text |
+//! | [`pulse`] | whether the vault answers |
 //! | [`connections`] | how many are open, and from whom |
 //! | [`link`] | the packets between front and vault |
 //! | [`dial`] | connections to upstreams |
@@ -46,5 +47,6 @@ pub mod metrics;
 pub mod notify;
 pub mod public;
 pub mod publication;
+pub mod pulse;
 pub mod start;
 pub mod store;

@@ -22,6 +22,7 @@ use tokio::time::sleep;
 
 use crate::dial::Dials;
 use crate::publication::{Publication, PublishError};
+use crate::pulse::Pulse;
 use crate::store::Store;
 
 /// What the vault's requests are answered with, and where its news go.
@@ -31,6 +32,8 @@ pub struct Services {
     pub store: Store,
     /// Makes upstream connections.
     pub dials: Dials,
+    /// Takes the vault's answers.
+    pub pulse: Arc<Pulse>,
     /// Takes how the vault is.
     pub condition: watch::Sender<Condition>,
     /// Takes what is published.
@@ -117,6 +120,11 @@ impl Outbox {
         self.accepted.try_send(Outgoing { message, descriptor: Some(connection) }).map_err(|_| VaultBusy)
     }
 
+    /// Asks the vault whether it is there.
+    pub async fn look(&self, id: u64) {
+        self.answer(FromFront::Look { id }, None).await;
+    }
+
     /// Sends an answer, and a connection beside it if there is one, waiting for room. Once the link has ended it goes
     /// nowhere.
     pub async fn answer(&self, message: FromFront, descriptor: Option<OwnedFd>) {
@@ -137,6 +145,7 @@ pub async fn run(
     let asked_to_stop = AtomicBool::new(false);
     let stopping = async {
         stop.await;
+        services.pulse.stop();
         asked_to_stop.store(true, Ordering::Relaxed);
         match send(&packets, &FromFront::Stop, None).await {
             // Gone already, which is what was asked for.
@@ -144,7 +153,7 @@ pub async fn run(
             Err(error) => return Err(error),
         }
         sleep(STOP_GRACE).await;
-        tracing::warn!("the vault did not stop in time");
+        tracing::warn!(name: "vault-slow-to-stop", "the vault did not stop in time");
         Ok(LinkEnd::Stopped)
     };
     let end = tokio::select! {
@@ -188,6 +197,7 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
                 services.publication.send_replace(Arc::new(publication));
             }
             FromVault::Failed(refusal) => return Ok(LinkEnd::Failed(refusal)),
+            FromVault::Here { id } => services.pulse.answered(id),
         }
     }
 }
@@ -212,11 +222,11 @@ async fn send_or_do_without(packets: &AsyncPackets, outgoing: Outgoing) -> Resul
     let Outgoing { message, descriptor } = outgoing;
     match (send(packets, &message, descriptor.as_ref()).await, message) {
         (Err(LinkError::Send(error @ PacketError::Send { .. })), FromFront::Accepted { from }) => {
-            tracing::warn!(%error, %from, "cannot pass an accepted connection on");
+            tracing::warn!(name: "connection-not-passed", %error, %from, "cannot pass an accepted connection on");
             Ok(())
         }
         (Err(LinkError::Send(error @ PacketError::Send { .. })), FromFront::Dialled { id }) => {
-            tracing::warn!(%error, "cannot pass a dialled connection on");
+            tracing::warn!(name: "connection-not-passed", %error, "cannot pass a dialled connection on");
             let why = Text::cut("the connection could not be passed on");
             send(packets, &FromFront::NotDialled { id, why }, None).await
         }

@@ -46,7 +46,7 @@ pub async fn accept_all(listener: TcpListener, mut connections: Connections, out
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(name: "accept-failed", %error, "cannot accept a connection");
                 sleep(AFTER_ERROR).await;
                 continue;
             }
@@ -70,7 +70,7 @@ fn give(stream: TcpStream, from: SocketAddr, outbox: &Outbox) -> bool {
         Ok(connection) => outbox.give(connection, from).is_ok(),
         Err(error) => {
             // For instance when the other end has gone already.
-            tracing::debug!(%error, %from, "cannot set up an accepted connection");
+            tracing::debug!(name: "connection-not-set-up", %error, %from, "cannot set up an accepted connection");
             false
         }
     }

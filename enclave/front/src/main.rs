@@ -7,33 +7,41 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 
+use blindferry_configuration::Faults;
 use blindferry_front::configuration::Configuration;
+use blindferry_front::configuration::check::check;
 use blindferry_front::confine::{Confined, confine};
 use blindferry_front::connections::{Connections, KernelTable};
 use blindferry_front::dial::Dials;
 use blindferry_front::link::{self, LinkEnd, Outbox, Services};
 use blindferry_front::listen::{accept_all, listen};
-use blindferry_front::metrics::Counters;
+use blindferry_front::metrics::{Counters, Sizes};
 use blindferry_front::notify::Notices;
 use blindferry_front::public::{self, Shown};
 use blindferry_front::publication::Publication;
-use blindferry_front::start::{self, Errand, Programs};
+use blindferry_front::pulse::{self, Pulse};
+use blindferry_front::start::{self, Errand, Processes, Programs};
 use blindferry_front::store::Store;
 use blindferry_front::store::redb::Redb;
+use blindferry_front::store::redb::restore::{self, Present, Restored};
 use blindferry_handle::entry::{Entered, Entry, enter};
 use blindferry_handle::inherit::close_all_but;
 use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::front::Condition;
 use blindferry_proto::platform::Choice;
+use blindferry_proto::refusal::Refusal;
+use blindferry_proto::setup::SetupReply;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_watch::line::Form;
+use blindferry_watch::resident::Resident;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 /// The enclave's side of Blindferry: the vault, its device process, and the front before them.
 ///
-/// Logs go to standard error; BLINDFERRY_LOG sets their level (default: info).
+/// Logs go to standard error, or to the journal where that is it. BLINDFERRY_LOG sets their level (default: info),
+/// BLINDFERRY_LOG_FORM their form: text, json or journal.
 #[derive(Debug, Parser)]
 #[command(name = "blindferry-enclave", version)]
 struct Arguments {
@@ -67,15 +75,26 @@ enum What {
         #[arg(last = true)]
         options: Vec<OsString>,
     },
+    /// Make the store of a backup, read from standard input, where there is none. Starts nothing.
+    Restore {
+        #[command(flatten)]
+        file: File,
+        /// Put it in the place of a store that is there. What that one holds is lost.
+        #[arg(long)]
+        force: bool,
+    },
     /// Become the next guest of a vault that runs: take its key over and have its store open for this guest too.
     Succeed {
         #[command(flatten)]
         file: File,
     },
-    /// Read the configuration, say whether it is one, and do nothing else.
+    /// Check the configuration, and that what it names is there; do nothing else.
     CheckConfig {
         #[command(flatten)]
         file: File,
+        /// Say it as one JSON document.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -96,9 +115,18 @@ fn main() -> ExitCode {
     match enter(&Entry::new()).map_err(Failure::from).and_then(|entered| obey(&entered)) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("blindferry-enclave: {}", with_causes(failure.as_ref()));
+            say_last(failure.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Why it ends: by the log, if that was begun, else as a line for whoever started it.
+fn say_last(failure: &dyn Error) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(name: "ended", why = with_causes(failure), "the enclave ends");
+    } else {
+        eprintln!("blindferry-enclave: {}", with_causes(failure));
     }
 }
 
@@ -106,19 +134,21 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
     close_all_but(&[])?; // before a child could inherit what we were not meant to
     let command = Arguments::parse().command;
     let (What::Serve { file }
-    | What::CheckConfig { file }
+    | What::CheckConfig { file, .. }
     | What::Init { file, .. }
     | What::Recover { file, .. }
+    | What::Restore { file, .. }
     | What::Succeed { file }) = &command;
+    if let What::CheckConfig { json, .. } = command {
+        return tell(check(&file.config, entered.executable()), json);
+    }
     let mut configuration = Configuration::read(&file.config)?;
     if let Some(platform) = file.platform {
         configuration.platform = platform;
     }
     let errand = match command {
-        What::CheckConfig { file } => {
-            println!("{} is a configuration", file.config.display());
-            return Ok(ExitCode::SUCCESS);
-        }
+        What::CheckConfig { .. } => return Ok(ExitCode::SUCCESS),
+        What::Restore { force, .. } => return restore(&configuration, force),
         What::Serve { .. } => Errand::Serve {
             reattest_every: configuration.reattest_every,
             grant_life: configuration.grant_life,
@@ -128,14 +158,40 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
         What::Recover { options, .. } => Errand::Recover { options },
         What::Succeed { .. } => Errand::Succeed,
     };
-    let filter = EnvFilter::try_from_env("BLINDFERRY_LOG").or_else(|_| EnvFilter::try_new("info"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    tracing::info!("{entered}");
-    run(&configuration, &errand, entered)
+    // From here on: what is wrong with arguments and configuration is for whoever typed them, in lines as they are.
+    let log = blindferry_tracing::start("blindferry-enclave");
+    tracing::info!(name: "entered", "{entered}");
+    run(&configuration, &errand, entered, log)
+}
+
+/// Says how it went as a vault that is set up would.
+fn restore(configuration: &Configuration, force: bool) -> Result<ExitCode, Failure> {
+    let present = if force { Present::Replace } else { Present::Refuse };
+    let (reply, code) = match restore::restore(&configuration.store, &mut std::io::stdin().lock(), present) {
+        Ok(Restored { manifest, values }) => (SetupReply::Restored { manifest, values }, ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("blindferry-enclave: {}", with_causes(&error));
+            (SetupReply::Refused(Refusal::from(&error)), ExitCode::FAILURE)
+        }
+    };
+    println!("{}", serde_json::to_string(&reply)?);
+    Ok(code)
+}
+
+/// What is wrong with the configuration.
+fn tell(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        println!("{}", faults.to_json()?);
+    } else if faults.faults.is_empty() {
+        println!("{} is in order", faults.path.display());
+    } else {
+        eprintln!("{faults}");
+    }
+    Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
 }
 
 /// The order of starting. Each step needs what the one before it did, or would be forbidden by the one after it.
-fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Result<ExitCode, Failure> {
+fn run(configuration: &Configuration, errand: &Errand, entered: &Entered, log: Form) -> Result<ExitCode, Failure> {
     // Before anything is started: a second front ends here.
     let database = Redb::open(&configuration.store)?;
     // While paths still lead there.
@@ -146,15 +202,17 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Res
         vault: &configuration.vault(entered.executable())?,
         device: &configuration.device(&platform, entered.executable())?,
         platform: &platform,
+        log,
     };
     let (processes, socket) = start::start(&programs, errand)?;
     // While its socket can be connected to.
     let notices = if errand.serves() { Some(Notices::of_this_process()?) } else { None };
+    let sizes = sizes(&processes, &configuration.store);
     // Before any thread is started, and before a byte is read from outside.
     let confined = confine(&configuration.store, &[configuration.listen, configuration.public])?;
     let (store, database_thread) = Store::start(database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, table, store, socket));
+    let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, (table, sizes), store, socket));
 
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
@@ -164,12 +222,20 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered) -> Res
     conclude(end?, errand, vault)
 }
 
+/// Opened while paths still lead there. Where `/proc` hides a process, its memory is not among the metrics.
+fn sizes(processes: &Processes, store: &Path) -> Sizes {
+    let [vault, device] = processes.ids();
+    let of = [("front", std::process::id()), ("vault", vault), ("device", device)];
+    let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
+    Sizes { processes: processes.collect(), store: store.to_owned() }
+}
+
 /// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
 async fn front(
     configuration: &Configuration,
     notices: Option<&Notices>,
     confined: &Confined,
-    table: KernelTable,
+    (table, sizes): (KernelTable, Sizes),
     store: Store,
     socket: PacketSocket,
 ) -> Result<LinkEnd, Failure> {
@@ -180,19 +246,28 @@ async fn front(
     let (outbox, outgoings) = Outbox::new();
 
     let dials = Dials::new(&limits, Arc::clone(&counters));
-    let services = Services { store: store.clone(), dials, condition, publication };
+    let pulse = Arc::new(Pulse::default());
+    let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication };
     let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
     let Some(notices) = notices else { return Ok(link.await?) };
     let sessions = listen(confined, configuration.listen)?;
     let plain = listen(confined, configuration.public)?;
-    tracing::info!(listen = %sessions.local_addr()?, public = %plain.local_addr()?, "listening");
+    tracing::info!(name: "listening", listen = %sessions.local_addr()?, public = %plain.local_addr()?, "listening");
     let notified = notices.tell(condition_seen.clone());
-    let shown =
-        Shown { condition: condition_seen, publication: publication_seen, counters: Arc::clone(&counters), store };
+    let shown = Shown {
+        condition: condition_seen,
+        publication: publication_seen,
+        counters: Arc::clone(&counters),
+        store,
+        pulse: Arc::clone(&pulse),
+        sizes: Arc::new(sizes),
+    };
+    let beat = pulse::beat(pulse, outbox.clone());
     tokio::select! {
         end = link => Ok(end?),
         () = notified => Err("no longer telling the service manager".into()),
         () = accept_all(sessions, Connections::new(limits, table), outbox, counters) => Err("no longer accepting".into()),
+        () = beat => Err("no longer asking the vault".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
     }
 }
@@ -206,7 +281,7 @@ fn told_to_stop(notices: Option<&Notices>) -> Result<impl Future<Output = ()>, F
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping");
+        tracing::info!(name: "stopping", "stopping");
         notices.into_iter().for_each(Notices::stopping);
     })
 }

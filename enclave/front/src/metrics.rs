@@ -1,11 +1,15 @@
-//! Metrics in Prometheus' text format 0.0.4: the vault's figures and the front's own.
+//! What is counted, as Prometheus' text: the vault's figures and the front's own.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use blindferry_proto::front::Figure;
+use blindferry_proto::front::{Condition, Durations, Figure};
+use blindferry_watch::exposition::Exposition;
+use blindferry_watch::figures::{Counted, Histogram};
+use blindferry_watch::names::ENCLAVE;
+use blindferry_watch::resident::Resident;
 
+use crate::pulse::{Pulse, Vital};
 use crate::store::StoreFigures;
 
 /// What the front counts besides the store.
@@ -23,129 +27,107 @@ pub struct Counters {
     pub dialled: AtomicU64,
     /// Upstream connections not made.
     pub not_dialled: AtomicU64,
+    /// From the vault's wish for a connection to its end, good or bad.
+    pub dials: Histogram,
 }
 
-/// The media type of [`text`].
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What is looked at when somebody asks, rather than counted.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// Memory of the processes of the enclave, by what they are.
+    pub processes: Vec<(&'static str, Resident)>,
+    /// The store's file.
+    pub store: PathBuf,
+}
 
-/// Writes all figures, each family once with its type. Of the vault's figures, those whose name is not a metric's name
-/// are left out, and so is a family that says it is ours.
+/// Writes all figures. Of the vault's, those that are no metric of the table are left out, and so are those that say they
+/// are ours.
 #[must_use]
-pub fn text(figures: &[Figure], counters: &Counters, store: &StoreFigures) -> String {
-    let mut families = Families::default();
-    for figure in figures {
-        let name = figure.name.as_str();
-        if is_name(name) && !name.starts_with("front_") {
-            families.add(
-                name,
-                figure.counter,
-                figure.label.as_ref().map(|label| label.as_str()),
-                figure.value.to_string(),
-            );
+pub fn text(condition: &Condition, counters: &Counters, store: &StoreFigures, pulse: &Pulse, sizes: &Sizes) -> String {
+    let mut all = Exposition::new(ENCLAVE);
+    for Figure { name, label, value, .. } in &condition.figures {
+        if !name.as_str().starts_with("front_") {
+            all.number(name.as_str(), label.as_ref().map(|label| label.as_str()), *value);
         }
     }
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
-    families.add("front_accepted_total", true, None, read(&counters.accepted));
-    families.add("front_refused_total", true, Some("full"), read(&counters.refused_full));
-    families.add("front_refused_total", true, Some("source"), read(&counters.refused_source));
-    families.add("front_refused_total", true, Some("busy"), read(&counters.refused_busy));
-    families.add("front_dials_total", true, Some("connected"), read(&counters.dialled));
-    families.add("front_dials_total", true, Some("failed"), read(&counters.not_dialled));
-    families.add("front_store_commits_total", true, None, read(&store.committed));
-    families.add("front_store_groups_total", true, None, read(&store.groups));
-    families.add("front_store_failures_total", true, None, read(&store.failed));
-    families.add("front_store_seconds_count", true, None, read(&store.answered));
-    families.add("front_store_seconds_sum", true, None, seconds(store.microseconds.load(Ordering::Relaxed)));
-    families.written()
-}
-
-/// By name: whether it only grows, and the value for each label. A later figure of the same name and label replaces the
-/// earlier, since a scrape with a sample twice is refused as a whole.
-#[derive(Default)]
-struct Families<'a>(BTreeMap<&'a str, (bool, BTreeMap<Option<&'a str>, String>)>);
-
-impl<'a> Families<'a> {
-    fn add(&mut self, name: &'a str, counter: bool, label: Option<&'a str>, value: String) {
-        self.0.entry(name).or_insert((counter, BTreeMap::new())).1.insert(label, value);
-    }
-
-    fn written(&self) -> String {
-        let mut text = String::new();
-        for (name, (counter, samples)) in &self.0 {
-            let kind = if *counter { "counter" } else { "gauge" };
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "# TYPE blindferry_{name} {kind}");
-            for (label, value) in samples {
-                let _ = match label {
-                    Some(label) => writeln!(text, "blindferry_{name}{{kind=\"{}\"}} {value}", escaped(label)),
-                    None => writeln!(text, "blindferry_{name} {value}"),
-                };
-            }
+    for Durations { step, buckets, microseconds } in &condition.steps {
+        if let Ok(buckets) = buckets.as_slice().try_into() {
+            all.histogram("step_seconds", step.as_str(), Counted { buckets, microseconds: *microseconds });
         }
-        text
     }
-}
+    let answers = pulse.vital() == Vital::Answers;
+    all.number("ready", None, (condition.ready && answers && !pulse.is_stopping()).into());
+    all.number("front_vault_answers", None, answers.into());
 
-fn is_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    all.number("front_accepted_total", None, read(&counters.accepted));
+    all.number("front_refused_total", Some("full"), read(&counters.refused_full));
+    all.number("front_refused_total", Some("source"), read(&counters.refused_source));
+    all.number("front_refused_total", Some("busy"), read(&counters.refused_busy));
+    all.number("front_dials_total", Some("connected"), read(&counters.dialled));
+    all.number("front_dials_total", Some("failed"), read(&counters.not_dialled));
+    all.number("front_store_commits_total", None, read(&store.committed));
+    all.number("front_store_groups_total", None, read(&store.groups));
+    all.number("front_store_failures_total", None, read(&store.failed));
+    all.histogram("front_step_seconds", "dial", counters.dials.counted());
+    all.histogram("front_step_seconds", "store-read", store.reads.counted());
+    all.histogram("front_step_seconds", "store-commit", store.commits.counted());
+    all.histogram("front_step_seconds", "vault-answer", pulse.answers.counted());
 
-fn escaped(label: &str) -> String {
-    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
-}
-
-/// Microseconds as seconds in decimals, exactly.
-fn seconds(microseconds: u64) -> String {
-    format!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000)
+    if let Ok(found) = std::fs::metadata(&sizes.store) {
+        all.number("front_store_bytes", None, found.len());
+    }
+    for (name, process) in &sizes.processes {
+        if let Some(bytes) = process.bytes() {
+            all.number("resident_bytes", Some(name), bytes);
+        }
+    }
+    all.written()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use blindferry_proto::bounded::Text;
+    use blindferry_watch::figures::BUCKETS;
+
+    fn written(condition: &Condition) -> String {
+        text(condition, &Counters::default(), &StoreFigures::default(), &Pulse::default(), &Sizes::default())
+    }
 
     fn figure(name: &str, label: Option<&str>, value: u64, counter: bool) -> Figure {
         Figure { name: Text::cut(name), label: label.map(Text::cut), value, counter }
     }
 
     #[test]
-    fn figures_are_grouped_in_families_with_one_type_line_each() {
-        let figures = [
-            figure("refusals_total", Some("denied"), 3, true),
-            figure("sessions", None, 2, false),
-            figure("refusals_total", Some("busy"), 1, true),
-        ];
-        let text = text(&figures, &Counters::default(), &StoreFigures::default());
-        assert!(text.contains(
-            "# TYPE blindferry_refusals_total counter\nblindferry_refusals_total{kind=\"busy\"} 1\n\
-             blindferry_refusals_total{kind=\"denied\"} 3\n# TYPE blindferry_sessions gauge\nblindferry_sessions 2\n"
-        ));
-        assert_eq!(text.matches("# TYPE blindferry_refusals_total ").count(), 1);
-    }
-
-    #[test]
-    fn a_figure_cannot_break_out_of_its_line_or_pass_for_the_fronts_own() {
-        let figures = [
-            figure("bad name", None, 1, true),
-            figure("9bad", None, 1, true),
-            figure("x\ny", None, 1, true),
+    fn the_vaults_figures_cannot_pass_for_the_fronts_own_or_invent_others() {
+        let figures = vec![
             figure("front_accepted_total", None, 9, true),
-            figure("label", Some("a\"} 1\nb\\"), 5, true),
+            figure("invented", None, 1, false),
+            figure("ready", None, 1, false),
         ];
-        let text = text(&figures, &Counters::default(), &StoreFigures::default());
-        assert!(!text.contains("bad") && !text.contains("x\ny"));
-        assert!(text.contains("blindferry_front_accepted_total 0\n"));
-        assert!(text.contains("blindferry_label{kind=\"a\\\"} 1\\nb\\\\\"} 5\n"));
+        let text = written(&Condition { ready: false, figures, steps: Vec::new() });
+        assert!(text.contains("blindferry_front_accepted_total 0\n"), "{text}");
+        assert!(!text.contains("invented") && text.contains("blindferry_ready 0\n"), "{text}");
     }
 
     #[test]
-    fn the_stores_latency_is_in_seconds_to_the_microsecond() {
-        let store = StoreFigures::default();
-        store.microseconds.store(2_000_034, Ordering::Relaxed);
-        store.answered.store(7, Ordering::Relaxed);
-        let text = text(&[], &Counters::default(), &store);
-        assert!(text.contains("blindferry_front_store_seconds_sum 2.000034\n"));
-        assert!(text.contains("blindferry_front_store_seconds_count 7\n"));
+    fn steps_with_other_buckets_than_ours_are_left_out() {
+        let durations = |step: &str, buckets: usize| Durations {
+            step: Text::cut(step),
+            buckets: vec![1; buckets],
+            microseconds: 5,
+        };
+        let steps = vec![durations("ask", BUCKETS), durations("redeem", BUCKETS - 1)];
+        let text = written(&Condition { ready: true, figures: Vec::new(), steps });
+        assert!(text.contains("blindferry_step_seconds_sum{kind=\"ask\"} 0.000005\n"), "{text}");
+        assert!(!text.contains("kind=\"redeem\""), "{text}");
+    }
+
+    #[test]
+    fn a_vault_that_does_not_answer_is_not_ready_whatever_it_said_before() {
+        let ready = Condition { ready: true, ..Condition::default() };
+        let text = written(&ready);
+        assert!(text.contains("blindferry_ready 0\n") && text.contains("blindferry_front_vault_answers 0\n"), "{text}");
     }
 }

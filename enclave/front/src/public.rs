@@ -3,8 +3,8 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/healthz` | 200 while the front runs |
-//! | `/readyz` | 200 once the vault has unsealed its key and serves, else 503 |
+//! | `/healthz` | 200 while the vault answers the front within [`crate::pulse::BOUND`], else 503 and why |
+//! | `/readyz` | 200 while, besides, it has unsealed its key and was not told to stop, else 503 and why |
 //! | `/metrics` | Prometheus text 0.0.4 |
 //! | `{path}/.well-known/openid-configuration`, `{path}/.well-known/jwks.json`, `/jwks/{host}{path}` | see [`crate::publication`] |
 
@@ -22,6 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use blindferry_proto::front::Condition;
+use blindferry_watch::exposition;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -29,8 +30,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::metrics::{self, Counters};
+use crate::metrics::{self, Counters, Sizes};
 use crate::publication::Publication;
+use crate::pulse::{Pulse, Vital};
 use crate::store::Store;
 
 /// What the endpoints show.
@@ -44,6 +46,10 @@ pub struct Shown {
     pub counters: Arc<Counters>,
     /// What the store counts.
     pub store: Store,
+    /// Whether the vault answers.
+    pub pulse: Arc<Pulse>,
+    /// What is looked at when somebody asks.
+    pub sizes: Arc<Sizes>,
 }
 
 /// Serves for as long as it is polled, at most `connections` at a time; more wait to be accepted.
@@ -62,7 +68,7 @@ pub async fn serve(listener: TcpListener, shown: Shown, connections: u16) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection on the public address");
+                tracing::warn!(name: "accept-failed", %error, "cannot accept a connection on the public address");
                 sleep(AFTER_ERROR).await;
             }
         }
@@ -85,7 +91,7 @@ async fn serve_one(stream: TcpStream, router: Router) {
 /// The endpoints alone.
 pub fn router(shown: Shown) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
         .fallback_service(get(document).with_state(shown.clone()))
@@ -93,17 +99,37 @@ pub fn router(shown: Shown) -> Router {
         .with_state(shown)
 }
 
-async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if shown.condition.borrow().ready {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the vault is not ready\n")
+async fn healthy(State(shown): State<Shown>) -> (StatusCode, String) {
+    match answers(&shown.pulse) {
+        Ok(()) => (StatusCode::OK, "the vault answers\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
+async fn ready(State(shown): State<Shown>) -> (StatusCode, String) {
+    let not = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    if shown.pulse.is_stopping() {
+        return not("the enclave is stopping");
+    }
+    match answers(&shown.pulse) {
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        Ok(()) if !shown.condition.borrow().ready => not("the vault has not unsealed its key yet"),
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+    }
+}
+
+fn answers(pulse: &Pulse) -> Result<(), String> {
+    match pulse.vital() {
+        Vital::Answers => Ok(()),
+        Vital::NotYet => Err("the vault has not answered yet\n".to_owned()),
+        Vital::Silent { since } => Err(format!("the vault has not answered for {} s\n", since.as_secs())),
     }
 }
 
 async fn figures(State(shown): State<Shown>) -> impl IntoResponse {
-    let text = metrics::text(&shown.condition.borrow().figures, &shown.counters, shown.store.figures());
-    ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text)
+    let condition = shown.condition.borrow();
+    let text = metrics::text(&condition, &shown.counters, shown.store.figures(), &shown.pulse, &shown.sizes);
+    ([(CONTENT_TYPE, exposition::MEDIA_TYPE)], text)
 }
 
 async fn document(State(shown): State<Shown>, uri: Uri, headers: HeaderMap) -> Response {

@@ -21,6 +21,7 @@ use crate::configuration::{ApprovalWait, GrantLife, ReattestEvery};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
 use blindferry_handle::packet::{PacketSocket, SocketError};
 use blindferry_proto::platform::DeviceProcess;
+use blindferry_watch::line::Form;
 use command_fds::{CommandFdExt, FdMapping, FdMappingCollision};
 use thiserror::Error;
 
@@ -60,7 +61,7 @@ impl Errand {
     }
 }
 
-/// What to start.
+/// What to start, and how its lines are written.
 #[derive(Clone, Debug)]
 pub struct Programs<'a> {
     /// The vault's executable.
@@ -69,6 +70,8 @@ pub struct Programs<'a> {
     pub device: &'a Path,
     /// Which hardware it serves.
     pub platform: &'a DeviceProcess,
+    /// How the vault writes its log, when it serves.
+    pub log: Form,
 }
 
 /// The processes that were started. Both end by themselves when the other ends of their sockets are closed.
@@ -123,7 +126,7 @@ pub fn start(programs: &Programs<'_>, errand: &Errand) -> Result<(Processes, Pac
     }
     // Each call takes the descriptors with it: when it returns, the child alone has them.
     let device = start_device(programs, device.into_fd())?;
-    let vault = start_vault(programs.vault, errand, for_vault)?;
+    let vault = start_vault(programs, errand, for_vault)?;
     Ok((Processes { vault, device }, front))
 }
 
@@ -135,20 +138,28 @@ fn start_device(programs: &Programs<'_>, socket: OwnedFd) -> Result<Child, Start
 
 /// Through a copy that can be executed and not read, so that the kernel lets nobody look into the vault from its first
 /// instruction on.
-fn start_vault(path: &Path, errand: &Errand, descriptors: Vec<(RawFd, OwnedFd)>) -> Result<Child, StartError> {
+fn start_vault(
+    programs: &Programs<'_>,
+    errand: &Errand,
+    descriptors: Vec<(RawFd, OwnedFd)>,
+) -> Result<Child, StartError> {
+    let path = programs.vault;
     let image = ExecOnlyImage::from_path(path).map_err(|source| StartError::Image { path: path.to_owned(), source })?;
     // Under a number that the descriptors of the child do not take before it is executed.
     let image = rustix::io::fcntl_dupfd_cloexec(&image, ABOVE_ALL)
         .map_err(|error| StartError::Spawn { path: path.to_owned(), source: error.into() })?;
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
-    command.arg0("blindferry-vault").args(arguments(errand));
+    command.arg0("blindferry-vault").args(arguments(errand, programs.log));
     spawn(command, Stdio::null(), path, descriptors)
 }
 
-fn arguments(errand: &Errand) -> Vec<OsString> {
+fn arguments(errand: &Errand, log: Form) -> Vec<OsString> {
     match errand {
         Errand::Serve { reattest_every, grant_life, approval_wait } => {
             let mut arguments = vec!["serve".into()];
+            if log != Form::Text {
+                arguments.extend(["--log-form".into(), log.name().into()]);
+            }
             let mut set = |option: &str, seconds: Option<u32>| {
                 arguments.extend(seconds.into_iter().flat_map(|seconds| [option.into(), seconds.to_string().into()]));
             };
@@ -189,6 +200,12 @@ fn duplicate(stream: BorrowedFd<'_>) -> Result<OwnedFd, StartError> {
 }
 
 impl Processes {
+    /// Process ids of vault and device process.
+    #[must_use]
+    pub fn ids(&self) -> [u32; 2] {
+        [self.vault.id(), self.device.id()]
+    }
+
     /// Waits a little for both to end, now that our end of the socketpair is closed, and ends by force what does not.
     /// Returns how the vault ended, if that can be known.
     pub fn end(mut self) -> Option<ExitStatus> {
@@ -201,7 +218,7 @@ impl Processes {
         }
         for (name, child) in [("vault", &mut self.vault), ("device process", &mut self.device)] {
             if matches!(child.try_wait(), Ok(None)) {
-                tracing::warn!("the {name} did not end and is killed");
+                tracing::warn!(name: "child-killed", "the {name} did not end and is killed");
                 // Gone meanwhile, at worst.
                 drop(child.kill());
             }

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use blindferry_proto::bounded::Text;
 use blindferry_proto::front::{StoreReply, StoreRequest};
+use blindferry_watch::figures::Histogram;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,10 +42,10 @@ pub struct StoreFigures {
     pub groups: AtomicU64,
     /// Requests answered with [`StoreReply::Failed`].
     pub failed: AtomicU64,
-    /// Requests answered.
-    pub answered: AtomicU64,
-    /// Microseconds from a request's arrival to its answer, summed over all that were answered.
-    pub microseconds: AtomicU64,
+    /// From a question's arrival to its answer.
+    pub reads: Histogram,
+    /// From the arrival of changes to the answer that they are durable.
+    pub commits: Histogram,
 }
 
 /// The thread of the store could not be started.
@@ -105,21 +106,26 @@ struct Waiting {
 fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &StoreFigures) {
     let mut batch = Vec::new();
     while queue.blocking_recv_many(&mut batch, WAITING_LIMIT) > 0 {
+        database.give_up_idle_snapshot(Instant::now());
         let mut changes = Vec::new();
         let mut askers = Vec::new();
         for Waiting { request, reply, since } in batch.drain(..) {
             match request {
-                StoreRequest::Get { table, key } => figures.answer(reply, since, database.get(table, &key)),
+                StoreRequest::Get { table, key } => figures.read(reply, since, database.get(table, &key)),
                 StoreRequest::List { table, after, most } => {
-                    figures.answer(reply, since, database.list(table, after.as_ref(), most));
+                    figures.read(reply, since, database.list(table, after.as_ref(), most));
                 }
-                StoreRequest::Last { table } => figures.answer(reply, since, database.last(table)),
+                StoreRequest::Last { table } => figures.read(reply, since, database.last(table)),
+                StoreRequest::Snapshot => figures.read(reply, since, database.snapshot(since)),
+                StoreRequest::Pieces { snapshot, after } => {
+                    figures.read(reply, since, database.pieces(snapshot, after.as_ref(), since));
+                }
                 StoreRequest::Commit { operations } => match Transaction::new(operations) {
                     Ok(transaction) => {
                         changes.push(transaction);
                         askers.push((reply, since));
                     }
-                    Err(error) => figures.answer(reply, since, failed(&error.to_string())),
+                    Err(error) => figures.commit(reply, since, failed(&error.to_string())),
                 },
             }
         }
@@ -131,20 +137,27 @@ fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &
             if answer == StoreReply::Committed {
                 figures.committed.fetch_add(1, Ordering::Relaxed);
             }
-            figures.answer(reply, since, answer);
+            figures.commit(reply, since, answer);
         }
     }
 }
 
 impl StoreFigures {
-    fn answer(&self, reply: oneshot::Sender<StoreReply>, since: Instant, answer: StoreReply) {
+    fn read(&self, reply: oneshot::Sender<StoreReply>, since: Instant, answer: StoreReply) {
+        self.reads.observe(since.elapsed());
+        self.answer(reply, answer);
+    }
+
+    fn commit(&self, reply: oneshot::Sender<StoreReply>, since: Instant, answer: StoreReply) {
+        self.commits.observe(since.elapsed());
+        self.answer(reply, answer);
+    }
+
+    fn answer(&self, reply: oneshot::Sender<StoreReply>, answer: StoreReply) {
         if let StoreReply::Failed { why } = &answer {
             self.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%why, "the store could not answer a request");
+            tracing::warn!(name: "store-request-failed", %why, "the store could not answer a request");
         }
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        let took = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.fetch_add(took, Ordering::Relaxed);
         // Nobody waits any more when the link to the vault has ended meanwhile; what was written is written.
         drop(reply.send(answer));
     }

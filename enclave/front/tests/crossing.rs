@@ -1,6 +1,6 @@
 //! The link with the test in the vault's place: what it is given, what it asks for, and what ends it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
@@ -17,6 +17,7 @@ use blindferry_front::listen::accept_all;
 use blindferry_front::metrics::Counters;
 use blindferry_front::public::{self, Shown};
 use blindferry_front::publication::Publication;
+use blindferry_front::pulse::{Pulse, beat};
 use blindferry_front::store::Store;
 use blindferry_front::store::redb::Redb;
 use blindferry_handle::packet::{Packet, PacketSocket};
@@ -38,6 +39,8 @@ struct Front {
     listen: SocketAddr,
     public: SocketAddr,
     counters: Arc<Counters>,
+    pulse: Arc<Pulse>,
+    outbox: Outbox,
     link: JoinHandle<Result<LinkEnd, LinkError>>,
     stop: Option<oneshot::Sender<()>>,
     _directory: tempfile::TempDir,
@@ -53,7 +56,8 @@ impl Front {
         let (publication, publication_seen) = watch::channel(Arc::new(Publication::default()));
         let (outbox, outgoings) = Outbox::new();
         let dials = Dials::new(&limits, Arc::clone(&counters));
-        let services = Services { store: store.clone(), dials, condition, publication };
+        let pulse = Arc::new(Pulse::default());
+        let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication };
         let (stop, stopped) = oneshot::channel::<()>();
         let told = async move {
             stopped.await.unwrap();
@@ -66,13 +70,22 @@ impl Front {
             listen: sessions.local_addr().unwrap(),
             public: plain.local_addr().unwrap(),
             counters: Arc::clone(&counters),
+            pulse: Arc::clone(&pulse),
+            outbox: outbox.clone(),
             link: tokio::spawn(link),
             stop: Some(stop),
             _directory: directory,
         };
         let connections = Connections::new(limits, KernelTable::open().unwrap());
         tokio::spawn(accept_all(sessions, connections, outbox, Arc::clone(&counters)));
-        let shown = Shown { condition: condition_seen, publication: publication_seen, counters, store };
+        let shown = Shown {
+            condition: condition_seen,
+            publication: publication_seen,
+            counters,
+            store,
+            pulse,
+            sizes: Arc::default(),
+        };
         tokio::spawn(public::serve(plain, shown, 2));
         this
     }
@@ -97,6 +110,13 @@ impl Front {
         })
         .await
         .unwrap()
+    }
+
+    /// Has the front ask whether we are there, and answers.
+    async fn answer_its_look(&self) {
+        tokio::spawn(beat(Arc::clone(&self.pulse), self.outbox.clone()));
+        let (FromFront::Look { id }, _) = self.hear().await else { panic!("it did not ask") };
+        self.tell(FromVault::Here { id }).await;
     }
 
     async fn ended(self) -> Result<LinkEnd, LinkError> {
@@ -276,9 +296,12 @@ async fn the_link_ends_as_the_vault_says() {
 async fn readiness_metrics_and_documents_follow_the_vault() {
     let front = Front::new(Limits::default()).await;
     const READY: &str = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    const HEALTHY: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert!(front.get(READY).await.starts_with("HTTP/1.1 503"));
+    assert!(front.get(HEALTHY).await.starts_with("HTTP/1.1 503"), "a vault that never answered is not healthy");
+    front.answer_its_look().await;
     let figure = Figure { name: Text::cut("grants_total"), label: None, value: 3, counter: true };
-    front.tell(FromVault::Condition(Condition { ready: true, figures: vec![figure] })).await;
+    front.tell(FromVault::Condition(Condition { ready: true, figures: vec![figure], steps: Vec::new() })).await;
     let jwks = r#"{"keys":[{"kty":"EC","kid":"é"}]}"#;
     let issuer = Issuer {
         url: Text::cut("https://id.example/a/b"),
@@ -291,6 +314,7 @@ async fn readiness_metrics_and_documents_follow_the_vault() {
     front.hear().await;
 
     assert!(front.get(READY).await.starts_with("HTTP/1.1 200"));
+    assert!(front.get(HEALTHY).await.starts_with("HTTP/1.1 200"));
     let metrics = front.get("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
     assert!(metrics.contains("# TYPE blindferry_grants_total counter\nblindferry_grants_total 3\n"));
@@ -334,7 +358,7 @@ async fn a_client_that_never_finishes_its_head_is_let_go() {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:").unwrap();
         stream
     });
-    let healthy = front.get("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    assert!(timeout(Duration::from_secs(15), healthy).await.unwrap().starts_with("HTTP/1.1 200"));
+    let answered = front.get("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(timeout(Duration::from_secs(15), answered).await.unwrap().starts_with("HTTP/1.1 200"));
     drop(slow);
 }

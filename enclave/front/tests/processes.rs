@@ -121,9 +121,9 @@ fn the_vault_has_exactly_its_descriptors_and_no_environment() {
     let enclave = Enclave::new();
     let _running = enclave.serve();
     let metrics = enclave.get("/metrics").unwrap();
-    assert!(metrics.contains("blindferry_descriptors{kind=\"0 1 2 3 4\"} 1\n"), "{metrics}");
-    assert!(metrics.contains("blindferry_environment{kind=\"\"} 0\n"), "{metrics}");
-    assert!(metrics.contains("blindferry_arguments{kind=\"serve\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"descriptors 0 1 2 3 4\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"environment\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("blindferry_mint_failures_total{kind=\"arguments serve\"} 1\n"), "{metrics}");
     assert_eq!(note(&enclave.path("pins")), "scripted, 0 variables");
 }
 
@@ -226,6 +226,7 @@ fn recover_reads_our_input_past_the_front_and_ends_as_the_vault_does() {
 #[test]
 fn check_config_reads_and_does_nothing() {
     let enclave = Enclave::new();
+    fs::write(enclave.path("pins"), "").unwrap();
     assert!(enclave.command("check-config").output().unwrap().status.success());
     assert!(!enclave.path("store.redb").exists());
     fs::write(enclave.path("enclave.toml"), "listen = 7\n").unwrap();

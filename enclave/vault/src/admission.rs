@@ -6,6 +6,7 @@
 //!                                                                └─ unknown, or a conflict: refused
 //! ```
 
+use crate::figures::Kind;
 use crate::host::{Admission, HostRecord, Pin, admit};
 use crate::session::{HEAR_TIME, LATE};
 use crate::vault::{NewSession, Vault};
@@ -29,6 +30,7 @@ use blindferry_session::channel::Stream;
 use blindferry_session::server::{Claimed, ServerError, Standing, hear};
 use ring::rand::SecureRandom;
 use std::collections::BTreeSet;
+use std::time::Instant;
 use tokio::time::timeout;
 
 /// A session that stands, and who it is.
@@ -274,7 +276,10 @@ async fn judge<S: Stream>(vault: &Vault, claimed: Claimed<S>, known: Known) -> R
         Known::Enrolled(pin) => (pin, None),
         Known::Allowed(machine, pin) => (pin, Some(machine)),
     };
-    let proven = claimed.judge(pin.pinned(earlier.as_ref(), None, vault.clock.now()), &reference).await?;
+    let since = Instant::now();
+    let judged = claimed.judge(pin.pinned(earlier.as_ref(), None, vault.clock.now()), &reference).await;
+    vault.link.steps().observe(Kind::Evidence, since.elapsed());
+    let proven = judged?;
     vault.keep_clock(&host, proven.attested());
     if let Some(machine) = first
         && let Err(refusal) = record_judged(vault, &host, role, machine).await

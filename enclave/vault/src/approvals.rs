@@ -6,7 +6,7 @@
 
 use crate::sealed::PolicyAuthority;
 use crate::store::{Backing, SealedName, StoreError, sealed_get, sealed_put};
-use crate::vault::Vault;
+use crate::vault::{Vault, lock};
 use blindferry_attest::tpm::pcr::PcrError;
 use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_device::approval::{APPROVAL_LIMIT, Approval, ApprovalError, PolicyRef, Terms};
@@ -19,6 +19,7 @@ use blindferry_proto::limits::MAX_STORED;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Approvals kept at once; the oldest go first.
 pub const APPROVALS: usize = 16;
@@ -103,9 +104,10 @@ pub fn approve(
 
 /// Approves PCR values beside those approved before.
 pub(crate) async fn add(vault: &Vault, values: PcrValues) -> Result<(), Refusal> {
+    let _alone = vault.sealing.lock().await;
     let version = counter(vault).await?;
     let mut approvals = Approvals::load(&vault.link).await.map_err(|error| refuse(&error))?;
-    let approval = approve(&vault.authority, values, version, &vault.random).map_err(|error| refuse(&error))?;
+    let approval = approve(&authority(vault), values, version, &vault.random).map_err(|error| refuse(&error))?;
     approvals.add(approval);
     save(vault, &approvals).await
 }
@@ -113,12 +115,13 @@ pub(crate) async fn add(vault: &Vault, values: PcrValues) -> Result<(), Refusal>
 /// Revokes all approvals but the newest: it is signed anew for the next version, and then the counter moves there. A
 /// vault that is killed in between has both, and may be asked again.
 pub(crate) async fn keep_newest(vault: &Vault) -> Result<(), Refusal> {
+    let _alone = vault.sealing.lock().await;
     let next = counter(vault).await? + 1;
     let mut approvals = Approvals::load(&vault.link).await.map_err(|error| refuse(&error))?;
     let Some(newest) = approvals.list.pop() else { return Err(refuse(&ApprovalsError::None)) };
     let verified = newest.verify(&approvals.authority).map_err(|error| refuse(&ApprovalsError::Approval(error)))?;
     let values = verified.terms().values().clone();
-    let renewed = approve(&vault.authority, values, next, &vault.random).map_err(|error| refuse(&error))?;
+    let renewed = approve(&authority(vault), values, next, &vault.random).map_err(|error| refuse(&error))?;
     approvals.add(newest);
     approvals.add(renewed.clone());
     save(vault, &approvals).await?;
@@ -139,6 +142,10 @@ pub(crate) fn values_of(pcrs: &[(u8, Digest)]) -> Result<PcrValues, Refusal> {
 pub(crate) fn describe(values: &PcrValues) -> String {
     let each: Vec<String> = values.iter().map(|(index, value)| format!("{index}={}", hex::encode(value))).collect();
     each.join(" ")
+}
+
+fn authority(vault: &Vault) -> Arc<PolicyAuthority> {
+    Arc::clone(&lock(&vault.authority))
 }
 
 async fn counter(vault: &Vault) -> Result<u64, Refusal> {

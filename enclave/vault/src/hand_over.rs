@@ -7,6 +7,7 @@
 
 mod carried;
 
+use crate::log;
 use crate::platform::SealedBy;
 use crate::store::{Removed, SealedName, sealed_alone, sealed_get, sealed_put};
 use crate::unseal::{Unsealed, unseal};
@@ -18,7 +19,7 @@ use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::Answer;
 use blindferry_proto::succession::{HandedOver, SuccessorRequest};
 
-pub(crate) use self::carried::{CarriedError, receive};
+pub(crate) use self::carried::{CarriedError, encrypt_to, receive};
 
 /// For which guests the store has the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +66,14 @@ async fn take(vault: &Vault, session: &SessionEntry, key: &DepositKey) -> Result
     }
     vault.audit(Event::HandedOver { session: session.id, host: session.host.clone() }).await?;
     let failed = |line: String| {
-        eprintln!("blindferry-vault: cannot hand the key over: {line}");
+        log::error("not-handed-over", "the key cannot be handed over", &[("why", line.clone())]);
         Refusal::new(RefusalCode::NotReady, &line)
     };
     let unsealed = unseal(&vault.link, &vault.device, vault.sealed_by).await;
     let Unsealed { key: own, .. } = unsealed.map_err(|error| failed(with_causes(&error)))?;
-    carried::send(&own.into_secret(), key, &session.id).map_err(|error| failed(with_causes(&error)))
+    let seed = vault.records.audit_seed().await.map_err(|error| failed(with_causes(&error)))?;
+    let both = own.with_audit_seed(seed).joined().map_err(|error| failed(with_causes(&error)))?;
+    carried::send(&both, key, &session.id).map_err(|error| failed(with_causes(&error)))
 }
 
 async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<(), Refusal> {
@@ -80,6 +83,7 @@ async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.audit(Event::SuccessorKept { session: session.id, host: session.host.clone() }).await?;
+    let _alone = vault.sealing.lock().await;
     let elsewhere = lock(&vault.guests).elsewhere();
     if let Err(error) = sealed_put(&vault.link, vec![(elsewhere, sealed)]).await {
         return Err(vault.store_failed(&error).await);
@@ -90,6 +94,7 @@ async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<
 
 /// Withdraws the key from whichever guest is not this one.
 pub(crate) async fn withdraw_other(vault: &Vault) -> Result<(), Refusal> {
+    let _alone = vault.sealing.lock().await;
     let own = lock(&vault.guests).own;
     let stored = match sealed_get(&vault.link, own).await {
         Ok(stored) => stored.ok_or_else(|| Refusal::from(RefusalCode::Internal))?,

@@ -12,11 +12,12 @@
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
 //! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`pending`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over` → [`session`] → [`serve`](mod@serve).
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup` → [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
 pub mod audit;
+mod backup;
 pub mod cache;
 pub mod clock;
 pub mod confine;
@@ -31,6 +32,7 @@ pub mod hpke_keys;
 pub mod lease;
 pub mod ledger;
 pub mod link;
+pub mod log;
 pub mod mint;
 mod operator;
 pub mod parcel;
@@ -38,6 +40,7 @@ pub mod pending;
 pub mod platform;
 pub mod policy;
 pub mod publish;
+mod rotate;
 pub mod sealed;
 pub mod serve;
 pub mod session;

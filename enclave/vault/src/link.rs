@@ -5,6 +5,7 @@
 //! refusal.
 
 use crate::connection::{NotAConnection, connection};
+use crate::figures::Kind;
 use crate::store::{Backing, StoreError};
 use crate::upstream::{Dial, DialError};
 use blindferry_handle::packet::{Packet, PacketError};
@@ -13,10 +14,12 @@ use blindferry_proto::causes::with_causes;
 use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_watch::figures::Steps;
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Requests to the front that may wait for an answer at once.
@@ -30,6 +33,7 @@ pub struct FrontLink(Arc<Inner>);
 struct Inner {
     packets: AsyncPackets,
     waiting: Mutex<Waiting>,
+    steps: Steps<Kind>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +61,13 @@ impl FrontLink {
     /// Speaks over this socket.
     #[must_use]
     pub fn new(packets: AsyncPackets) -> Self {
-        Self(Arc::new(Inner { packets, waiting: Mutex::default() }))
+        Self(Arc::new(Inner { packets, waiting: Mutex::default(), steps: Steps::default() }))
+    }
+
+    /// How long steps take, those here and all others: they are told over this link.
+    #[must_use]
+    pub fn steps(&self) -> &Steps<Kind> {
+        &self.0.steps
     }
 
     /// Receives until the front brings something unasked; answers go to whoever waits for them.
@@ -87,6 +97,8 @@ impl FrontLink {
                     let _given_up = waiting.map(|waiting| waiting.send(reply));
                 }
                 (FromFront::Stop, None) => return Ok(Incoming::Stop),
+                // Here and not in a task: who answers is the loop that would otherwise seem to be well.
+                (FromFront::Look { id }, None) => self.tell(&FromVault::Here { id }).await?,
                 _ => return Err(LinkError::Descriptors),
             }
         }
@@ -106,6 +118,8 @@ impl FrontLink {
     /// # Errors
     /// [`LinkError`] when there is no answer. Whether a commit happened is then not known.
     pub async fn store(&self, request: StoreRequest) -> Result<StoreReply, LinkError> {
+        let since = Instant::now();
+        let kind = if matches!(request, StoreRequest::Commit { .. }) { Kind::StoreCommit } else { Kind::StoreRead };
         let (reply, answer) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
@@ -117,7 +131,9 @@ impl FrontLink {
             self.waiting().stored.remove(&id);
             return Err(error);
         }
-        answer.await.map_err(|_| LinkError::Gone)
+        let reply = answer.await.map_err(|_| LinkError::Gone)?;
+        self.steps().observe(kind, since.elapsed());
+        Ok(reply)
     }
 
     /// Has the front connect to an upstream.

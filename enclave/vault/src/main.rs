@@ -13,6 +13,7 @@ use blindferry_vault::clock::Clock;
 use blindferry_vault::confine::confine;
 use blindferry_vault::grant::GRANT_LIFE;
 use blindferry_vault::link::{FrontLink, Incoming};
+use blindferry_vault::log;
 use blindferry_vault::sealed::RecoveryKey;
 use blindferry_vault::serve::{MAX_APPROVAL_WAIT, Settings, serve};
 use blindferry_vault::setup::{Existing, SetupError, answer, init, recover};
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("blindferry-vault: {}", with_causes(error.as_ref()));
+            log::error("vault-ended", "the vault ends", &[("why", with_causes(error.as_ref()))]);
             ExitCode::FAILURE
         }
     }
@@ -61,7 +62,7 @@ enum Errand {
 fn run() -> Result<(), Box<dyn Error>> {
     let entered = enter(&Entry::new())?;
     if let Some(warning) = entered.warning() {
-        eprintln!("blindferry-vault: WARNING: {warning}");
+        log::warning("less-confined", warning);
     }
     // Who started us holds our descriptors' other ends: without it we are nobody's.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -80,7 +81,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         let device = Device::new(device)?;
         let confined = confine()?;
         for note in confined.notes() {
-            eprintln!("blindferry-vault: WARNING: {note}");
+            log::warning("less-confined", note);
         }
         match (errand, setup) {
             (Errand::Serve(settings), _) => serve(confined, link, device, settings).await.map_err(Into::into),
@@ -112,8 +113,11 @@ fn settings(options: &[&str]) -> Result<Settings, Box<dyn Error>> {
         match option {
             ["--reattest-every", seconds] => settings.reattest_every = up_to(86_400, seconds)?,
             ["--grant-life", seconds] => settings.grant_life = up_to(GRANT_LIFE, seconds)?,
+            ["--log-form", form] => log::write_as(form.parse()?),
             ["--approval-wait", seconds] => settings.approval_wait = up_to(MAX_APPROVAL_WAIT, seconds)?,
-            _ => return Err("serve takes --reattest-every, --grant-life and --approval-wait, each with SECONDS".into()),
+            _ => {
+                return Err("serve takes --reattest-every, --grant-life and --approval-wait, each with SECONDS, and --log-form FORM".into());
+            }
         }
     }
     Ok(settings)

@@ -2,13 +2,14 @@
 
 use crate::deposit;
 use crate::host::{HostRecord, Place};
+use crate::log;
 use crate::mint;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, lock};
-use crate::{approvals, hand_over, waiting};
+use crate::{approvals, backup, hand_over, rotate, waiting};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
@@ -27,7 +28,11 @@ use rustls_pki_types::pem::PemObject;
 use std::sync::Arc;
 
 /// Answers an operator.
-pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: OperatorRequest) -> Result<Answer, Refusal> {
+pub(crate) async fn answer(
+    vault: &Arc<Vault>,
+    session: &SessionEntry,
+    request: OperatorRequest,
+) -> Result<Answer, Refusal> {
     let reply = match request {
         OperatorRequest::Put { name, settings, encapsulated, ciphertext, replace } => {
             let deposit = Deposit { name, settings: *settings, encapsulated, ciphertext, replace };
@@ -49,6 +54,11 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Opera
         OperatorRequest::Status => Ok(status(vault)),
         OperatorRequest::Audit { from } => audit(vault, from).await,
         OperatorRequest::Asks { after } => Ok(waiting::page(vault, after)),
+        OperatorRequest::PrepareKey { key } => rotate::prepare(vault, session, &key).await,
+        OperatorRequest::ChangeKey { prepared } => rotate::change(vault, session, prepared).await,
+        OperatorRequest::ChangeAuthority => rotate::change_authority(vault, session).await,
+        OperatorRequest::BackUp => backup::begin(vault, session).await,
+        OperatorRequest::BackupPieces { snapshot, after } => backup::go_on(vault, snapshot, after).await,
         OperatorRequest::Decide { ask, shown, decision } => waiting::decide(vault, session, ask, shown, decision).await,
     };
     reply.map(|reply| Answer::Operator(Box::new(reply)))
@@ -327,6 +337,12 @@ fn status(vault: &Vault) -> OperatorReply {
     if lock(&vault.guests).other {
         warnings.push(Text::cut("another guest opens the store too; `blindferry enclave revoke-old` withdraws it"));
     }
+    if vault.records.are_keys_changing() {
+        warnings.push(Text::cut("the key-encryption key was changed, and the store is still being encrypted anew"));
+    }
+    if let Some(backup) = vault.made_of_backup {
+        warnings.push(Text::cut(&backup.warning()));
+    }
     if policy_version == 0 {
         warnings.push(Text::cut("there is no policy yet: nothing is allowed"));
     }
@@ -361,7 +377,7 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
         }),
         Err(error) => {
             let line = with_causes(&error);
-            eprintln!("blindferry-vault: {line}");
+            log::error("audit-not-read", "the audit cannot be read", &[("why", line.clone())]);
             Err(Refusal::new(RefusalCode::Store, &line))
         }
     }

@@ -180,7 +180,7 @@ async fn approvable(device: &Device, pcrs: &[u8], insist: bool) -> Result<PcrVal
     Ok(values)
 }
 
-fn share(secret: &SecretBytes) -> Result<SharedSecret, PlatformError> {
+pub(crate) fn share(secret: &SecretBytes) -> Result<SharedSecret, PlatformError> {
     #[expect(clippy::disallowed_methods, reason = "from one secret page into another, which the device process maps")]
     let shared = SharedSecret::create(secret.len(), |place| {
         place.copy_from_slice(secret.expose());

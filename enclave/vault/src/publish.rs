@@ -1,5 +1,6 @@
 //! The public keys of JWT signers, for the front to serve as JWKS and discovery documents.
 
+use crate::log;
 use crate::mint::public_jwk;
 use crate::vault::Vault;
 use blindferry_proto::bounded::Text;
@@ -57,7 +58,7 @@ impl Vault {
         let secret = match master.secret.wake() {
             Ok(secret) => secret,
             Err(error) => {
-                eprintln!("blindferry-vault: cannot publish the key of {name}: {}", with_causes(&error));
+                unpublished(name, with_causes(&error));
                 return Ok(());
             }
         };
@@ -72,11 +73,16 @@ impl Vault {
                     keys.algorithms.push(name);
                 }
             }
-            Ok(Err(error)) => eprintln!("blindferry-vault: cannot publish the key of {name}: {error}"),
-            Err(error) => eprintln!("blindferry-vault: cannot publish the key of {name}: {}", with_causes(&error)),
+            Ok(Err(error)) => unpublished(name, error.to_string()),
+            Err(error) => unpublished(name, with_causes(&error)),
         }
         Ok(())
     }
+}
+
+fn unpublished(name: &CredentialName, why: String) {
+    let fields = [("credential", name.to_string()), ("why", why)];
+    log::error("key-not-published", "the key of a signer cannot be published", &fields);
 }
 
 fn issuer(url: &str, keys: Keys) -> Option<Issuer> {
@@ -87,7 +93,8 @@ fn issuer(url: &str, keys: Keys) -> Option<Issuer> {
         algorithms: keys.algorithms.into_iter().map(Text::cut).collect(),
     });
     if issuer.is_none() {
-        eprintln!("blindferry-vault: issuer {url} has too many keys to publish");
+        let fields = [("issuer", url.to_owned())];
+        log::error("key-not-published", "an issuer has more keys than can be published", &fields);
     }
     issuer
 }

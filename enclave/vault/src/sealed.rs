@@ -7,6 +7,9 @@
 //!   └─ audit seed    Ed25519, signs the audit                 (crate::audit)
 //! ```
 //!
+//! The audit's key outlives the key-encryption key: for one that replaced another the store keeps the audit seed, encrypted
+//! under it. A vault that hands its key over hands over both.
+//!
 //! Derivation is HKDF-SHA256 (RFC 5869) with one local label for each use. Derived keys are written into secret pages;
 //! what ring keeps while it computes (the extracted key, an expanded cipher key) lives on stack and heap for the length
 //! of one operation.
@@ -17,6 +20,7 @@ pub mod authority;
 mod cipher;
 pub mod record;
 pub mod recovery;
+pub mod retired;
 
 use blindferry_handle::secret::{InitError, SecretBytes};
 use ring::rand::SecureRandom;
@@ -28,35 +32,68 @@ pub use self::recovery::RecoveryKey;
 
 /// The key-encryption key. Whoever has it can read the whole store.
 #[derive(Debug)]
-pub struct KeyEncryptionKey(SecretBytes);
+pub struct KeyEncryptionKey {
+    key: SecretBytes,
+    /// Of a key that replaced another: the audit seed, which the first one derived.
+    audit_seed: Option<SecretBytes>,
+}
 
 impl KeyEncryptionKey {
     /// Its length in bytes.
     pub const LEN: usize = 32;
+    /// Its length in bytes with an audit seed behind it.
+    pub const CARRYING: usize = 64;
 
-    /// Makes a new one. Happens once in the life of a store.
+    /// Makes one.
     ///
     /// # Errors
     /// [`SealError::Random`], [`SealError::Secret`].
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, SealError> {
-        random_secret(random).map(Self)
+        Ok(Self { key: random_secret(random)?, audit_seed: None })
     }
 
-    /// Takes what the platform unsealed.
+    /// The same, going on with the audit of a key that it replaced.
+    #[must_use]
+    pub fn with_audit_seed(self, seed: Option<SecretBytes>) -> Self {
+        Self { audit_seed: seed.or(self.audit_seed), ..self }
+    }
+
+    /// Takes what the platform unsealed, or another vault handed over.
     ///
     /// # Errors
-    /// [`SealError::Length`] when it is not [`Self::LEN`] bytes long.
+    /// [`SealError::Length`] when it is neither [`Self::LEN`] nor [`Self::CARRYING`] bytes long.
     pub fn from_secret(secret: SecretBytes) -> Result<Self, SealError> {
-        if secret.len() != Self::LEN {
-            return Err(SealError::Length { found: secret.len(), expected: Self::LEN });
+        match secret.len() {
+            Self::LEN => Ok(Self { key: secret, audit_seed: None }),
+            Self::CARRYING => {
+                #[expect(clippy::disallowed_methods, reason = "parted into two secret slots")]
+                let (key, seed) = secret.expose().split_at(Self::LEN);
+                Ok(Self { key: copy_of(key)?, audit_seed: Some(copy_of(seed)?) })
+            }
+            found => Err(SealError::Length { found, expected: Self::LEN }),
         }
-        Ok(Self(secret))
     }
 
     /// The bytes, for sealing them to the platform; the key is spent.
     #[must_use]
     pub fn into_secret(self) -> SecretBytes {
-        self.0
+        self.key
+    }
+
+    /// The bytes, with the audit seed behind them where there is one, for another vault.
+    ///
+    /// # Errors
+    /// [`SealError::Secret`] when there is no room for a secret.
+    pub(crate) fn joined(&self) -> Result<SecretBytes, SealError> {
+        let Some(seed) = &self.audit_seed else { return copy(&self.key) };
+        secret(Self::CARRYING, |slot| {
+            let (first, second) = slot.split_at_mut(Self::LEN);
+            #[expect(clippy::disallowed_methods, reason = "from two secret slots into one")]
+            for (place, part) in [(first, &self.key), (second, seed)] {
+                place.copy_from_slice(part.expose());
+            }
+            Ok(Self::CARRYING)
+        })
     }
 
     /// The key of the records in the store.
@@ -83,16 +120,31 @@ impl KeyEncryptionKey {
     /// [`SealError::Secret`] when there is no room for a secret.
     pub fn audit_signing_seed(&self) -> Result<SecretBytes, SealError> {
         const LABEL: &[u8] = b"blindferry v1 audit signing";
-        self.derive(LABEL)
+        match &self.audit_seed {
+            Some(seed) => copy(seed),
+            None => self.derive(LABEL),
+        }
     }
 
     fn derive(&self, label: &[u8]) -> Result<SecretBytes, SealError> {
-        secret(Self::LEN, |slot| cipher::expand(&self.0, &[], label, slot).map(|()| slot.len()))
+        secret(Self::LEN, |slot| cipher::expand(&self.key, &[], label, slot).map(|()| slot.len()))
     }
 }
 
 fn random_secret(random: &dyn SecureRandom) -> Result<SecretBytes, SealError> {
     secret(KeyEncryptionKey::LEN, |slot| random.fill(slot).map(|()| slot.len()).map_err(|_| SealError::Random))
+}
+
+fn copy(other: &SecretBytes) -> Result<SecretBytes, SealError> {
+    #[expect(clippy::disallowed_methods, reason = "from one secret slot into another")]
+    copy_of(other.expose())
+}
+
+fn copy_of(bytes: &[u8]) -> Result<SecretBytes, SealError> {
+    secret(bytes.len(), |slot| {
+        slot.copy_from_slice(bytes);
+        Ok(slot.len())
+    })
 }
 
 /// Makes a secret in place, with the two ways to fail folded into one error.
@@ -121,6 +173,28 @@ mod tests {
         let by_record = one.record_key().unwrap().seal(&random, table, b"a", 1, b"x").unwrap();
         assert!(again.record_key().unwrap().open(table, b"a", &by_record).is_ok());
         assert!(again.master_key().unwrap().open(table, b"a", &by_record).is_err());
+    }
+
+    #[test]
+    fn a_key_that_replaces_another_goes_on_with_its_audit_and_with_nothing_else() {
+        let random = SystemRandom::new();
+        let first = KeyEncryptionKey::generate(&random).unwrap();
+        let seed = first.audit_signing_seed().unwrap();
+        let kept = Some(first.audit_signing_seed().unwrap());
+        let second = KeyEncryptionKey::generate(&random).unwrap().with_audit_seed(kept);
+        assert!(second.audit_signing_seed().unwrap().ct_eq(&copy(&seed)));
+        let table = blindferry_proto::front::Table::Masters;
+        let by_first = first.record_key().unwrap().seal(&random, table, b"a", 1, b"x").unwrap();
+        assert!(second.record_key().unwrap().open(table, b"a", &by_first).is_err());
+
+        let by_second = second.record_key().unwrap().seal(&random, table, b"a", 1, b"x").unwrap();
+        let secret = second.joined().unwrap();
+        assert_eq!(secret.len(), KeyEncryptionKey::CARRYING);
+        let again = KeyEncryptionKey::from_secret(secret).unwrap();
+        assert!(again.audit_signing_seed().unwrap().ct_eq(&copy(&seed)), "it was handed over too");
+        assert!(again.record_key().unwrap().open(table, b"a", &by_second).is_ok());
+        assert_eq!(again.into_secret().len(), KeyEncryptionKey::LEN, "the platform seals the key alone");
+        assert_eq!(first.joined().unwrap().len(), KeyEncryptionKey::LEN);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! connections.
 
 use crate::audit::{AuditError, Auditor, Signer};
+use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
-use crate::figures::Figures;
+use crate::figures::{Figures, durations};
 use crate::grant::{GRANT_LIFE, GrantError, GrantKeys};
 use crate::hand_over::Guests;
 use crate::host::Knocks;
@@ -13,10 +14,12 @@ use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
 use crate::lease::Leases;
 use crate::ledger::Ledger;
 use crate::link::{FrontLink, Incoming, LinkError};
+use crate::log;
 use crate::operator::certificates;
 use crate::pending::{APPROVAL_WAIT, Pending};
 use crate::platform::{Platform, PlatformError, SealedBy};
 use crate::policy::Policy;
+use crate::rotate;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
 use crate::store::{Backing, Document, Records, SealedName, StoreError, sealed_get};
@@ -66,7 +69,7 @@ pub async fn serve(confined: Confined, link: FrontLink, device: Device, settings
             Ok(vault) => vault,
             Err(error) => {
                 if let Some(alarm) = is_alarm(&error) {
-                    eprintln!("blindferry-vault: ALARM: {alarm:?}");
+                    log::alarm(&format!("{alarm:?}"));
                 }
                 let refusal = Refusal::new(RefusalCode::NotReady, &with_causes(&error));
                 let _untold = link.tell(&FromVault::Failed(refusal)).await;
@@ -119,7 +122,10 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
             }
             _ = report.tick() => {
                 vault.figures.set("ledger_entries", lock(&vault.ledger).len());
-                let condition = Condition { ready: true, figures: vault.figures.all() };
+                vault.figures.set("tpm_waiting", vault.device.waiting());
+                vault.figures.set("audit_records", vault.auditor.head().map_or(0, |head| head.number.try_into().unwrap_or(usize::MAX)));
+                let steps = vault.link.steps().counted().chain([("tpm", vault.device.took())]);
+                let condition = Condition { ready: true, figures: vault.figures.all(), steps: durations(steps) };
                 // A front that is gone ends the reader, and with it this loop.
                 let _gone = vault.link.tell(&FromVault::Condition(condition)).await;
             }
@@ -140,10 +146,16 @@ async fn start(
     let Unsealed { key: kek, form, outdated } = unsealed;
     let handed = sealed_get(link, SealedName::Successor).await.map_err(ServeError::Store)?;
     let records = Records::open(link.clone(), &kek).await.map_err(ServeError::Store)?;
+    let kek = kek.with_audit_seed(records.audit_seed().await.map_err(ServeError::Store)?);
     let records = Arc::new(records);
     let signer = Signer::new(kek.audit_signing_seed().map_err(ServeError::Keys)?).map_err(ServeError::Audit)?;
     let (auditor, writer) = Auditor::open(Arc::clone(&records), signer, clock).await.map_err(ServeError::Audit)?;
     drop(tokio::spawn(writer.run()));
+    let made_of_backup = MadeOfBackup::find(&records).await.map_err(ServeError::Store)?;
+    if let Some(backup) = made_of_backup {
+        eprintln!("blindferry-vault: WARNING: {}", backup.warning());
+        let _recorded = auditor.record(backup.event()).await.map_err(ServeError::Audit)?;
+    }
     let authority = authority(link, &kek, &random).await?;
     let kek = match outdated {
         Some(outdated) => {
@@ -176,8 +188,10 @@ async fn start(
         deposit_keys: DepositKeyPair::generate(&random).map_err(ServeError::KeyPair)?,
         records,
         auditor,
-        authority,
+        authority: Mutex::new(Arc::new(authority)),
+        sealing: tokio::sync::Mutex::new(None),
         sealed_by: platform.sealed_by(),
+        made_of_backup,
         guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
         documents: Mutex::new(documents),
         figures: Figures::default(),
@@ -198,7 +212,9 @@ async fn start(
     let notes = vault.confined.notes().join("; ");
     vault.audit(Event::Started { notes: Text::cut(&notes) }).await.map_err(ServeError::Refused)?;
     vault.publish().await.map_err(ServeError::Refused)?;
-    Ok(Arc::new(vault))
+    let vault = Arc::new(vault);
+    drop(tokio::spawn(rotate::renew(Arc::clone(&vault))));
+    Ok(vault)
 }
 
 async fn authority<B: Backing>(

@@ -6,6 +6,7 @@
 mod challenge;
 
 use crate::admission::{Admitted, admit_peer};
+use crate::figures::{Kind, kind_of};
 use crate::vault::{NewSession, SessionEntry, Vault};
 use crate::{crossing, hand_over, operator, waiting};
 use blindferry_proto::audit::Event;
@@ -18,7 +19,7 @@ use blindferry_session::channel::Stream;
 use blindferry_session::server::Standing;
 use challenge::Challenge;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
@@ -45,10 +46,14 @@ pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
         vault.figures.count("handshakes_refused_total", Some("busy"));
         return;
     };
+    let since = Instant::now();
     let admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)).await;
     drop(place);
     match admitted {
-        Ok(Some(admitted)) => run(vault, admitted).await,
+        Ok(Some(admitted)) => {
+            vault.link.steps().observe(Kind::Session, since.elapsed());
+            run(vault, admitted).await;
+        }
         Ok(None) => {}
         Err(_) => vault.figures.count("handshakes_refused_total", Some(LATE)),
     }
@@ -161,13 +166,15 @@ impl Over {
     }
 }
 
-async fn answer(vault: &Vault, entry: &SessionEntry, request: Request) -> Answer {
+async fn answer(vault: &Arc<Vault>, entry: &SessionEntry, request: Request) -> Answer {
+    let (kind, since) = (kind_of(&request), Instant::now());
     let answer = match (entry.role, request) {
         (Role::Broker, Request::Broker(request)) => crossing::answer(vault, entry, request).await,
         (Role::Operator, Request::Operator(request)) => operator::answer(vault, entry, *request).await,
         (Role::Successor, Request::Successor(request)) => hand_over::answer(vault, entry, request).await,
         _ => Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")),
     };
+    vault.link.steps().observe(kind, since.elapsed());
     answer.unwrap_or_else(|refusal| {
         vault.figures.count("refusals_total", Some(refusal.code.as_str()));
         Answer::Refused(refusal)

@@ -9,7 +9,7 @@ use crate::host::{HostRecord, Place};
 use crate::platform::{Platform, PlatformError, SealedKey};
 use crate::policy::Policy;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, RecoveryKey, SealError};
-use crate::store::{Backing, Document, Records, SealedName, StoreError, erase, sealed_get, sealed_put};
+use crate::store::{Backing, Document, Records, SealedName, StoreError, audit_seed, erase, sealed_get, sealed_put};
 use blindferry_attest::reference::{Firmware, ReferenceError, ReferenceValues};
 use blindferry_attest::snp::vek::Holder;
 use blindferry_attest::snp::{Anchors, EndorsedVek, KeyKind, Report, SnpRefusal};
@@ -103,6 +103,7 @@ pub async fn recover<B: Backing>(
     let stored = stored.ok_or(SetupError::NotInitialised)?;
     let record_key = kek.record_key().map_err(SetupError::Seal)?;
     let authority = PolicyAuthority::open(&record_key, &stored, random).map_err(SetupError::Seal)?;
+    let kek = kek.with_audit_seed(audit_seed(backing, &record_key).await.map_err(SetupError::Store)?);
     let platform = Platform::find(device).await.map_err(SetupError::Platform)?;
     let sealing = platform.sealing(device, &order.pcrs, order.insist_unextended, order.mix).await;
     let sealing = sealing.map_err(SetupError::Platform)?;

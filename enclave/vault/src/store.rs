@@ -16,11 +16,14 @@
 //! [`Records::counter`] counts every change; whoever anchors it outside the store (in a TPM's NV counter) finds that
 //! too. What a store can always do is refuse to answer.
 
+mod backup;
 mod blobs;
+pub(crate) mod keys;
 pub(crate) mod log;
 mod manifest;
 #[cfg(test)]
 pub(crate) mod memory;
+mod renew;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -29,17 +32,20 @@ mod typed;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::{CodecError, TooLong};
 use blindferry_proto::front::{Key, Operation, StoreReply, StoreRequest, Table, Value};
 use blindferry_proto::limits::MAX_PAGE;
 use ring::rand::SystemRandom;
 use thiserror::Error;
 
-use crate::sealed::{KeyEncryptionKey, RecordKey, SealError};
+use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 
-pub use self::blobs::{SealedName, erase, sealed_alone, sealed_get, sealed_put};
+pub(crate) use self::blobs::AUDIT_SEED;
+pub use self::blobs::{SealedName, audit_seed, erase, sealed_alone, sealed_get, sealed_put};
 pub use self::typed::{Credential, Document, IfPresent, Master, Removed, StoredDocument};
 
+use self::keys::Keys;
 use self::manifest::{Change, Entry, Manifest, Place};
 
 /// Whoever carries requests to the store: the link to the front, or a map in tests.
@@ -91,6 +97,9 @@ pub enum StoreError {
         /// Its name.
         key: String,
     },
+    /// An earlier change of keys is not finished.
+    #[error("the store is still encrypted anew after the last change of its keys")]
+    KeysChanging,
     /// The store holds no manifest: `init` never ran on it, or it was emptied.
     #[error("the store was never initialised")]
     NotInitialised,
@@ -132,8 +141,7 @@ pub enum Tampering {
 #[derive(Debug)]
 pub struct Records<B> {
     backing: B,
-    key: RecordKey,
-    masters: RecordKey,
+    keys: Mutex<Arc<Keys>>,
     random: SystemRandom,
     manifest: Mutex<Manifest>,
     /// Held by whoever changes something. Inside: a change whose outcome is not known, because the answer did not come
@@ -170,6 +178,7 @@ impl<B: Backing> Records<B> {
     /// [`StoreError::Tampered`] names the first record that is not as it was left; [`StoreError::NotInitialised`].
     pub async fn open(backing: B, kek: &KeyEncryptionKey) -> Result<Self, StoreError> {
         let mut records = Self::new(backing, kek, Manifest::default())?;
+        records.load_keys_before().await?;
         let manifest = records.load_manifest().await?;
         for table in [Table::Masters, Table::Hosts, Table::Documents] {
             records.enumerate(table, &manifest).await?;
@@ -187,12 +196,31 @@ impl<B: Backing> Records<B> {
     fn new(backing: B, kek: &KeyEncryptionKey, manifest: Manifest) -> Result<Self, StoreError> {
         Ok(Self {
             backing,
-            key: kek.record_key().map_err(StoreError::Seal)?,
-            masters: kek.master_key().map_err(StoreError::Seal)?,
+            keys: Mutex::new(Arc::new(Keys::of(kek)?)),
             random: SystemRandom::new(),
             manifest: Mutex::new(manifest),
             turn: tokio::sync::Mutex::new(None),
         })
+    }
+
+    /// The record of a policy authority, under the keys in force.
+    ///
+    /// # Errors
+    /// [`SealError::Random`].
+    pub(crate) fn seal_authority(&self, authority: &PolicyAuthority) -> Result<Vec<u8>, SealError> {
+        authority.seal(&self.random, &self.keys().record)
+    }
+
+    /// The audit's seed, where the store keeps one for the key-encryption key in force.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`].
+    pub(crate) async fn audit_seed(&self) -> Result<Option<SecretBytes>, StoreError> {
+        audit_seed(&self.backing, &self.keys().record).await
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
@@ -217,7 +245,7 @@ impl<B: Backing> Records<B> {
             return Ok(None);
         };
         let changed = || place.tampered(Tampering::Changed);
-        let opened = self.key.open(place.table, &place.key, &bytes).map_err(|_| changed())?;
+        let opened = self.keys().open(place.table, &place.key, &bytes).map_err(|_| changed())?;
         if opened.version != entry.version {
             return Err(changed());
         }

@@ -39,7 +39,8 @@ pub async fn unseal<B: Backing>(backing: &B, device: &Device, sealed_by: SealedB
     let blob = blob.ok_or(UnsealError::NotInitialised)?;
     match sealed_by {
         SealedBy::Tpm | SealedBy::SoftwareTpm => {
-            let key = approved(backing, device, &blob).await?;
+            let approvals = Approvals::load(backing).await.map_err(UnsealError::Approvals)?;
+            let key = approved(&approvals, device, &blob).await?;
             Ok(Unsealed { key, form: SealedName::Platform, outdated: None })
         }
         SealedBy::Guest => match as_guest(device, &blob, SealedName::Platform).await {
@@ -65,12 +66,16 @@ fn nearer(first: DeviceRefusal, second: DeviceRefusal) -> DeviceRefusal {
     if distance(&second) < distance(&first) { second } else { first }
 }
 
-async fn approved<B: Backing>(backing: &B, device: &Device, blob: &[u8]) -> Result<KeyEncryptionKey, UnsealError> {
-    let approvals = Approvals::load(backing).await.map_err(UnsealError::Approvals)?;
+/// Unseals under the newest of these approvals that fits.
+pub(crate) async fn approved(
+    approvals: &Approvals,
+    device: &Device,
+    blob: &[u8],
+) -> Result<KeyEncryptionKey, UnsealError> {
     let counter = device.counter_read().await.map_err(UnsealError::Counter)?;
     let mut newest_failure = None;
     for approval in approvals.list.iter().rev() {
-        match try_one(device, blob, &approvals, approval, counter).await {
+        match try_one(device, blob, approvals, approval, counter).await {
             Ok(key) => return Ok(key),
             Err(UnsealError::Device(DeviceError::Refused(
                 refusal @ (DeviceRefusal::WrongPcrs { .. } | DeviceRefusal::ApprovalReplaced { .. }),

@@ -9,10 +9,11 @@ mod tokens;
 pub(crate) use tokens::{Demand, NotPermitted, Permit};
 
 use crate::audit::Auditor;
+use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
 use crate::confine::Confined;
-use crate::figures::Figures;
+use crate::figures::{Figures, Kind};
 use crate::grant::GrantKeys;
 use crate::hand_over::Guests;
 use crate::host::{Knocks, Pin};
@@ -20,10 +21,12 @@ use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
 use crate::ledger::{Failure, Ledger};
 use crate::link::FrontLink;
+use crate::log;
 use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::rotate::Prepared;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
 use crate::session::Over;
@@ -49,6 +52,7 @@ use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
@@ -78,9 +82,12 @@ pub struct Vault {
     pub(crate) deposit_keys: DepositKeyPair,
     pub(crate) records: Arc<Records<FrontLink>>,
     pub(crate) auditor: Auditor<FrontLink>,
-    pub(crate) authority: PolicyAuthority,
+    pub(crate) authority: Mutex<Arc<PolicyAuthority>>,
+    /// Held by whoever changes what is sealed. Inside: a key that was prepared.
+    pub(crate) sealing: tokio::sync::Mutex<Option<Prepared>>,
     pub(crate) confined: Confined,
     pub(crate) sealed_by: SealedBy,
+    pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
     pub(crate) figures: Figures,
@@ -248,13 +255,14 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        match self.auditor.record(event).await {
+        let since = Instant::now();
+        let recorded = self.auditor.record(event).await;
+        self.link.steps().observe(Kind::Audit, since.elapsed());
+        match recorded {
             Ok(_recorded) => Ok(()),
             Err(error) => {
-                eprintln!(
-                    "blindferry-vault: cannot write an audit record, so nothing is granted: {}",
-                    with_causes(&error)
-                );
+                let why = [("why", with_causes(&error))];
+                log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
                 self.figures.count("audit_failures_total", None);
                 Err(Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited"))
             }
@@ -263,7 +271,7 @@ impl Vault {
 
     /// Something that should never happen in an honest fleet.
     pub(crate) async fn alarm(&self, alarm: Alarm) {
-        eprintln!("blindferry-vault: ALARM: {alarm:?}");
+        log::alarm(&format!("{alarm:?}"));
         self.figures.count("alarms_total", None);
         // The alarm was printed and counted; a store that cannot take it has been complained about.
         let _unwritten = self.audit(Event::Alarm(alarm)).await;
@@ -293,7 +301,7 @@ impl Vault {
 
     /// Notes that the store failed, with an alarm where it was tampered with.
     pub(crate) async fn store_failed(&self, error: &StoreError) -> Refusal {
-        eprintln!("blindferry-vault: {}", with_causes(error));
+        log::error("store-failed", "the store failed", &[("why", with_causes(error))]);
         if let StoreError::Tampered { .. } = error {
             self.alarm(Alarm::StoreTampered { detail: Text::cut(&with_causes(error)) }).await;
         }

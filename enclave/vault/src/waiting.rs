@@ -4,6 +4,7 @@
 //! [`crate::pending`]; here they meet the audit, which is written before anything counts.
 
 use crate::crossing;
+use crate::log;
 use crate::pending::{Collected, Full, Held, NotDecided, Said};
 use crate::policy::Approver;
 use crate::vault::{Demand, SessionEntry, Vault, lock};
@@ -71,7 +72,8 @@ pub(crate) async fn hold(
         return Err(RefusalCode::NotReady.into());
     }
     note(vault, "held");
-    eprintln!("blindferry-vault: ask {id} of {credential} by {} waits for a person", session.host);
+    let fields = [("ask", id.to_string()), ("credential", credential.to_string()), ("host", session.host.to_string())];
+    log::info("ask-waits", "an ask waits for a person", &fields);
     Ok(Answer::Waiting(Waiting { ask: id, seconds }))
 }
 

@@ -2,6 +2,7 @@
 //! flood leaves room for the others.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts places and gives them out.
@@ -38,7 +39,7 @@ impl Admission {
     /// At most `total` places, at most `per_uid` of them for one user.
     #[must_use]
     pub fn new(total: usize, per_uid: usize) -> Self {
-        Self(Arc::new(Counts { total, per_uid, taken: Mutex::new(BTreeMap::new()) }))
+        Self(Arc::new(Counts { total, per_uid, taken: Mutex::default(), refused: AtomicU64::new(0) }))
     }
 
     /// A place for a user.
@@ -46,6 +47,26 @@ impl Admission {
     /// # Errors
     /// [`Full`] says which bound is reached.
     pub fn admit(&self, uid: u32) -> Result<Place, Full> {
+        let admitted = self.place(uid);
+        if admitted.is_err() {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// Places that are taken now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    /// How many found no place.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, uid: u32) -> Result<Place, Full> {
         let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
         // No user stays in the map without a place, so summing costs no more than there are places.
         if taken.values().sum::<usize>() >= self.0.total {
@@ -77,6 +98,7 @@ struct Counts {
     total: usize,
     per_uid: usize,
     taken: Mutex<BTreeMap<u32, usize>>,
+    refused: AtomicU64,
 }
 
 #[cfg(test)]

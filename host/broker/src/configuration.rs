@@ -1,14 +1,16 @@
 //! The configuration file: TOML, written by people, so that each mistake is named with its line and column.
 
+use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+pub mod check;
 
 /// What an operator says about this broker.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +34,8 @@ pub struct Configuration {
     /// Its permission bits.
     #[serde(default)]
     pub workers_mode: SocketMode,
+    /// Where health, readiness and metrics are served over plain HTTP; without it they are not.
+    pub public: Option<SocketAddr>,
     /// Which hardware attests: `auto` is the TPM below, else this SEV-SNP guest.
     #[serde(default)]
     platform: Choice,
@@ -87,19 +91,12 @@ pub struct Limits {
 pub struct Count(usize);
 
 impl Configuration {
-    /// Reads a configuration file of at most [`MAX_CONFIGURATION`] bytes.
+    /// Reads and parses the file at `path`.
     ///
     /// # Errors
-    /// [`ConfigurationError`].
-    pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let failed = |source| ConfigurationError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(MAX_CONFIGURATION + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_CONFIGURATION {
-            return Err(ConfigurationError::TooLong { path: path.to_owned() });
-        }
-        Self::parse(&text).map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source })
+    /// [`Faults`] with place, cause and fix.
+    pub fn read(path: &Path) -> Result<Self, Faults> {
+        Source::read(path)?.parse()
     }
 
     /// Which device process to start; `is_there` says whether a path exists.
@@ -117,45 +114,7 @@ impl Configuration {
     pub fn device(&self, platform: &DeviceProcess) -> PathBuf {
         self.device.clone().unwrap_or_else(|| Path::new(EXECUTABLES).join(platform.executable()))
     }
-
-    /// Parses the text of a configuration.
-    ///
-    /// # Errors
-    /// What is wrong, with its line and column.
-    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
-    }
 }
-
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigurationError {
-    /// Not readable.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// Over [`MAX_CONFIGURATION`].
-    #[error("{path} is longer than {MAX_CONFIGURATION} bytes", path = path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Not a configuration.
-    #[error("{path} is not a configuration of blindferryd", path = path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        source: toml::de::Error,
-    },
-}
-
-/// Bytes of a configuration file.
-pub const MAX_CONFIGURATION: u64 = 64 * 1024;
 
 /// `host:port`, where the host is a name, an IPv4 address, or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,9 +281,10 @@ pins = "/var/lib/blindferry/pins"
 
     #[test]
     fn the_smallest_configuration_has_the_documented_defaults() {
-        let configuration = Configuration::parse(SMALLEST).unwrap();
+        let configuration = parse(SMALLEST).unwrap();
         assert_eq!(configuration.parents, Path::new("/run/blindferry/parents.sock"));
         assert_eq!(configuration.workers_mode, SocketMode(0o666));
+        assert_eq!(configuration.public, None);
         assert_eq!(configuration.limits, Limits::default());
         assert_eq!(configuration.vault.to_string(), "vault.example:7443");
         assert_eq!(configuration.pcrs.len(), 8);
@@ -335,7 +295,7 @@ pins = "/var/lib/blindferry/pins"
     #[test]
     fn a_guest_needs_no_tpm() {
         let text = SMALLEST.replace("tcti", "# ").replace("pins", "# ");
-        let configuration = Configuration::parse(&text).unwrap();
+        let configuration = parse(&text).unwrap();
         assert_eq!(configuration.platform(|_| false), Err(NoPlatform::Neither));
         let platform = configuration.platform(|_| true).unwrap();
         assert_eq!(configuration.device(&platform), Path::new("/usr/libexec/blindferry/blindferry-device-snp"));
@@ -344,13 +304,14 @@ pins = "/var/lib/blindferry/pins"
     #[test]
     fn every_field_can_be_set() {
         let text = format!(
-            "{SMALLEST}device = \"/x/device\"\npcrs = [7, 0, 7]\n\
+            "{SMALLEST}device = \"/x/device\"\npublic = \"[::1]:9478\"\npcrs = [7, 0, 7]\n\
              parents = \"/x/p\"\nparents_mode = \"0660\"\nworkers = \"/x/w\"\nworkers_mode = \"600\"\n\
              [limits]\nparents = 1\nworkers = 2\nleases = 3\nper_uid = 4\nidle_seconds = 5\n"
         );
-        let configuration = Configuration::parse(&text).unwrap();
+        let configuration = parse(&text).unwrap();
         assert_eq!(configuration.parents_mode, SocketMode(0o660));
         assert_eq!(configuration.pcrs.iter().map(|pcr| pcr.index()).collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(configuration.public, Some("[::1]:9478".parse().unwrap()));
         assert_eq!(configuration.limits.idle_seconds.get(), 5);
     }
 
@@ -360,13 +321,14 @@ pins = "/var/lib/blindferry/pins"
             ("name = \"worker-7\"", "name = \"Worker 7\"", 2, "host name"),
             ("vault.example:7443", "vault.example", 3, "host:port"),
             ("tcti", "telemetry = true\ntcti", 5, "telemetry"),
+            ("tcti", "public = \"localhost\"\ntcti", 5, "socket address"),
             ("tcti", "platform = \"sgx\"\ntcti", 5, "sgx"),
             ("tcti", "pcrs = [24]\ntcti", 5, "PCR"),
             ("tcti", "parents_mode = \"0999\"\ntcti", 5, "octal"),
             ("tcti", "limits = { workers = 0 }\ntcti", 5, "65536"),
         ] {
             let text = SMALLEST.replace(right, wrong);
-            let error = Configuration::parse(&text).unwrap_err().to_string();
+            let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(&format!("line {line}, column ")), "{error}");
             assert!(error.contains(word), "{error}");
         }
@@ -396,15 +358,14 @@ pins = "/var/lib/blindferry/pins"
         assert!(!"[::1]:1".parse::<Address>().unwrap().is_name());
     }
 
-    #[test]
-    fn a_file_that_is_too_long_is_not_read_to_its_end() {
-        assert!(matches!(Configuration::read(Path::new("/dev/zero")), Err(ConfigurationError::TooLong { .. })));
+    fn parse(text: &str) -> Result<Configuration, Faults> {
+        Source::new(Path::new("broker.toml"), text.to_owned())?.parse()
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
-            let _refused = Configuration::parse(&text);
+            let _refused = parse(&text);
             let _refused = text.parse::<Address>();
         }
     }

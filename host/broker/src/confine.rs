@@ -76,10 +76,10 @@ fn shut_files_and_ports(needs: &Needs<'_>) -> Result<(), ConfineError> {
     match status.ruleset {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
-            warn!("this kernel's Landlock knows only a part of the confinement (all of it since Linux 6.12)");
+            warn!(name: "less-confined", "this kernel's Landlock knows only a part of the confinement (all of it since Linux 6.12)");
         }
         RulesetStatus::NotEnforced => {
-            warn!("this kernel has no Landlock: only file permissions keep the broker from files and ports");
+            warn!(name: "less-confined", "this kernel has no Landlock: only file permissions keep the broker from files and ports");
         }
     }
     Ok(())

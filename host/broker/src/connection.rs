@@ -64,7 +64,7 @@ impl Connection {
     pub(crate) async fn reply<T: Serialize + Sync>(&self, reply: &T, handle: Option<&Handle>) -> bool {
         let Ok(bytes) = local::encode(reply) else {
             // All replies are bounded well below the limit.
-            warn!("a reply does not fit into a packet");
+            warn!(name: "reply-too-long", "a reply does not fit into a packet");
             return false;
         };
         let descriptors: Vec<_> = handle.iter().map(|handle| handle.as_fd()).collect();
@@ -90,7 +90,7 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
                     }
                 }
                 Err(error) => {
-                    warn!(why = with_causes(&error), "cannot accept a connection");
+                    warn!(name: "accept-failed", why = with_causes(&error), "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -106,12 +106,12 @@ fn admit(packets: AsyncPackets, admission: &Admission) -> Option<Connection> {
         },
         Err(blindferry_handle::peer::PeerError::Dead) => dead(),
         Err(error) => {
-            warn!(why = with_causes(&error), "cannot tell who connected");
+            warn!(name: "peer-unknown", why = with_causes(&error), "cannot tell who connected");
             Refusal::new(RefusalCode::Internal, "the broker cannot tell who connected")
         }
     };
     // At debug only: whoever floods the socket shall not flood the log as well.
-    debug!(%refused, "connection refused");
+    debug!(name: "connection-refused", %refused, "connection refused");
     // Both sockets write a refusal in the same way. A fresh socket has room for it; whoever does not read it loses it.
     if let Ok(bytes) = local::encode(&ParentReply::Refused(refused)) {
         let _lost = packets.socket().send(&bytes, &[]);

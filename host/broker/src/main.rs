@@ -6,16 +6,19 @@
 //! Exit codes: 0 ended as told, 1 could not start or not go on, 2 wrong arguments.
 
 use blindferry_attest::tpm::{PcrSelection, pcr::PcrError};
-use blindferry_broker::configuration::{Configuration, ConfigurationError, Limits};
+use blindferry_broker::configuration::check::check;
+use blindferry_broker::configuration::{Configuration, Limits};
 use blindferry_broker::confine::{ConfineError, Confined, Needs, confine};
 use blindferry_broker::dial::Dialler;
+use blindferry_broker::figures::Sizes;
 use blindferry_broker::listen::{ListenError, Listening, listen};
 use blindferry_broker::notify::{Notices, NoticesError, Told};
 use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::{supervise, uplink};
+use blindferry_configuration::Faults;
 use blindferry_device::client::{Device, DeviceError};
-use blindferry_handle::entry::{Entry, EntryError, enter};
+use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::limits::MAX_DOCUMENT;
@@ -24,17 +27,19 @@ use blindferry_proto::role::Role;
 use blindferry_seqpacket::AsyncListener;
 use blindferry_session::client::VaultReferenceError;
 use blindferry_session::{Attester, ClientSettings, VaultReference};
+use blindferry_watch::resident::Resident;
 use clap::Parser;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// The broker of a worker host: ferries grants and parcels between the vault, parents and workers.
 #[derive(Debug, Parser)]
@@ -43,9 +48,12 @@ struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/blindferry/broker.toml")]
     config: PathBuf,
-    /// Check the configuration and the vault's reference, and do nothing more
+    /// Check the configuration, the vault's reference, and that what they name is there; do nothing more
     #[arg(long)]
     check_config: bool,
+    /// Say it as one JSON document
+    #[arg(long, requires = "check_config")]
+    json: bool,
     /// Go on although a debugger is attached, which can read every secret of this process: looked at before anything else
     #[arg(long)]
     allow_debugger: bool,
@@ -55,48 +63,61 @@ fn main() -> ExitCode {
     // Before anything else: nobody shall be able to look into this process.
     let entered = enter(&Entry::new().allow_debugger_by_option());
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_env_filter(EnvFilter::try_from_env("BLINDFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
-        .init();
     let entered = match entered {
         Ok(entered) => entered,
         Err(error) => return fail(&error.into()),
     };
-    match &entered.warning() {
-        Some(_) => warn!("{entered}"),
-        None => info!("{entered}"),
+    if arguments.check_config {
+        return tell(check(&arguments.config), arguments.json).unwrap_or_else(|error| fail(&error));
     }
-    match start(&arguments) {
+    match start(&arguments, &entered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
+/// What is wrong with the configuration, or with what it names.
+fn tell(faults: Faults, json: bool) -> Result<ExitCode, StartError> {
+    if json {
+        println!("{}", faults.to_json().map_err(|source| StartError::Json { source })?);
+    } else if faults.faults.is_empty() {
+        println!("{} is in order", faults.path.display());
+    } else {
+        eprintln!("{faults}");
+    }
+    Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
+}
+
 fn fail(error: &StartError) -> ExitCode {
-    error!("{}", with_causes(error));
+    if tracing::dispatcher::has_been_set() {
+        error!(name: "ended", why = with_causes(error), "the broker ends");
+    } else {
+        eprintln!("blindferryd: {}", with_causes(error));
+    }
     ExitCode::FAILURE
 }
 
 /// One thread until the powers are given up.
-fn start(arguments: &Arguments) -> Result<(), StartError> {
+fn start(arguments: &Arguments, entered: &Entered) -> Result<(), StartError> {
     let configuration = Configuration::read(&arguments.config)?;
     let reference = read_reference(&configuration.vault_reference)?;
+    // From here on: what is wrong with a file is for whoever wrote it, in lines as they are.
+    let _form = blindferry_tracing::start("blindferryd");
+    match &entered.warning() {
+        Some(_) => warn!(name: "less-confined", "{entered}"),
+        None => info!(name: "entered", "{entered}"),
+    }
     for danger in reference.reference.dangers() {
         warn!(
+            name: "dangerous-reference",
             key = danger.key,
-            name = danger.name,
+            set = danger.name,
             reason = danger.reason,
             "the vault's reference accepts it dangerously"
         );
     }
     let selection = PcrSelection::new(configuration.pcrs.iter().map(|pcr| pcr.index()))?;
     let platform = configuration.platform(Path::exists)?;
-    if arguments.check_config {
-        info!("the configuration is in order");
-        return Ok(());
-    }
     allow_descriptors(&configuration.limits);
     let listening = listen(&configuration)?;
     // While its socket can be connected to.
@@ -105,6 +126,8 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
     let is_guest = matches!(platform, DeviceProcess::Snp(_));
     let (device, device_socket) = blindferry_device::spawn::spawn(&executable, platform)
         .map_err(|source| StartError::SpawnDevice { executable, source })?;
+    let public = configuration.public.map(listen_plainly).transpose()?;
+    let sizes = sizes(&device);
     let directories = [directory(&configuration.parents), directory(&configuration.workers)];
     let sockets: &[&Path] = if listening.own { &directories } else { &[] };
     let confined = confine(&Needs { vault: &configuration.vault, sockets })?;
@@ -114,7 +137,8 @@ fn start(arguments: &Arguments) -> Result<(), StartError> {
         .build()
         .map_err(|source| StartError::Runtime { source })?;
     let quoted = (!is_guest).then_some(selection);
-    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket), (listening, notices)))
+    let listeners = (listening, public, notices);
+    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket, sizes), listeners))
 }
 
 async fn run(
@@ -122,12 +146,14 @@ async fn run(
     configuration: Configuration,
     settings: ClientSettings,
     quoted: Option<PcrSelection>,
-    (device, device_socket): (Child, PacketSocket),
-    (listening, notices): (Listening, Notices),
+    (device, device_socket, mut sizes): (Child, PacketSocket, Sizes),
+    (listening, public, notices): (Listening, Option<TcpListener>, Notices),
 ) -> Result<(), StartError> {
     let runtime = |source| StartError::Runtime { source };
     let device_ended = peer::ended(pidfd_of(&device).map_err(runtime)?);
     let device = Device::new(device_socket)?;
+    sizes.device = Some(device.clone());
+    let public = public.map(tokio::net::TcpListener::from_std).transpose().map_err(runtime)?;
     let attester = match quoted {
         Some(selection) => Attester::new(device, selection),
         None => Attester::guest(device),
@@ -135,6 +161,7 @@ async fn run(
     let sockets = Sockets {
         parents: AsyncListener::new(listening.parents).map_err(runtime)?,
         workers: AsyncListener::new(listening.workers).map_err(runtime)?,
+        public: (public, Arc::new(sizes)),
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
@@ -144,7 +171,7 @@ async fn run(
     notices.ready(); // The sockets are there; who connects now is answered.
     let dialler = Told { dial: dialler, notices: notices.clone() };
     tokio::spawn(supervise(dialler, orders, events, random));
-    info!(name = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
+    info!(name: "serving", host = %configuration.name, vault = %configuration.vault, parents = %configuration.parents.display(),
         workers = %configuration.workers.display(), "serving");
     let mut device_is_gone = false;
     let stop = async {
@@ -161,6 +188,19 @@ async fn run(
     }
     // Its socket closes with the runtime, and with that the device process ends; it is reaped by whoever adopts it.
     if device_is_gone { Err(StartError::DeviceGone) } else { Ok(()) }
+}
+
+/// Bound before powers are given up: later nothing can be.
+fn listen_plainly(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|source| StartError::Public { address, source })
+}
+
+/// Opened while paths still lead there. Where `/proc` hides a process, its memory is not among the metrics.
+fn sizes(device: &Child) -> Sizes {
+    let of = [("broker", std::process::id()), ("device", device.id())];
+    let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
+    Sizes { device: None, processes: processes.collect() }
 }
 
 fn read_reference(path: &Path) -> Result<VaultReference, StartError> {
@@ -186,7 +226,7 @@ fn allow_descriptors(limits: &Limits) {
     let granted = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(granted), maximum });
     if granted < wanted || raised.is_err() {
-        warn!(granted, wanted, "fewer open descriptors are allowed than the limits of the configuration can use");
+        warn!(name: "few-descriptors", granted, wanted, "fewer open descriptors are allowed than the limits of the configuration can use");
     }
 }
 
@@ -216,7 +256,9 @@ enum StartError {
     #[error("cannot make this process unreadable")]
     Enter(#[from] EntryError),
     #[error("cannot use the configuration")]
-    Configuration(#[from] ConfigurationError),
+    Configuration(#[from] Faults),
+    #[error("cannot write what was found")]
+    Json { source: serde_json::Error },
     #[error("cannot read the vault's reference {path}", path = path.display())]
     ReadReference { path: PathBuf, source: io::Error },
     #[error("cannot use the vault's reference {path}", path = path.display())]
@@ -235,6 +277,8 @@ enum StartError {
     Listen(#[from] ListenError),
     #[error("cannot tell the service manager how the broker is")]
     Notices(#[from] NoticesError),
+    #[error("cannot listen on {address} for those who ask for metrics")]
+    Public { address: SocketAddr, source: io::Error },
     #[error("cannot give up powers")]
     Confine(#[from] ConfineError),
     #[error("cannot set up the runtime")]

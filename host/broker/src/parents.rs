@@ -34,10 +34,11 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
                     let parent = connection.process.facts(None, None);
                     ask(&connection, &uplink, Ask { credential, audience, worker, parent, wait }).await
                 } else {
-                    refuse(&connection, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors")).await
+                    refuse(&connection, &uplink, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors"))
+                        .await
                 }
             }
-            Incoming::Refused(refusal) => refuse(&connection, refusal).await,
+            Incoming::Refused(refusal) => refuse(&connection, &uplink, refusal).await,
             Incoming::Gone => false,
         };
         if !still_there {
@@ -52,11 +53,11 @@ async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
         Ok(Answer::Granted(granted)) => granted,
         Ok(Answer::Waiting(waiting)) if waits => match wait(connection, uplink, waiting).await {
             Ended::Granted(granted) => granted,
-            Ended::Refused(refusal) => return refuse(connection, refusal).await,
+            Ended::Refused(refusal) => return refuse(connection, uplink, refusal).await,
             Ended::Gone => return false,
         },
-        Ok(_) => return refuse(connection, unexpected()).await,
-        Err(reason) => return refuse(connection, reason.into()).await,
+        Ok(_) => return refuse(connection, uplink, unexpected()).await,
+        Err(reason) => return refuse(connection, uplink, reason.into()).await,
     };
     let id = granted.id;
     let taken = match Handle::seal("blindferry-grant", granted.grant.as_slice()) {
@@ -65,13 +66,13 @@ async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
             connection.reply(&reply, Some(&handle)).await
         }
         Err(error) => {
-            error!(why = with_causes(&error), "cannot seal a grant into a handle");
-            refuse(connection, Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")).await;
+            error!(name: "no-handle", why = with_causes(&error), "cannot seal a grant into a handle");
+            refuse(connection, uplink, Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")).await;
             false
         }
     };
     drop(granted);
-    info!(grant = %id, %credential, uid, taken, "grant delivered");
+    info!(name: "grant-delivered", grant = %id, %credential, uid, taken, "grant delivered");
     report(uplink, Delivered { grant: id, taken }).await;
     taken
 }
@@ -91,15 +92,16 @@ async fn report(uplink: &Uplink, delivered: Delivered) {
 }
 
 fn give_up(grant: GrantId, why: &str) {
-    warn!(%grant, why, "the vault's audit lacks what became of this grant");
+    warn!(name: "delivery-not-told", %grant, why, "the vault's audit lacks what became of this grant");
 }
 
-async fn refuse(connection: &Connection, refusal: Refusal) -> bool {
+async fn refuse(connection: &Connection, uplink: &Uplink, refusal: Refusal) -> bool {
+    uplink.figures().refused(refusal.code);
     connection.reply(&ParentReply::Refused(refusal), None).await
 }
 
 pub(crate) fn unexpected() -> Refusal {
-    error!("the vault answered an ask with something else than a grant");
+    error!(name: "vault-answered-otherwise", "the vault answered an ask with something else than a grant");
     Refusal::new(RefusalCode::Internal, "the vault answered something else than a grant")
 }
 

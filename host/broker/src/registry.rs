@@ -50,7 +50,7 @@ impl Registry {
     pub fn end(&self, lease: LeaseId, why: LeaseEnd) -> bool {
         let ended = self.leases().end(lease, why);
         if ended {
-            info!(%lease, ?why, "lease ended");
+            info!(name: "lease-ended", %lease, ?why, "lease ended");
             self.0.work.notify_one();
         }
         ended
@@ -83,7 +83,7 @@ impl Registry {
     async fn watch(self, lease: LeaseId, process: Process) {
         if let Err(why) = process.ended().await {
             // Nobody would notice the end of this process: then its lease ends now.
-            error!(%lease, %why, "cannot watch a worker");
+            error!(name: "worker-not-watched", %lease, %why, "cannot watch a worker");
         }
         self.end(lease, LeaseEnd::WorkerGone);
     }
@@ -147,7 +147,7 @@ impl Registry {
                     Ok((lease, Ok(_))) => drop(self.leases().heard(lease)),
                     Ok((lease, Err(NotHeard::Refused(refusal)))) if !refusal.code.is_passing() => {
                         // Already over there, or never known: nothing is left to tell.
-                        debug!(%lease, %refusal, "the vault knows no such lease any more");
+                        debug!(name: "lease-unknown-there", %lease, %refusal, "the vault knows no such lease any more");
                         drop(self.leases().heard(lease));
                     }
                     Ok((_, Err(_))) | Err(_) => all = false,
@@ -192,7 +192,7 @@ impl Registry {
 
     fn ended_by_vault(&self, lease: LeaseId, why: LeaseEnd) {
         if let Some(attached) = self.leases().forget(lease) {
-            info!(%lease, ?why, "the vault ended a lease");
+            info!(name: "lease-ended", %lease, ?why, "the vault ended a lease");
             // The connection may be closed while the process lives on; there is nobody to tell then.
             let _closed = attached.ends.send((lease, why));
         }

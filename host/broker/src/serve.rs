@@ -2,13 +2,17 @@
 
 use crate::admission::Admission;
 use crate::configuration::Limits;
+use crate::figures::{Places, Sizes};
 use crate::parents;
+use crate::public::{self, Shown};
 use crate::registry::Registry;
 use crate::uplink::{Event, Uplink};
 use crate::workers::Workers;
 use blindferry_seqpacket::AsyncListener;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -20,6 +24,8 @@ pub struct Sockets {
     pub parents: AsyncListener,
     /// Where workers connect.
     pub workers: AsyncListener,
+    /// Where health, readiness and metrics are asked for, if anywhere, and what of them is looked at.
+    pub public: (Option<TcpListener>, Arc<Sizes>),
 }
 
 /// Serves until `stop` is ready, then in order: no new requests, the sockets are removed, and the vault gets some time
@@ -34,25 +40,27 @@ pub async fn serve(
     let registry = Registry::new();
     let per_uid = limits.per_uid.get();
     let idle = Duration::from_secs(u64::try_from(limits.idle_seconds.get()).unwrap_or(u64::MAX));
-    let workers = Workers {
-        uplink: uplink.clone(),
-        registry: registry.clone(),
+    let places = Places {
+        parents: Admission::new(limits.parents.get(), per_uid),
+        workers: Admission::new(limits.workers.get(), per_uid),
         leases: Admission::new(limits.leases.get(), per_uid),
-        idle,
     };
+    let workers = Workers { uplink: uplink.clone(), registry: registry.clone(), leases: places.leases.clone(), idle };
     let run = registry.clone().run(uplink.clone(), events);
     tokio::pin!(run);
     {
-        let parents =
-            parents::serve(sockets.parents, Admission::new(limits.parents.get(), per_uid), uplink.clone(), idle);
-        let workers = workers.serve(sockets.workers, Admission::new(limits.workers.get(), per_uid));
+        let parents = parents::serve(sockets.parents, places.parents.clone(), uplink.clone(), idle);
+        let workers = workers.serve(sockets.workers, places.workers.clone());
+        let (listener, sizes) = sockets.public;
+        let public = public::serve(listener, Shown { figures: uplink.figures().clone(), places, sizes });
         tokio::select! {
             () = stop => {}
             ((), ()) = async { tokio::join!(parents, workers) } => {}
             () = &mut run => {}
+            () = public => {}
         }
     }
-    info!("stopping");
+    info!(name: "stopping", "stopping");
     let settled = async {
         while !registry.is_settled() {
             sleep(SETTLE_PAUSE).await;
@@ -62,7 +70,7 @@ pub async fn serve(
         tokio::select! { () = settled => {}, () = run => {} }
     });
     if told.await.is_err() {
-        warn!("the vault has not heard of every ended lease; those idle out there");
+        warn!(name: "ends-not-told", "the vault has not heard of every ended lease; those idle out there");
     }
 }
 

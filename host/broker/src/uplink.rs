@@ -5,13 +5,14 @@
 //! vault that is not there. How a session is made is the business of [`Dial`].
 
 use crate::backoff::{Backoff, Setback};
+use crate::figures::{Kind, Shared};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{LeaseId, ParcelKey, ReplicaId};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{Answer, BrokerRequest, LeaseEnd, Request};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -19,7 +20,17 @@ use tracing::{error, info, warn};
 
 /// The broker's side: puts a request to the vault and waits for the answer.
 #[derive(Clone, Debug)]
-pub struct Uplink(mpsc::Sender<Order>);
+pub struct Uplink {
+    orders: mpsc::Sender<Order>,
+    figures: Shared,
+}
+
+/// The requests of all uplinks that are one.
+#[derive(Debug)]
+pub struct Orders {
+    queue: mpsc::Receiver<Order>,
+    figures: Shared,
+}
 
 /// A request on its way up.
 #[derive(Debug)]
@@ -67,9 +78,17 @@ pub enum Event {
 
 /// An uplink, and the end that answers it.
 #[must_use]
-pub fn uplink() -> (Uplink, mpsc::Receiver<Order>) {
-    let (orders, receiver) = mpsc::channel(QUEUE);
-    (Uplink(orders), receiver)
+pub fn uplink() -> (Uplink, Orders) {
+    let (orders, queue) = mpsc::channel(QUEUE);
+    let figures = Shared::default();
+    (Uplink { orders, figures: Shared::clone(&figures) }, Orders { queue, figures })
+}
+
+impl Orders {
+    /// The next request; `None` when nobody is left to ask.
+    pub async fn recv(&mut self) -> Option<Order> {
+        self.queue.recv().await
+    }
 }
 
 impl Uplink {
@@ -79,11 +98,25 @@ impl Uplink {
     /// [`NotHeard`]; [`Refusal::from`] turns it into what a local peer is told.
     pub async fn call(&self, request: BrokerRequest) -> Result<Heard, NotHeard> {
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(Order { request, reply }).map_err(|unsent| match unsent {
+        let (kind, since) = (Kind::from(&request), Instant::now());
+        let calling = self.figures.calling();
+        self.orders.try_send(Order { request, reply }).map_err(|unsent| match unsent {
             mpsc::error::TrySendError::Full(_) => NotHeard::Busy,
             mpsc::error::TrySendError::Closed(_) => NotHeard::Down,
         })?;
-        answer.await.unwrap_or(Err(NotHeard::Lost))
+        let heard = answer.await.unwrap_or(Err(NotHeard::Lost));
+        drop(calling);
+        // What did not go out says nothing of how long an answer takes.
+        if !matches!(heard, Err(NotHeard::Down | NotHeard::Busy)) {
+            self.figures.steps.observe(kind, since.elapsed());
+        }
+        heard
+    }
+
+    /// What is counted here.
+    #[must_use]
+    pub fn figures(&self) -> &Shared {
+        &self.figures
     }
 }
 
@@ -183,6 +216,19 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// What it is counted as.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Refused(refusal) => refusal.code.as_str(),
+            Self::Session { .. } => "session",
+            Self::VaultNotAccepted { .. } => "vault-not-accepted",
+            Self::AnotherVault => "another-vault",
+            Self::Late { .. } => "late",
+        }
+    }
+
     /// Whether time alone mends it.
     #[must_use]
     pub fn setback(&self) -> Setback {
@@ -199,31 +245,36 @@ impl DialError {
 /// Events are sent in order; whoever receives them must never wait for an answer of the vault in between.
 pub async fn supervise<D: Dial>(
     mut dial: D,
-    mut orders: mpsc::Receiver<Order>,
+    Orders { queue: mut orders, figures }: Orders,
     events: mpsc::Sender<Event>,
     mut random: impl FnMut() -> u32,
 ) {
     let mut backoff = Backoff::default();
     loop {
+        let since = Instant::now();
         let Some(dialled) = while_down(&mut orders, timeout(DIAL_LIMIT, dial.dial())).await else { return };
         let setback = match dialled.unwrap_or(Err(DialError::Late { seconds: DIAL_LIMIT.as_secs() })) {
             Ok(session) => {
-                info!(replica = %session.replica, "session with the vault stands");
+                figures.steps.observe(Kind::Session, since.elapsed());
+                figures.session_stands();
+                info!(name: "session-stands", replica = %session.replica, "session with the vault stands");
                 backoff.reset();
                 if events.send(Event::Up).await.is_err() {
                     return;
                 }
                 let Some(end) = carry(session, &mut orders, &events).await else { return };
-                warn!(reason = end.reason, "session with the vault is over");
+                figures.session_over();
+                warn!(name: "session-over", reason = end.reason, "session with the vault is over");
                 end.setback
             }
             Err(refused) => {
+                figures.dial_failed(refused.kind());
                 explain(&refused);
                 refused.setback()
             }
         };
         let wait = backoff.after(setback, random());
-        info!(milliseconds = wait.as_millis(), "dialling again after a wait");
+        info!(name: "dialling-again", milliseconds = wait.as_millis(), "dialling again after a wait");
         if while_down(&mut orders, sleep(wait)).await.is_none() {
             return;
         }
@@ -284,18 +335,22 @@ fn explain(refused: &DialError) {
     let why = with_causes(refused);
     match refused {
         DialError::Refused(Refusal { code: RefusalCode::HostPending, .. }) => {
-            error!(why, "this host waits for approval: an operator has to run `blindferry host approve`");
+            error!(name: "host-pending", why, "this host waits for approval: an operator has to run `blindferry host approve`");
         }
         DialError::Refused(Refusal { code: RefusalCode::NotAttested, .. }) => error!(
+            name: "not-attested",
             why,
             "the vault does not accept this host's evidence: its PCRs, its TPM or its enrolment; `blindferry audit` says which"
         ),
         DialError::AnotherVault => error!(
+            name: "another-vault",
             why,
             "another vault answers: if it was made anew, this host needs its new reference; otherwise find out whose it is"
         ),
-        refused if refused.setback() == Setback::Standing => error!(why, "no session, and time will not mend it"),
-        _ => warn!(why, "no session with the vault"),
+        refused if refused.setback() == Setback::Standing => {
+            error!(name: "no-session", why, "no session, and time will not mend it")
+        }
+        _ => warn!(name: "no-session", why, "no session with the vault"),
     }
 }
 

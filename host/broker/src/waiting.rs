@@ -26,7 +26,7 @@ pub(crate) enum Ended {
 /// Waits for as long as the vault says that the ask does. Nothing else of this broker is held up by it.
 pub(crate) async fn wait(connection: &Connection, uplink: &Uplink, waiting: Waiting) -> Ended {
     let ask = waiting.ask;
-    info!(%ask, seconds = waiting.seconds, "an ask waits for a person to approve it");
+    info!(name: "ask-waits", %ask, seconds = waiting.seconds, "an ask waits for a person to approve it");
     if !connection.reply(&ParentReply::Waiting(waiting), None).await {
         return withdrawn(uplink, ask, Ended::Gone).await;
     }
@@ -67,7 +67,7 @@ async fn interrupted(connection: &Connection) -> Ended {
 }
 
 async fn withdrawn(uplink: &Uplink, ask: AskId, ended: Ended) -> Ended {
-    info!(%ask, "the parent no longer waits: its ask is withdrawn");
+    info!(name: "ask-withdrawn", %ask, "the parent no longer waits: its ask is withdrawn");
     // What the vault does not hear, it lets lapse.
     let _unheard = uplink.call(BrokerRequest::Withdraw { ask }).await;
     ended

@@ -71,7 +71,10 @@ async fn worker(connection: Connection, workers: Workers) {
         let still_there = match answered {
             Ok(Answered::Parcel(reply, handle)) => connection.reply(&reply, Some(&handle)).await,
             Ok(Answered::Done) => connection.reply(&WorkerReply::Done, None).await,
-            Err(refusal) => connection.reply(&WorkerReply::Refused(refusal), None).await,
+            Err(refusal) => {
+                workers.uplink.figures().refused(refusal.code);
+                connection.reply(&WorkerReply::Refused(refusal), None).await
+            }
         };
         if !still_there {
             return;
@@ -147,19 +150,19 @@ async fn parcel(
         workers.leases.admit(uid).map_err(|full| Refusal::new(RefusalCode::Busy, &format!("leases: {full}")))?;
     let Heard { answer, parcel_key } = workers.uplink.call(request).await?;
     let Answer::Parcelled(parcelled) = answer else {
-        error!("the vault answered with something else than a parcel");
+        error!(name: "vault-answered-otherwise", "the vault answered with something else than a parcel");
         return Err(Refusal::new(RefusalCode::Internal, "the vault answered something else than a parcel"));
     };
     let lease = parcelled.lease;
     // First of all, whatever becomes of the parcel: if the process has ended meanwhile, this ends the lease.
     match workers.registry.bind(lease, &connection.process, parcelled.lease_idle, place, ends.clone()) {
-        Bound::New => info!(%lease, uid, "lease begun"),
+        Bound::New => info!(name: "lease-begun", %lease, uid, "lease begun"),
         Bound::Already => {}
         Bound::Foreign => return Err(foreign()),
         Bound::Ended => return Err(over()),
     }
     let handle = Handle::seal("blindferry-parcel", parcelled.parcel.as_slice()).map_err(|error| {
-        error!(why = with_causes(&error), "cannot seal a parcel into a handle");
+        error!(name: "no-handle", why = with_causes(&error), "cannot seal a parcel into a handle");
         Refusal::new(RefusalCode::Internal, "the broker cannot make a handle")
     })?;
     let reply = WorkerReply::Parcelled {

@@ -30,6 +30,7 @@ impl Place {
             ),
         )
         .unwrap();
+        fs::write(place.path("pins"), "").unwrap();
         place.configure("");
         place
     }

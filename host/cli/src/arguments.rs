@@ -3,6 +3,9 @@
 use crate::approve::Approve;
 use crate::attest::Attest;
 use crate::audit::Audit;
+use crate::backup::Backup;
+use crate::check_config::CheckConfig;
+use crate::completions::Completions;
 use crate::doctor::Doctor;
 use crate::enclave::Enclave;
 use crate::env::Env;
@@ -10,6 +13,7 @@ use crate::exit::{EXIT_CODES, Exit};
 use crate::host::Host;
 use crate::init::Init;
 use crate::list::List;
+use crate::man::Man;
 use crate::output::note;
 use crate::policy::Policy;
 use crate::put::Put;
@@ -17,7 +21,9 @@ use crate::read::Read;
 use crate::recover::Recover;
 use crate::reference::Reference;
 use crate::remove::Remove;
+use crate::restore::Restore;
 use crate::roots::Roots;
+use crate::rotate::Rotate;
 use crate::run::Run;
 use crate::status::Status;
 use crate::succeed::Succeed;
@@ -63,6 +69,8 @@ pub(crate) enum Command {
     Init(Box<Init>),
     Recover(Recover),
     Succeed(Box<Succeed>),
+    Backup(Backup),
+    Restore(Restore),
     Put(Box<Put>),
     List(List),
     Remove(Remove),
@@ -77,15 +85,20 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Enclave(Enclave),
     #[command(subcommand)]
+    Rotate(Rotate),
+    #[command(subcommand)]
     Attest(Attest),
     Tpm(Tpm),
     Status(Status),
     Doctor(Doctor),
+    CheckConfig(CheckConfig),
     Approve(Approve),
     Audit(Audit),
     Run(Run),
     Env(Env),
     Read(Read),
+    Completions(Completions),
+    Man(Man),
 }
 
 impl Arguments {

@@ -1,6 +1,8 @@
 //! `audit`: fetches the vault's audit and verifies it; or verifies an exported one.
 
-use crate::audit::export::{LineError, MAX_LINE, Readable, line, record};
+use crate::audit::export::{Entry, LineError, MAX_LINE, line, record};
+use crate::audit::filter::{Filter, kinds};
+use crate::audit::pages::{Page, Reader, catch_up, follow};
 use crate::audit::verify::{Broken, Chain, Head};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -9,15 +11,22 @@ use crate::output::{moment_from_millis, note, printable};
 use crate::reserve::Reserved;
 use crate::session::{Session, vault_reference, with_session};
 use blindferry_proto::audit::{Body, Event, Record};
+use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::AuditKey;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
+use blindferry_proto::refusal::RefusalCode;
+use blindferry_session::client::{CallError, ConnectError};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 mod export;
+mod filter;
+mod pages;
 mod verify;
 
 /// Show and verify the audit
@@ -37,8 +46,23 @@ pub(crate) struct Audit {
     /// The audit must still lead through this record, known from before
     #[arg(long, value_name = "NUMBER:HASH")]
     known: Option<Head>,
+    #[command(flatten)]
+    look: Look,
+    /// Go on with what happens from now on, until Ctrl-C; a vault that was restarted is waited for
+    #[arg(long, conflicts_with = "export")]
+    follow: bool,
     #[command(subcommand)]
     offline: Option<Offline>,
+}
+
+/// What is shown, and how.
+#[derive(Debug, Args)]
+struct Look {
+    #[command(flatten)]
+    filter: Filter,
+    /// Print each record as one line of JSON, and at the end a line that says whether the audit verified
+    #[arg(long)]
+    json_lines: bool,
 }
 
 /// Without a vault.
@@ -54,6 +78,8 @@ enum Offline {
         /// The audit must lead through this record, known from before; without it a missing end is not found
         #[arg(long, value_name = "NUMBER:HASH")]
         known: Option<Head>,
+        #[command(flatten)]
+        look: Look,
     },
 }
 
@@ -105,63 +131,84 @@ impl AuditError {
 /// [`Failure::Audit`] when it does not verify, after everything before that was shown.
 pub(crate) fn run(invocation: &Invocation, audit: Audit) -> Result<(), Failure> {
     match audit.offline {
-        Some(Offline::Verify { file, key, known }) => verify_file(invocation, &file, key, known),
-        None => fetch(invocation, audit.from, audit.export.as_deref(), audit.known),
+        Some(Offline::Verify { file, key, known, look }) => {
+            let shown = Shown::new(invocation, look, 0, None);
+            verify_file(invocation, &file, key, known, shown)
+        }
+        None => {
+            let export = audit.export.as_deref().map(|path| Reserved::create(path, 0o600)).transpose()?;
+            let look = Look {
+                json_lines: audit.look.json_lines || (audit.follow && invocation.output.is_json()),
+                ..audit.look
+            };
+            let shown = Shown::new(invocation, look, audit.from, export);
+            fetch(invocation, audit.known, audit.follow, shown)
+        }
     }
 }
 
-fn fetch(invocation: &Invocation, from: u64, export: Option<&Path>, known: Option<Head>) -> Result<(), Failure> {
-    let export = export.map(|path| Reserved::create(path, 0o600)).transpose()?;
-    let mut shown = Shown { invocation, from, export, exported: false, records: Vec::new() };
-    let verified = with_session(invocation, async |session| {
-        let key = session.vault.audit_key.ok_or(AuditError::NoKey)?;
-        // The record before the first one that is wanted is what that one must follow.
-        let first = known.map_or(from.saturating_sub(1), |known| known.number.min(from.saturating_sub(1)));
-        pages(session, Chain::from(key, first).through(known), key, &mut shown).await
-    });
-    shown.end(verified)
-}
-
-/// Takes page after page until nothing more comes.
-async fn pages(
-    session: &Session<'_>,
-    mut chain: Chain,
-    pinned: AuditKey,
-    shown: &mut Shown<'_>,
-) -> Result<Option<Head>, Failure> {
-    let doing = "read the audit";
-    let mut empty_pages = 0;
+fn fetch(invocation: &Invocation, known: Option<Head>, follows: bool, mut shown: Shown<'_>) -> Result<(), Failure> {
+    let reference = vault_reference(&invocation.configuration()?.vault_reference)?;
+    let key = reference.audit_key.ok_or(AuditError::NoKey)?;
+    // The record before the first one that is wanted is what that one must follow.
+    let before = shown.from.saturating_sub(1);
+    let mut chain = Chain::from(key, known.map_or(before, |known| known.number.min(before))).through(known);
+    let mut lost: u32 = 0;
     loop {
-        let reply = session.ask(doing, OperatorRequest::Audit { from: chain.next() }).await?;
-        let OperatorReply::Records { records, head, key } = reply else { return Err(Failure::Unexpected { doing }) };
-        if key != pinned {
-            return Err(AuditError::from(Broken::Key { found: key, pinned }).into());
-        }
-        let head = head.map(|(number, hash)| Head { number, hash });
-        if !records.is_empty() {
-            empty_pages = 0;
-            for record in &records {
-                shown.keep(record)?;
-                let verified = chain.accept(record).map_err(AuditError::from)?;
-                shown.show(record, verified.body())?;
+        let at = chain.next();
+        let went = with_session(invocation, async |session| {
+            let mut ask = async |from| page(session, from).await;
+            let head = catch_up(&mut ask, key, &mut chain, &mut shown).await?;
+            exists(&chain, head, shown.from)?;
+            if follows {
+                match follow(&mut ask, key, &mut chain, &mut shown, POLL).await? {}
             }
-            continue;
+            Ok(head)
+        });
+        match went {
+            Err(failure) if follows && may_pass(&failure) => {
+                lost = if chain.next() > at { 1 } else { lost.saturating_add(1) };
+                note(&format!(
+                    "blindferry: the vault cannot be reached, trying again: {}",
+                    printable(&with_causes(&failure))
+                ));
+                sleep(PATIENCE.min(POLL * 2_u32.saturating_pow(lost.min(5))));
+            }
+            went => {
+                return shown.end(went.and_then(|head| Ok(chain.end(head).map_err(AuditError::from)?)));
+            }
         }
-        // A record may have come between the reading of the page and of the head; it is there when asked again.
-        empty_pages += 1;
-        if empty_pages < EMPTY_PAGES && head.is_some_and(|head| head.number >= chain.next()) {
-            continue;
-        }
-        if chain.last().is_none()
-            && chain.next() > 0
-            && chain.awaited().is_none()
-            && head.is_none_or(|head| head.number < chain.next())
-        {
-            let newest = head.map_or_else(|| "none".to_owned(), |head| head.number.to_string());
-            return Err(AuditError::NoSuchRecord { wanted: shown.from, newest }.into());
-        }
-        return Ok(chain.end(head).map_err(AuditError::from)?);
     }
+}
+
+/// Whether the same may go well in a moment: the vault is away, or not ready yet.
+fn may_pass(failure: &Failure) -> bool {
+    let refused = match failure {
+        Failure::Connect { source } => match source.as_ref() {
+            ConnectError::Refused { refusal } => Some(refusal.code),
+            _ => None,
+        },
+        Failure::Call { source: CallError::Refused(refusal), .. } => Some(refusal.code),
+        _ => None,
+    };
+    refused.map_or(failure.exit() == Exit::Unreachable, RefusalCode::is_passing)
+}
+
+async fn page(session: &Session<'_>, from: u64) -> Result<Page, Failure> {
+    let doing = "read the audit";
+    let reply = session.ask(doing, OperatorRequest::Audit { from }).await?;
+    let OperatorReply::Records { records, head, key } = reply else { return Err(Failure::Unexpected { doing }) };
+    Ok(Page { records, head: head.map(|(number, hash)| Head { number, hash }), key })
+}
+
+/// Whether the record with which to begin is there.
+fn exists(chain: &Chain, head: Option<Head>, wanted: u64) -> Result<(), AuditError> {
+    let beyond = head.is_none_or(|head| head.number < chain.next());
+    if chain.last().is_none() && chain.next() > 0 && chain.awaited().is_none() && beyond {
+        let newest = head.map_or_else(|| "none".to_owned(), |head| head.number.to_string());
+        return Err(AuditError::NoSuchRecord { wanted, newest });
+    }
+    Ok(())
 }
 
 fn verify_file(
@@ -169,6 +216,7 @@ fn verify_file(
     path: &Path,
     key: Option<AuditKey>,
     known: Option<Head>,
+    mut shown: Shown<'_>,
 ) -> Result<(), Failure> {
     let key = match key {
         Some(key) => key,
@@ -176,7 +224,6 @@ fn verify_file(
     };
     let failed = |source| AuditError::Read { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let mut shown = Shown { invocation, from: 0, export: None, exported: false, records: Vec::new() };
     let mut chain: Option<Chain> = None;
     let mut number = 0;
     let verified = loop {
@@ -212,6 +259,7 @@ fn chain_end(chain: Chain) -> Result<Option<Head>, Failure> {
 /// What is printed and exported on the way.
 struct Shown<'a> {
     invocation: &'a Invocation,
+    look: Look,
     from: u64,
     export: Option<Reserved>,
     /// Whether anything came that was worth keeping.
@@ -219,8 +267,7 @@ struct Shown<'a> {
     records: Vec<Value>,
 }
 
-impl Shown<'_> {
-    /// Exports a record as it came, verified or not: one that is wrong is evidence.
+impl Reader for Shown<'_> {
     fn keep(&mut self, record: &Record) -> Result<(), Failure> {
         if let Some(file) = &mut self.export {
             file.write(line(record).map_err(|source| Failure::Json { source })?.as_bytes())?;
@@ -229,17 +276,27 @@ impl Shown<'_> {
         Ok(())
     }
 
-    /// Shows a record that was verified, if it was asked for.
     fn show(&mut self, record: &Record, body: &Body) -> Result<(), Failure> {
-        if body.number < self.from {
+        if body.number < self.from || !self.look.filter.shows(body)? {
             return Ok(());
         }
-        if self.invocation.output.is_json() {
-            let readable = serde_json::to_value(Readable::of(record, body));
-            self.records.push(readable.map_err(|source| Failure::Json { source })?);
-            return Ok(());
+        let output = self.invocation.output;
+        if !self.look.json_lines && !output.is_json() {
+            return output.print(&sentence(body)?);
         }
-        self.invocation.output.print(&sentence(body)?)
+        let entry = Entry::of(record, body, kinds(&body.event)?.join(" "));
+        let entry = serde_json::to_value(entry).map_err(|source| Failure::Json { source })?;
+        if self.look.json_lines {
+            return output.print(&entry.to_string());
+        }
+        self.records.push(entry);
+        Ok(())
+    }
+}
+
+impl<'a> Shown<'a> {
+    fn new(invocation: &'a Invocation, look: Look, from: u64, export: Option<Reserved>) -> Self {
+        Self { invocation, look, from, export, exported: false, records: Vec::new() }
     }
 
     /// The last word: verified or not, and the newest record.
@@ -254,12 +311,18 @@ impl Shown<'_> {
             Err(Failure::Audit(AuditError::Broken(_) | AuditError::Line { .. })) => None,
             Err(_) => return verified.map(drop),
         };
-        let document = json!({
+        let mut document = json!({
             "verified": verified.is_ok(),
             "problem": verified.as_ref().err().map(Failure::told),
             "head": head.map(|head| head.to_string()),
-            "records": self.records,
         });
+        if self.look.json_lines {
+            self.invocation.output.print(&document.to_string())?;
+            return verified.map(drop);
+        }
+        if let Some(document) = document.as_object_mut() {
+            document.insert("records".to_owned(), Value::Array(self.records));
+        }
         self.invocation.output.show(&document, || match (verified.is_ok(), head) {
             (true, Some(head)) => format!("verified; the newest record is {head}\n"),
             (true, None) => "verified; there are no records yet\n".to_owned(),
@@ -281,19 +344,17 @@ fn sentence(body: &Body) -> Result<String, Failure> {
 
 /// An event's name, and its fields as `name=value`.
 fn words(event: &Event) -> Result<(String, String), Failure> {
-    let mut name = Vec::new();
+    let mut names = kinds(event)?;
     let mut value = serde_json::to_value(event).map_err(|source| Failure::Json { source })?;
-    // The event, and within an alarm its kind, are objects with one key that names them.
-    let depth = if matches!(event, Event::Alarm(_)) { 2 } else { 1 };
-    while name.len() < depth {
-        let Value::Object(object) = value else { break };
-        let Some((key, inner)) = object.into_iter().next() else { return Ok((name.join(" "), String::new())) };
-        name.push(if name.is_empty() && depth == 2 { key.to_uppercase() } else { key });
-        value = inner;
+    for name in &names {
+        value = value.get_mut(name).map_or(Value::Null, Value::take);
+    }
+    if let (Event::Alarm(_), Some(alarm)) = (event, names.first_mut()) {
+        alarm.make_ascii_uppercase();
     }
     let mut fields = Vec::new();
     flatten("", &value, &mut fields);
-    Ok((name.join(" "), fields.join(" ")))
+    Ok((names.join(" "), fields.join(" ")))
 }
 
 fn flatten(prefix: &str, value: &Value, into: &mut Vec<String>) {
@@ -312,8 +373,10 @@ fn flatten(prefix: &str, value: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// So many pages may be empty although the vault names a newer record.
-const EMPTY_PAGES: u32 = 3;
+/// Between two looks at what is new.
+const POLL: Duration = Duration::from_secs(1);
+/// Between two attempts to reach a vault that is away, at most.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -2,13 +2,12 @@
 //! its line and column.
 
 use blindferry_attest::tpm::PcrSelection;
+use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, GuestPaths};
 use serde::{Deserialize, Deserializer};
 use std::env;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -47,19 +46,18 @@ impl Configuration {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`ConfigurationError`].
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let failed = |source| ConfigurationError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(MAX_CONFIGURATION + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_CONFIGURATION {
-            return Err(ConfigurationError::TooLong { path: path.to_owned() });
-        }
-        let parsed = toml::from_str(&text);
-        let mut read: Self =
-            parsed.map_err(|source| ConfigurationError::Parse { path: path.to_owned(), source: Box::new(source) })?;
-        if let Some(directory) = path.parent() {
+    /// [`Faults`] with place, cause and fix.
+    pub(crate) fn read(path: &Path) -> Result<Self, Faults> {
+        Self::of(&Source::read(path)?)
+    }
+
+    /// Parses a file that was read.
+    ///
+    /// # Errors
+    /// [`Faults`] with place, cause and fix.
+    pub(crate) fn of(source: &Source) -> Result<Self, Faults> {
+        let mut read: Self = source.parse()?;
+        if let Some(directory) = source.path().parent() {
             read.vault_reference = directory.join(&read.vault_reference);
             read.pins = read.pins.map(|pins| directory.join(pins));
             read.device = read.device.map(|device| directory.join(device));
@@ -170,29 +168,22 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigurationError {
-    #[error("cannot read the configuration {path}", path = path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path} is longer than {MAX_CONFIGURATION} bytes", path = path.display())]
-    TooLong { path: PathBuf },
-    #[error("{path} is not an operator's configuration", path = path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
-}
-
-/// Bytes of a configuration file.
-const MAX_CONFIGURATION: u64 = 64 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use blindferry_configuration::unexplained;
     use std::fs;
+
+    #[test]
+    fn the_example_is_a_configuration_and_explains_every_key() {
+        let example = include_str!("../../../deploy/configuration/operator.toml");
+        assert_eq!(unexplained::<Configuration>(example).unwrap_or_else(|faults| panic!("{faults}")), [""; 0]);
+    }
 
     const GOOD: &str = "name = \"desk\"\nvault = \"vault.example:7443\"\nvault_reference = \"vault.toml\"\n\
                         tcti = \"device:/dev/tpmrm0\"\npins = \"/var/lib/blindferry/pins.toml\"\n";
 
-    fn read(text: &str) -> Result<Configuration, ConfigurationError> {
+    fn read(text: &str) -> Result<Configuration, Faults> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("operator.toml");
         fs::write(&path, text).unwrap();
@@ -200,8 +191,7 @@ mod tests {
     }
 
     fn complaint(text: &str) -> String {
-        let error = read(text).unwrap_err();
-        std::error::Error::source(&error).unwrap().to_string()
+        read(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -230,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_long_file_is_refused_before_it_is_parsed() {
-        assert!(matches!(read(&"#".repeat(70_000)), Err(ConfigurationError::TooLong { .. })));
+        assert!(complaint(&"#".repeat(70_000)).contains("longer than"));
     }
 
     #[test]

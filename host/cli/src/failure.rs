@@ -2,7 +2,8 @@
 
 use crate::attest::input::InputError;
 use crate::audit::AuditError;
-use crate::configuration::ConfigurationError;
+use crate::backup::CopyError;
+use crate::check_config::CheckError;
 use crate::deposit::DepositError;
 use crate::document::DocumentError;
 use crate::enclave::ApprovalError;
@@ -14,6 +15,7 @@ use crate::reference::FirmwareError;
 use crate::reference::compute::ComputeError;
 use crate::reference::sign::SigningError;
 use crate::reserve::ReserveError;
+use crate::rotate::RecoveryKeyError;
 use crate::secret_input::SecretInputError;
 use crate::setup::SetupError;
 use crate::via::ViaError;
@@ -23,6 +25,7 @@ use blindferry_attest::tpm::Malformed;
 use blindferry_attest::tpm::events::CaptureError;
 use blindferry_attest::tpm::pcr::PcrError;
 use blindferry_calls::DenyError;
+use blindferry_configuration::Faults;
 use blindferry_device::client::DeviceError;
 use blindferry_device::protocol::DeviceRefusal;
 use blindferry_handle::entry::EntryError;
@@ -46,7 +49,9 @@ pub(crate) enum Failure {
     #[error("cannot give up io_uring")]
     Calls(#[source] DenyError),
     #[error("cannot use the configuration")]
-    Configuration(#[source] ConfigurationError),
+    Configuration(#[source] Faults),
+    #[error("cannot check a configuration")]
+    Check(#[from] CheckError),
     #[error("cannot find {name} beside this executable")]
     NoNeighbour { name: &'static str },
     #[error("cannot set up the runtime")]
@@ -133,6 +138,10 @@ pub(crate) enum Failure {
     #[error("what waits is not what was named: its hash is {found}, named was {named}; nothing was decided")]
     OtherAsk { named: Digest, found: Digest },
 
+    #[error("cannot take the new recovery key")]
+    RecoveryKey(#[from] RecoveryKeyError),
+    #[error("cannot use the backup")]
+    Copy(#[from] CopyError),
     #[error("the audit cannot be relied on")]
     Audit(#[from] AuditError),
 
@@ -157,6 +166,8 @@ pub(crate) enum Failure {
     Json { source: serde_json::Error },
     #[error("cannot write to standard output")]
     Output { source: io::Error },
+    #[error("cannot write manual pages into {directory}", directory = directory.display())]
+    Man { directory: PathBuf, source: io::Error },
 }
 
 impl Failure {
@@ -208,6 +219,7 @@ impl Failure {
             Self::Via(error) => error.exit(),
             Self::Attest(_) => Exit::Unjudged,
             Self::Audit(error) => error.exit(),
+            Self::Check(error) => error.exit(),
             Self::Compute(error) => error.exit(),
             Self::Problems { .. } => Exit::Policy,
             Self::Enter(_)
@@ -238,19 +250,22 @@ impl Failure {
             | Self::Setup(_)
             | Self::Reserve(_)
             | Self::InTheWay { .. }
+            | Self::Copy(_)
+            | Self::RecoveryKey(_)
             | Self::Execute { .. }
             | Self::Json { .. }
-            | Self::Output { .. } => Exit::Local,
+            | Self::Output { .. }
+            | Self::Man { .. } => Exit::Local,
         }
     }
 
     /// The next step, where there is an obvious one.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Configuration(ConfigurationError::Read { .. }) => {
-                Some("write operator.toml with name, vault, vault_reference and the platform, or name it with --config")
-            }
-            Self::Configuration(_) => Some("mend the line that is named"),
+            Self::Configuration(_) => Some(
+                "mend what is named, then `blindferry check-config`; without a file, write operator.toml with name, vault, \
+                 vault_reference and the platform, or name it with --config",
+            ),
             Self::NoNeighbour { .. } | Self::SpawnDevice { .. } | Self::Execute { .. } => {
                 Some("install the executables of Blindferry in one directory, or name the missing one")
             }
@@ -289,6 +304,7 @@ impl Failure {
             Self::Via(error) => error.hint(),
             Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
+            Self::Check(error) => Some(error.hint()),
             Self::Compute(error) => error.hint(),
             Self::NoSuchAsk { .. } => Some("see what waits: `blindferry approve`"),
             Self::OtherAsk { .. } => Some("look at it again: `blindferry approve show ASK`"),
@@ -296,6 +312,17 @@ impl Failure {
             Self::Grant { source: ParentError::Connect { .. } } => {
                 Some("see whether blindferryd runs, and whether BLINDFERRY_PARENTS names its socket")
             }
+            Self::Man { .. } => Some("name a directory that this user may write into"),
+            Self::Enter(_) | Self::Calls(_) => Some("`blindferry doctor` tells what this machine lacks"),
+            Self::Unexpected { .. } => Some("install the version of the vault on this machine"),
+            Self::NoPlatform(_) => Some("give `tcti` and `pins`, or run it in an SEV-SNP guest"),
+            Self::Document(_) => Some("name a file of text that this user may read"),
+            Self::Reserve(_) => Some("name a new file, in a directory that this user may write into"),
+            Self::Reference { .. } => {
+                Some("mend what is named; `blindferry reference capture` writes what is accepted")
+            }
+            Self::Problems { .. } => Some("mend what is listed; nothing was changed"),
+            Self::Program { .. } => Some("name a program that is there and may be executed"),
             Self::NoVaultReference { .. } | Self::VaultReference { .. } => {
                 Some("use the file that `blindferry init` wrote as --reference-out")
             }

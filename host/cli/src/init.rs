@@ -164,14 +164,14 @@ pub(crate) fn check_reference(path: &Path, text: &str) -> Result<(), Failure> {
         .map_err(|source| Failure::VaultReference { path: path.to_owned(), source: Box::new(source) })
 }
 
-fn keep(key: &SecretBytes, mut file: Reserved) -> Result<PathBuf, Failure> {
+pub(crate) fn keep(key: &SecretBytes, mut file: Reserved) -> Result<PathBuf, Failure> {
     #[expect(clippy::disallowed_methods, reason = "goes into the file that the operator named for it")]
     let written = file.write(key.expose()).and_then(|()| file.write(b"\n"));
     written?;
     Ok(file.settle()?)
 }
 
-fn show(key: &SecretBytes) -> Result<(), Failure> {
+pub(crate) fn show(key: &SecretBytes) -> Result<(), Failure> {
     #[expect(clippy::disallowed_methods, reason = "shown once, to the terminal of whoever makes the vault")]
     let key = key.expose();
     let rule = "=".repeat(72);
@@ -203,7 +203,7 @@ const LOST: &str = "\
 This makes a new vault in place of the one that is there. All stored credentials, enrolled hosts, the policy and the
 audit's key are lost for good, unless the old recovery key and a copy of the store are kept.";
 
-const PURPOSE: &str = "\
+pub(crate) const PURPOSE: &str = "\
 It opens the store when this TPM or chip is lost, cleared, or does not unseal any more. Whoever has it and a copy of the store
 has every master: keep it offline, away from the store. Nobody can show it again.";
 

@@ -23,6 +23,9 @@ mod approve;
 mod arguments;
 mod attest;
 mod audit;
+mod backup;
+mod check_config;
+mod completions;
 mod configuration;
 mod confirm;
 mod deposit;
@@ -41,6 +44,7 @@ mod invocation;
 mod kind;
 mod launch;
 mod list;
+mod man;
 mod output;
 mod policy;
 mod progress;
@@ -51,7 +55,9 @@ mod recover;
 mod reference;
 mod remove;
 mod reserve;
+mod restore;
 mod roots;
+mod rotate;
 mod run;
 mod sandbox;
 mod secret_input;
@@ -103,9 +109,12 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
     match command {
         // A verdict is no failure: the evidence was judged, or the machine.
         Command::Attest(attest) => return attest::run(invocation, attest),
+        Command::CheckConfig(check) => return check_config::run(invocation, check),
         Command::Doctor(doctor) => return doctor::run(invocation.output, Start::of(Ok(entered)), &doctor),
         Command::Init(init) => init::run(invocation, &init),
         Command::Recover(recover) => recover::run(invocation, &recover),
+        Command::Backup(backup) => backup::run(invocation, &backup),
+        Command::Restore(restore) => restore::run(invocation, &restore),
         Command::Succeed(succeed) => succeed::run(invocation, &succeed),
         Command::Put(put) => put::run(invocation, *put),
         Command::List(_) => list::run(invocation),
@@ -115,6 +124,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Policy(policy) => policy::run(invocation, policy),
         Command::Reference(reference) => reference::run(invocation, reference),
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
+        Command::Rotate(rotate) => rotate::run(invocation, rotate),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
         Command::Status(_) => status::run(invocation),
         Command::Approve(approve) => approve::run(invocation, approve),
@@ -122,6 +132,8 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),
         Command::Read(read) => read::run(invocation, read),
+        Command::Completions(completions) => completions::run(invocation.output, &completions),
+        Command::Man(man) => man::run(invocation.output, &man),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use crate::init::reference_values;
 use crate::invocation::Invocation;
 use crate::secret_input::{LastNewline, SecretInputError, read_whole};
 use blindferry_handle::secret::SecretBytes;
+use blindferry_proto::backup::Manifest;
 use blindferry_proto::bounded::Text;
 use blindferry_proto::key_mix::{KeyMix, RootKey};
 use blindferry_proto::limits::MAX_DOCUMENT;
@@ -14,6 +15,7 @@ use blindferry_proto::refusal::Refusal;
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::{InitOrder, MAX_ORDER, RecoverOrder, SetupReply, SucceedOrder};
 use rustix::io::{Errno, read, write};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -142,7 +144,38 @@ pub(crate) fn succeed(
     Ok(started.end(reference)?)
 }
 
+/// Makes the store of a backup, and gives what that says of itself and how many values it had.
+///
+/// # Errors
+/// As [`init`].
+pub(crate) fn restore(
+    invocation: &Invocation,
+    enclave: &EnclaveArguments,
+    backup: File,
+    force: bool,
+) -> Result<(Manifest, u64), Failure> {
+    let mut words = vec!["restore"];
+    words.extend(force.then_some("--force"));
+    let started = start_with(invocation, enclave, &words, backup.into())?;
+    let _progress = invocation.progress("reading the backup");
+    let restored = started.answer().and_then(|answer| match answer {
+        SetupReply::Restored { manifest, values } => Ok((manifest, values)),
+        SetupReply::Refused(refusal) => Err(SetupError::Refused(refusal)),
+        SetupReply::Done { .. } => Err(SetupError::Unexpected),
+    });
+    Ok(started.end(restored)?)
+}
+
 fn start(invocation: &Invocation, enclave: &EnclaveArguments, words: &[&str]) -> Result<Started, Failure> {
+    start_with(invocation, enclave, words, Stdio::piped())
+}
+
+fn start_with(
+    invocation: &Invocation,
+    enclave: &EnclaveArguments,
+    words: &[&str],
+    input: Stdio,
+) -> Result<Started, Failure> {
     let program = match &enclave.program {
         Some(program) => program.clone(),
         None => invocation.neighbour("blindferry-enclave")?,
@@ -154,7 +187,7 @@ fn start(invocation: &Invocation, enclave: &EnclaveArguments, words: &[&str]) ->
         .arg(&enclave.config)
         .args(enclave.platform.iter().flat_map(|platform| ["--platform", platform.as_str()]))
         .args(options)
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(Stdio::piped())
         .spawn();
     let child = spawned.map_err(|source| SetupError::Start { program, source })?;
@@ -185,12 +218,16 @@ impl Started {
     }
 
     fn reply(&self) -> Result<Text<MAX_DOCUMENT>, SetupError> {
-        let pipe = self.child.stdout.as_ref().ok_or(SetupError::Silent)?;
-        let line = line(pipe)?;
-        match serde_json::from_slice(&line).map_err(|source| SetupError::Decode { source })? {
+        match self.answer()? {
             SetupReply::Done { vault_reference } => Ok(vault_reference),
             SetupReply::Refused(refusal) => Err(SetupError::Refused(refusal)),
+            SetupReply::Restored { .. } => Err(SetupError::Unexpected),
         }
+    }
+
+    fn answer(&self) -> Result<SetupReply, SetupError> {
+        let pipe = self.child.stdout.as_ref().ok_or(SetupError::Silent)?;
+        serde_json::from_slice(&line(pipe)?).map_err(|source| SetupError::Decode { source })
     }
 
     fn recovery_key(&self) -> Result<SecretBytes, SetupError> {
@@ -245,6 +282,8 @@ pub(crate) enum SetupError {
     TooLong,
     #[error("its reply is none")]
     Decode { source: serde_json::Error },
+    #[error("its reply belongs to another order")]
+    Unexpected,
     #[error("{0}")]
     Refused(Refusal),
     #[error("it gave no recovery key")]

@@ -7,8 +7,9 @@ use crate::exit::Exit;
 use crate::launch::Launch;
 use blindferry_environment::Environment;
 use blindferry_handle::memfd::{Handle, HandleError};
-use blindferry_handle::packet::{PacketError, PacketSocket, SocketError};
-use blindferry_proto::local::{LocalError, decode, encode};
+use blindferry_handle::packet::{PacketError, PacketSocket, SocketError, path_of_socket};
+use blindferry_handle::wait::readable;
+use blindferry_proto::local::{LocalError, WORKERS_VARIABLE, decode, encode};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::start::{
@@ -18,7 +19,6 @@ use blindferry_proto::start::{
 use blindferry_terminal::{
     Accompany, End, Finished, FromKeeper, Limits, Link, LinkError, PseudoTerminal, Signals, Terminal, accompany,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::umask;
@@ -28,7 +28,8 @@ use std::ffi::{CString, NulError, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Who starts a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -68,7 +69,7 @@ pub(crate) enum ViaError {
     #[error("the starter does not answer in time")]
     Silent,
     #[error("cannot wait for the starter")]
-    Wait(#[source] Errno),
+    Wait(#[source] io::Error),
     #[error("the starter gave an answer to another question")]
     Decode(#[source] LocalError),
     #[error("refused")]
@@ -121,9 +122,7 @@ struct Surroundings {
 impl Starter {
     /// By `BLINDFERRY_STARTER`, else where it usually is.
     pub(crate) fn connect() -> Result<Self, ViaError> {
-        let path = env::var_os(STARTER_VARIABLE).filter(|path| !path.is_empty());
-        let path = path.map_or_else(|| DEFAULT_STARTER.into(), PathBuf::from);
-        PacketSocket::connect(&path).map(Self).map_err(ViaError::Connect)
+        PacketSocket::connect(&path_of_socket(STARTER_VARIABLE, DEFAULT_STARTER)).map(Self).map_err(ViaError::Connect)
     }
 
     /// Has it started, and stays with it until it ends. There is a grant for each credential, in their order, or none: then
@@ -194,10 +193,8 @@ impl Starter {
     }
 
     fn answer(&self) -> Result<StartReply, ViaError> {
-        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&PATIENCE)) {
-            Ok(0) => return Err(ViaError::Silent),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(ViaError::Wait(error)),
+        if !readable(self.0.as_fd(), Some(Instant::now() + PATIENCE)).map_err(ViaError::Wait)? {
+            return Err(ViaError::Silent);
         }
         let packet = match self.0.receive() {
             // A starter that refuses before it has read everything resets the connection, which is told before its answer.
@@ -249,8 +246,5 @@ fn sealed<'a>(what: &'static str, strings: impl IntoIterator<Item = &'a [u8]>) -
     Handle::seal_within(what, &joined, MAX_STRINGS).map_err(ViaError::Seal)
 }
 
-/// Names the broker's socket for workers.
-const WORKERS_VARIABLE: &str = "BLINDFERRY_WORKERS";
-
 /// A starter that is not overwhelmed answers within milliseconds.
-const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const PATIENCE: Duration = Duration::from_secs(30);

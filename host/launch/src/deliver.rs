@@ -16,8 +16,8 @@
 
 use crate::deliver::form::Form;
 use crate::deliver::plan::{Content, DIRECTORY_VARIABLE, Piece, Plan};
-use crate::template::RenderError;
 use blindferry_handle::secret::{InitError, SecretBytes, SecretError, SharedSecret};
+use blindferry_launch::template::RenderError;
 use blindferry_proto::name::CredentialName;
 use blindferry_worker::Token;
 use blindferry_worker::delivered::announcement;

@@ -11,13 +11,12 @@ use crate::level::Level;
 use crate::outside::Outsider;
 use crate::probe::{ProbeError, exec_only, own_group, own_namespace, user_sees_everything};
 use crate::program::Program;
-use blindferry_handle::packet::PacketSocket;
+use blindferry_handle::packet::{PacketSocket, path_of_socket};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::start::{DEFAULT_STARTER, STARTER_VARIABLE};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 
 /// Writes it to standard output.
 ///
@@ -162,7 +161,7 @@ fn tried(level: Level, outsider: Option<RawFd>) -> Result<&'static str, String> 
 
 /// Whether it could be had by another way of starting.
 fn starter() -> String {
-    let path = std::env::var_os(STARTER_VARIABLE).map_or_else(|| DEFAULT_STARTER.into(), PathBuf::from);
+    let path = path_of_socket(STARTER_VARIABLE, DEFAULT_STARTER);
     match PacketSocket::connect(&path) {
         Ok(_) => {
             format!("the starter answers at {}: `blindferry run --via broker` has it, and tries it", path.display())

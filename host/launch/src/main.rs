@@ -39,7 +39,6 @@ mod program;
 mod protect;
 mod redeem;
 mod renew;
-mod template;
 
 fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.

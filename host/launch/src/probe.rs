@@ -9,9 +9,10 @@ use crate::group::OwnGroup;
 use crate::level::Level;
 use crate::outside::{OutsideError, Outsider};
 use blindferry_handle::image::{ExecOnlyImage, ImageError};
+use blindferry_handle::memfd::{Execution, create};
 use blindferry_handle::power::PutAside;
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::{Errno, pwrite};
+use rustix::fs::MemfdFlags;
+use rustix::io::pwrite;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::fs::File;
@@ -128,12 +129,8 @@ fn readable_path(executable: &OwnedFd) -> PathBuf {
 
 /// An executable memfd that everybody may read, with a program that waits for its input.
 fn waiter() -> Result<OwnedFd, ProbeError> {
-    let made = match memfd_create("probe", MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
-        // Before Linux 6.3 the flag is unknown and every memfd may be executed.
-        Err(Errno::INVAL) => memfd_create("probe", MemfdFlags::CLOEXEC),
-        made => made,
-    };
-    let memfd = made.map_err(|error| ProbeError::Make(error.into()))?;
+    let memfd = create("probe", Execution::Allowed, MemfdFlags::empty());
+    let memfd = memfd.map_err(|error| ProbeError::Make(error.into()))?;
     let written = pwrite(&memfd, &waiting_elf(), 0).map_err(|error| ProbeError::Make(error.into()))?;
     if written == ELF_LENGTH { Ok(memfd) } else { Err(ProbeError::Make(io::ErrorKind::WriteZero.into())) }
 }

@@ -14,13 +14,14 @@ use crate::redeem::Leases;
 use crate::renew::notice::Notice;
 use crate::renew::renewer::Renewer;
 use blindferry_handle::beside::{BesideError, beside};
+use blindferry_handle::wait::readable;
 use blindferry_worker::hand_on::{HandOnError, HandedOn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, read, write};
+use rustix::io::{read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 pub(crate) mod notice;
 mod renewer;
@@ -68,12 +69,8 @@ pub(crate) fn start(outlets: &Outlets, leases: &Leases, notice: &Notice) -> Resu
 }
 
 fn wait_for_word(ready: &OwnedFd) -> Result<(), RenewError> {
-    loop {
-        match poll(&mut [PollFd::new(ready, PollFlags::IN)], Some(&PATIENCE)) {
-            Err(Errno::INTR) => {}
-            Ok(1..) => break,
-            Ok(0) | Err(_) => return Err(RenewError::NotReady),
-        }
+    if !readable(ready.as_fd(), Some(Instant::now() + PATIENCE)).unwrap_or(false) {
+        return Err(RenewError::NotReady);
     }
     match read(ready, &mut [0; 1]) {
         Ok(1) => Ok(()),
@@ -82,4 +79,4 @@ fn wait_for_word(ready: &OwnedFd) -> Result<(), RenewError> {
 }
 
 /// Nothing that the renewer does first takes long.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,18 +5,18 @@
 //! their own pass unchanged. Written by ourselves: engines of templates build their output in ordinary memory, piece by
 //! piece, and leave copies of what they insert behind.
 
-use crate::template::escape::{Escape, EscapeError};
+use self::escape::{Escape, EscapeError};
 use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
 use blindferry_worker::Token;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-mod escape;
+pub mod escape;
 
 /// A template that was understood. It holds no token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Template {
+pub struct Template {
     name: String,
     pieces: Vec<Piece>,
 }
@@ -29,38 +29,75 @@ enum Piece {
 
 /// Why a template is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TemplateError {
+pub enum TemplateError {
+    /// Its file cannot be read.
     #[error("{}: cannot be read", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its file is over the bound.
     #[error("{}: more than {MAX_TEMPLATE} bytes", path.display())]
-    TooLong { path: PathBuf },
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Its file has no name that could be that of a variable.
     #[error("{}: has no name in UTF-8", path.display())]
-    Name { path: PathBuf },
+    Name {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Something begins as a placeholder and is none.
     #[error("line {line}: a placeholder is {{{{ credential NAME }}}} or {{{{ credential NAME | ESCAPE }}}}")]
-    Placeholder { line: usize },
+    Placeholder {
+        /// Where, from 1.
+        line: usize,
+    },
+    /// A placeholder wants a form that there is not.
     #[error("line {line}: no such escape: {}", escape::NAMES)]
-    Escape { line: usize },
+    Escape {
+        /// Where, from 1.
+        line: usize,
+    },
+    /// It has too many placeholders.
     #[error("more than {MAX_PLACEHOLDERS} placeholders")]
     TooMany,
+    /// It has none.
     #[error("it has no placeholder: nothing would be delivered by it")]
     NoPlaceholder,
 }
 
 /// Why a template could not be rendered. None of them says anything of a token.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RenderError {
+pub enum RenderError {
+    /// A token cannot be written as its placeholder wants it.
     #[error("the token of {credential} cannot be written in that form")]
-    Escape { credential: String, source: EscapeError },
+    Escape {
+        /// Whose token.
+        credential: String,
+        /// Why not.
+        source: EscapeError,
+    },
+    /// There is no token for a placeholder.
     #[error("there is no token of {credential}")]
-    Missing { credential: String },
+    Missing {
+        /// Whose token.
+        credential: String,
+    },
+    /// There are no pages for what is rendered.
     #[error("cannot get secret pages for the file")]
     Pages(#[source] SecretError),
 }
 
 impl Template {
+    /// Reads a file, and understands it.
+    ///
     /// # Errors
     /// [`TemplateError`].
-    pub(crate) fn read(path: &Path) -> Result<Self, TemplateError> {
+    pub fn read(path: &Path) -> Result<Self, TemplateError> {
         let read = |source| TemplateError::Read { path: path.to_owned(), source };
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| TemplateError::Name { path: path.to_owned() })?;
@@ -72,7 +109,11 @@ impl Template {
         Self::of(name, &text)
     }
 
-    fn of(name: &str, text: &[u8]) -> Result<Self, TemplateError> {
+    /// Understands a text, of a file of this name.
+    ///
+    /// # Errors
+    /// [`TemplateError`], but for those of reading.
+    pub fn of(name: &str, text: &[u8]) -> Result<Self, TemplateError> {
         let mut template = Self { name: name.to_owned(), pieces: Vec::new() };
         let (mut rest, mut literal) = (text, Vec::new());
         let line = |rest: &[u8]| 1 + text.iter().take(text.len() - rest.len()).filter(|byte| **byte == b'\n').count();
@@ -110,12 +151,13 @@ impl Template {
     }
 
     /// The name of its file.
-    pub(crate) fn name(&self) -> &str {
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The credentials whose tokens it embeds, as often as it does.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Token { credential, .. } => Some(credential.as_str()),
             Piece::Text(_) => None,
@@ -123,7 +165,10 @@ impl Template {
     }
 
     /// Asks `known` about each credential.
-    pub(crate) fn bind<E>(&self, known: impl Fn(&str) -> Result<(), E>) -> Result<(), E> {
+    ///
+    /// # Errors
+    /// The first of `known`.
+    pub fn bind<E>(&self, known: impl Fn(&str) -> Result<(), E>) -> Result<(), E> {
         self.names().try_for_each(known)
     }
 
@@ -131,7 +176,7 @@ impl Template {
     ///
     /// # Errors
     /// [`RenderError`]; what was written by then is wiped.
-    pub(crate) fn render<'t>(&self, tokens: impl Fn(&str) -> Option<&'t Token>) -> Result<SecretBytes, RenderError> {
+    pub fn render<'t>(&self, tokens: impl Fn(&str) -> Option<&'t Token>) -> Result<SecretBytes, RenderError> {
         let mut capacity = 0;
         for piece in &self.pieces {
             capacity += match piece {

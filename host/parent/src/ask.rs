@@ -2,16 +2,15 @@
 
 use crate::grant::GrantHandle;
 use blindferry_handle::memfd::{Handle, HandleError};
-use blindferry_handle::packet::{Packet, PacketError, PacketSocket, SocketError};
+use blindferry_handle::packet::{Packet, PacketError, PacketSocket, SocketError, path_of_socket};
+use blindferry_handle::wait::readable;
 use blindferry_proto::local::{self, LocalError, ParentReply, ParentRequest};
 use blindferry_proto::name::{Audience, CredentialName};
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::WorkerConstraint;
 use blindferry_proto::waiting::{Waiting, Words};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use std::env;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ pub const PARENTS_VARIABLE: &str = "BLINDFERRY_PARENTS";
 /// The path in `BLINDFERRY_PARENTS`, else [`DEFAULT_PARENTS`].
 #[must_use]
 pub fn parents_socket() -> PathBuf {
-    env::var_os(PARENTS_VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| DEFAULT_PARENTS.into(), PathBuf::from)
+    path_of_socket(PARENTS_VARIABLE, DEFAULT_PARENTS)
 }
 
 /// What a parent asks for.
@@ -124,22 +123,13 @@ impl Parent {
     }
 
     fn wait_for_answer(&self, within: Duration) -> Result<(), ParentError> {
-        let deadline = Instant::now() + within;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Fits: it is at most a u32 of seconds and a few.
-            let left = Timespec::try_from(left).unwrap_or_default();
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
-                Ok(0) => {
-                    // A late answer must not be taken for that to the next question.
-                    let _gone = self.socket.shutdown();
-                    return Err(ParentError::Silent { seconds: within.as_secs() });
-                }
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(ParentError::Wait { source: error.into() }),
-            }
+        let answered = readable(self.socket.as_fd(), Some(Instant::now() + within));
+        if answered.map_err(|source| ParentError::Wait { source })? {
+            return Ok(());
         }
+        // A late answer must not be taken for that to the next question.
+        let _gone = self.socket.shutdown();
+        Err(ParentError::Silent { seconds: within.as_secs() })
     }
 }
 

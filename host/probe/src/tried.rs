@@ -2,8 +2,9 @@
 
 use blindferry_handle::attempt;
 use blindferry_handle::entry::{Entered, EntryError};
+use blindferry_handle::memfd::{Execution, create};
 use blindferry_handle::packet::PacketSocket;
-use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, fchmod};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -89,13 +90,9 @@ impl Tried {
     }
 }
 
-/// As the images of [`blindferry_handle::image`] are made: before Linux 6.3 the flag is unknown and not needed.
+/// As the images of [`blindferry_handle::image`] are made.
 fn exec_only_memory() -> Result<(), Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = match memfd_create("probe", flags | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => memfd_create("probe", flags),
-        result => result,
-    }?;
+    let memory = create("probe", Execution::Allowed, MemfdFlags::ALLOW_SEALING)?;
     fchmod(memory, Mode::XUSR | Mode::XGRP | Mode::XOTH)
 }
 

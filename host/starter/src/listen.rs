@@ -10,6 +10,7 @@ use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::encode;
 use blindferry_proto::start::{DEFAULT_STARTER, StartCode, StartRefusal, StartReply};
 use blindferry_service::{ConnectError, Passed, PassedError, ServiceManager};
+use blindferry_watch::line::Level;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
@@ -74,12 +75,12 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
     let admission = Admission::default();
     // No watchdog: whoever ends a starter ends every program that it started, which are none the worse for one that hangs.
     ServiceManager::connect(variable)?.ready("listening");
-    log(&format!("listening, for {}", arguments.launcher.display()));
+    log(Level::Info, "listening", &format!("listening, for {}", arguments.launcher.display()));
     loop {
         match listener.accept() {
             Ok(socket) => receive(socket, arguments, &admission),
             Err(error) => {
-                log(&with_causes(&error));
+                log(Level::Warning, "accept-failed", &with_causes(&error));
                 // Out of descriptors, most likely: until some are closed.
                 thread::sleep(Duration::from_millis(100));
             }
@@ -92,7 +93,7 @@ pub(crate) fn listen(arguments: &Listen) -> Result<Infallible, ListenError> {
 fn allow_descriptors() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log(&format!("cannot have more descriptors: {error}"));
+        log(Level::Warning, "few-descriptors", &format!("cannot have more descriptors: {error}"));
     }
 }
 
@@ -101,19 +102,19 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
         Err(error) => {
-            log(&format!("refused: {}", with_causes(&error)));
+            log(Level::Info, "caller-refused", &format!("refused: {}", with_causes(&error)));
             return refuse(&socket, error.refusal());
         }
     };
     let Some(admitted) = admission.admit(caller.uid, arguments) else {
-        log(&format!("refused: too many programs, for user {}", caller.uid));
+        log(Level::Info, "caller-refused", &format!("refused: too many programs, for user {}", caller.uid));
         return refuse(&socket, StartRefusal::new(StartCode::Busy, "too many programs run here; try again later"));
     };
     let launcher = arguments.launcher.clone();
     let serve = move || {
         let _admitted = admitted;
         let failed = |error: &dyn std::error::Error, refusal| {
-            log(&format!("user {}: {}", caller.uid, with_causes(error)));
+            log(Level::Warning, "program-not-started", &format!("user {}: {}", caller.uid, with_causes(error)));
             refuse(&socket, refusal);
         };
         match Wanted::receive(&socket) {
@@ -123,7 +124,11 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
                 Ok(running) => {
                     tell(&socket, &StartReply::Prepared);
                     if let Err(error) = attend(&socket, running) {
-                        log(&format!("user {}: cannot attend a program: {error}", caller.uid));
+                        log(
+                            Level::Warning,
+                            "program-not-attended",
+                            &format!("user {}: cannot attend a program: {error}", caller.uid),
+                        );
                     }
                 }
             },
@@ -131,7 +136,7 @@ fn receive(socket: PacketSocket, arguments: &Listen, admission: &Admission) {
     };
     // The keeper's parent is this thread, which lives as long as it does.
     if let Err(error) = thread::Builder::new().name("program".to_owned()).spawn(serve) {
-        log(&format!("cannot make a thread: {error}"));
+        log(Level::Error, "no-thread", &format!("cannot make a thread: {error}"));
     }
 }
 

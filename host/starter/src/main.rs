@@ -20,12 +20,15 @@
 use crate::listen::{Listen, listen};
 use blindferry_handle::entry::{Entry, enter};
 use blindferry_proto::causes::with_causes;
+use blindferry_watch::line::{Form, Level, Line};
 use clap::Parser;
 use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 mod attend;
 mod caller;
@@ -42,7 +45,9 @@ fn main() -> ExitCode {
         return stage::obey().map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS);
     }
     match enter(&Entry::new()) {
-        Ok(entered) => entered.warning().into_iter().for_each(|warning| log(&format!("warning: {warning}"))),
+        Ok(entered) => {
+            entered.warning().into_iter().for_each(|warning| log(Level::Warning, "less-confined", warning));
+        }
         Err(error) => return report(&error),
     }
     match Listen::try_parse() {
@@ -59,12 +64,21 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &dyn Error) -> ExitCode {
-    log(&with_causes(error));
+    log(Level::Error, "ended", &with_causes(error));
     ExitCode::FAILURE
 }
 
-/// One line for the service's log.
-fn log(line: &str) {
+/// One line for the service's log: to standard error, without a library that would do more, since this process has powers.
+/// `BLINDFERRY_LOG_FORM` says how it is written.
+fn log(level: Level, event: &'static str, message: &str) {
+    static FORM: LazyLock<Form> = LazyLock::new(|| {
+        let chosen = std::env::var("BLINDFERRY_LOG_FORM").ok().and_then(|form| form.parse().ok());
+        chosen.unwrap_or_default()
+    });
+    #[expect(clippy::disallowed_methods, reason = "dates a line of the log; nothing is decided by it")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let line = Line { level, process: "blindferry-starter", event, message, fields: &[] };
     // A log that is full or gone must not end a program.
-    let _written = writeln!(std::io::stderr(), "blindferry-starter: {line}");
+    let _written = std::io::stderr().write_all(line.written(*FORM, at).as_bytes());
 }

@@ -2,14 +2,14 @@
 
 use blindferry_handle::memfd::{Handle, HandleError};
 use blindferry_handle::packet::{MAX_DESCRIPTORS, Packet, PacketError, PacketSocket};
+use blindferry_handle::wait::readable;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::local::{LocalError, decode};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::start::{GRANTS_AT_ONCE, MAX_STRINGS, StartCode, StartRefusal, StartRequest};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A whole request: each descriptor is what it must be. The strings are not read yet.
@@ -48,7 +48,7 @@ pub(crate) enum RequestError {
     #[error("no request came in time")]
     Silent,
     #[error("cannot wait for a request")]
-    Wait(#[source] Errno),
+    Wait(#[source] io::Error),
 }
 
 impl Wanted {
@@ -121,16 +121,8 @@ fn exactly<const COUNT: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; CO
 }
 
 fn next(socket: &PacketSocket, deadline: Instant) -> Result<(StartRequest, Vec<OwnedFd>), RequestError> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Fits: it is at most PATIENCE.
-        let left = Timespec::try_from(left).unwrap_or_default();
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Err(RequestError::Silent),
-            Ok(_) => break,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(RequestError::Wait(error)),
-        }
+    if !readable(socket.as_fd(), Some(deadline)).map_err(RequestError::Wait)? {
+        return Err(RequestError::Silent);
     }
     let Packet { bytes, descriptors } = socket.receive().map_err(RequestError::Receive)?;
     Ok((decode(&bytes).map_err(RequestError::Decode)?, descriptors))

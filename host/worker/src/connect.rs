@@ -1,15 +1,13 @@
 //! How a worker reaches its broker: a socket at a path, or a connection that was opened for it.
 
-use blindferry_handle::packet::{PacketSocket, SocketError};
-use std::env;
+use blindferry_handle::packet::{PacketSocket, SocketError, path_of_socket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+pub use blindferry_proto::local::WORKERS_VARIABLE;
+
 /// Where the broker answers workers when nothing else is said.
 pub const DEFAULT_WORKERS: &str = "/run/blindferry/workers.sock";
-
-/// Names another path for [`DEFAULT_WORKERS`].
-pub const WORKERS_VARIABLE: &str = "BLINDFERRY_WORKERS";
 
 /// The path in `BLINDFERRY_WORKERS`, else [`DEFAULT_WORKERS`].
 ///
@@ -17,7 +15,7 @@ pub const WORKERS_VARIABLE: &str = "BLINDFERRY_WORKERS";
 /// could hand over a token of its own making, see [`crate::Worker::expect_sender`].
 #[must_use]
 pub fn workers_socket() -> PathBuf {
-    env::var_os(WORKERS_VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| DEFAULT_WORKERS.into(), PathBuf::from)
+    path_of_socket(WORKERS_VARIABLE, DEFAULT_WORKERS)
 }
 
 /// The way to a broker, kept so that a lost connection can be made again.

@@ -6,12 +6,11 @@
 use crate::connect::Road;
 use crate::worker::WorkerError;
 use blindferry_handle::packet::{Packet, PacketError, PacketSocket, SocketError};
+use blindferry_handle::wait::readable;
 use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::local::{self, WorkerReply, WorkerRequest};
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::session::LeaseEnd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
@@ -172,16 +171,10 @@ impl Failure {
 
 fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Failure> {
     let began = Instant::now();
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 }));
-        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return Err(Failure::Silent { waited: began.elapsed() }),
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Failure::Wait(error.into())),
-        }
+    match readable(socket, deadline) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Silent { waited: began.elapsed() }),
+        Err(error) => Err(Failure::Wait(error)),
     }
 }
 

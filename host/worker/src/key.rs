@@ -16,7 +16,9 @@ use std::os::fd::OwnedFd;
 use zeroize::Zeroize;
 
 /// The key pair.
-pub(crate) struct KeyPair {
+#[doc(hidden)] // no part of the interface: open to the fuzzer
+#[expect(missing_debug_implementations, reason = "a private key is mute")]
+pub struct KeyPair {
     private: SecretBytes,
     public: WorkerKey,
 }
@@ -37,7 +39,10 @@ pub enum KeyError {
 
 impl KeyPair {
     /// Draws a key pair from the kernel's random numbers, straight into the secret pages.
-    pub(crate) fn generate() -> Result<Self, KeyError> {
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn generate() -> Result<Self, KeyError> {
         let private = SecretBytes::init(PRIVATE, |slot| fill_random(slot).map(|()| PRIVATE));
         let private = private.map_err(|error| match error {
             InitError::Secret(source) => KeyError::Pages(source),
@@ -58,7 +63,8 @@ impl KeyPair {
     }
 
     /// The half that others may see.
-    pub(crate) fn public(&self) -> WorkerKey {
+    #[must_use]
+    pub fn public(&self) -> WorkerKey {
         self.public
     }
 

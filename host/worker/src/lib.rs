@@ -47,7 +47,8 @@ pub mod connect;
 pub mod delivered;
 mod exchange;
 pub mod hand_on;
-mod key;
+#[doc(hidden)]
+pub mod key;
 pub mod open;
 pub mod receive;
 pub mod token;

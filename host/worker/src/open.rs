@@ -14,22 +14,31 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, HpkeError, Kem, OpModeR, single_shot_open_inout_detached};
 
 /// What a worker knows about the parcel that it waits for.
-pub(crate) struct Expected {
-    pub(crate) request: RequestId,
-    pub(crate) uid: u32,
+#[doc(hidden)] // no part of the interface: open to the fuzzer, as are those below
+#[derive(Debug)]
+pub struct Expected {
+    /// The worker's own number for its request.
+    pub request: RequestId,
+    /// The user it runs as.
+    pub uid: u32,
     /// The grant of the lease, once that is known: a first parcel names it, renewals must repeat it.
-    pub(crate) grant: Option<GrantId>,
+    pub grant: Option<GrantId>,
     /// The key that the reply says authenticates the parcel.
-    pub(crate) claimed_sender: ParcelKey,
+    pub claimed_sender: ParcelKey,
     /// The key that must, once that is known.
-    pub(crate) sender: Option<ParcelKey>,
+    pub sender: Option<ParcelKey>,
 }
 
 /// An opened parcel.
-pub(crate) struct Opened {
-    pub(crate) token: SecretBytes,
-    pub(crate) grant: GrantId,
-    pub(crate) sender: ParcelKey,
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "a token is mute")]
+pub struct Opened {
+    /// What it held.
+    pub token: SecretBytes,
+    /// The grant that bought it.
+    pub grant: GrantId,
+    /// The key that authenticates it.
+    pub sender: ParcelKey,
 }
 
 /// Why a parcel was not opened.
@@ -88,7 +97,8 @@ pub enum OpenError {
 }
 
 /// Opens a parcel with the worker's key.
-pub(crate) fn open(bytes: &[u8], key: &KeyPair, expected: &Expected) -> Result<Opened, OpenError> {
+#[doc(hidden)]
+pub fn open(bytes: &[u8], key: &KeyPair, expected: &Expected) -> Result<Opened, OpenError> {
     let parcel = Parcel::from_bytes(bytes).map_err(OpenError::Malformed)?;
     let header = parcel.header;
     if header.request != expected.request {

@@ -16,12 +16,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::{ptr, slice};
 
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, memfd_create, sendfile};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, sendfile};
 use rustix::io::{Errno, pread};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
+use crate::memfd::{self, Execution};
 use crate::power::PutAside;
 use crate::seals;
 
@@ -210,14 +211,9 @@ pub(crate) fn descriptor_path(descriptor: BorrowedFd<'_>) -> PathBuf {
 }
 
 fn create(name: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // The kernel takes names of up to 249 bytes.
     let name = name.get(..name.len().min(200)).unwrap_or("image");
-    match memfd_create(name, flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 the flag is unknown and every memfd may be executed.
-        Err(Errno::INVAL) => memfd_create(name, flags),
-        result => result,
-    }
+    memfd::create(name, Execution::Allowed, MemfdFlags::ALLOW_SEALING)
 }
 
 fn require_elf(file: impl AsFd) -> Result<(), ImageError> {
@@ -316,7 +312,7 @@ mod tests {
         assert!(matches!(ExecOnlyImage::from_path(Path::new("/etc")), Err(ImageError::NotRegular)));
         assert!(matches!(ExecOnlyImage::from_path(Path::new("/dev/null")), Err(ImageError::NotRegular)));
         assert!(matches!(ExecOnlyImage::from_path(Path::new("/no/such")), Err(ImageError::Open { .. })));
-        let giant = memfd_create("giant", MemfdFlags::CLOEXEC).unwrap();
+        let giant = memfd::create("giant", Execution::Allowed, MemfdFlags::empty()).unwrap();
         rustix::fs::ftruncate(&giant, MAX_IMAGE + 1).unwrap();
         assert!(matches!(ExecOnlyImage::from_fd(giant), Err(ImageError::TooLarge { .. })));
     }

@@ -6,7 +6,7 @@
 //! come to be unreadable from their first instruction ([`entry`], [`image`]), what a process leaves beside the program
 //! that it becomes ([`beside`]), what it shows of its start ([`start`]), what freed memory still says ([`wiping`]), what
 //! this kernel does when it is asked in earnest ([`attempt`]), namespaces of one's own ([`namespace`]), powers put aside or
-//! given up ([`power`]), and the one device that needs a raw call ([`sev_guest`]).
+//! given up ([`power`]), waiting for one descriptor ([`wait`]), and the one device that needs a raw call ([`sev_guest`]).
 //!
 //! Every other crate forbids `unsafe`. Here each block carries the argument why it is sound, and none of it is
 //! reachable through a safe function whose caller could break that argument.
@@ -30,4 +30,5 @@ mod seals;
 pub mod secret;
 pub mod sev_guest;
 pub mod start;
+pub mod wait;
 pub mod wiping;

@@ -95,7 +95,8 @@ impl Handle {
     /// As [`Handle::seal`].
     pub fn seal_within(name: &str, ciphertext: &[u8], most: usize) -> Result<Self, HandleError> {
         bounded(ciphertext.len() as u64, most)?;
-        let memfd = create(name).map_err(|error| HandleError::Create { source: error.into() })?;
+        let memfd = create(name, Execution::Denied, MemfdFlags::ALLOW_SEALING)
+            .map_err(|error| HandleError::Create { source: error.into() })?;
         let mut rest = ciphertext;
         while !rest.is_empty() {
             match write(&memfd, rest) {
@@ -197,12 +198,29 @@ fn bounded(len: u64, most: usize) -> Result<usize, HandleError> {
     }
 }
 
-fn create(name: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-        // Before Linux 6.3 the flag is unknown, and a memfd can be made executable: harmless for ciphertext.
+/// Whether a memfd may be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// It may (`MFD_EXEC`).
+    Allowed,
+    /// It may not, and cannot be made so (`MFD_NOEXEC_SEAL`, which also allows seals).
+    Denied,
+}
+
+/// An empty memfd. Before Linux 6.3 every memfd may be executed: then so may one that was asked for without.
+///
+/// # Errors
+/// What the kernel said: `EACCES` where `vm.memfd_noexec` forbids what may be executed.
+pub fn create(name: &str, execution: Execution, flags: MemfdFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    let said = match execution {
+        Execution::Allowed => MemfdFlags::EXEC,
+        Execution::Denied => MemfdFlags::NOEXEC_SEAL,
+    };
+    match memfd_create(name, flags | said) {
+        // This kernel does not know the flag.
         Err(Errno::INVAL) => memfd_create(name, flags),
-        result => result,
+        made => made,
     }
 }
 
@@ -236,7 +254,7 @@ mod tests {
     #[test]
     fn a_memfd_that_can_still_change_is_refused_whichever_seal_is_missing() {
         for missing in [SealFlags::WRITE, SealFlags::SHRINK, SealFlags::GROW, SealFlags::SEAL] {
-            let memfd = create("test").unwrap();
+            let memfd = create("test", Execution::Denied, MemfdFlags::ALLOW_SEALING).unwrap();
             write(&memfd, b"opaque").unwrap();
             fcntl_add_seals(&memfd, SEALS.difference(missing)).unwrap();
             assert!(matches!(Handle::from_fd(memfd), Err(HandleError::NotSealed)), "{missing:?}");
@@ -245,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_seal_on_future_writes_only_is_refused() {
-        let memfd = create("test").unwrap();
+        let memfd = create("test", Execution::Denied, MemfdFlags::ALLOW_SEALING).unwrap();
         write(&memfd, b"opaque").unwrap();
         fcntl_add_seals(&memfd, SEALS.difference(SealFlags::WRITE) | SealFlags::FUTURE_WRITE).unwrap();
         assert!(matches!(Handle::from_fd(memfd), Err(HandleError::NotSealed)));
@@ -272,7 +290,7 @@ mod tests {
         assert!(matches!(Handle::from_fd(cloned), Err(HandleError::TooLong { .. })), "the receiver's own bound holds");
         assert_eq!(Handle::from_fd_within(more, MAX_HANDLE + 1).unwrap().read().unwrap().len(), MAX_HANDLE + 1);
         for (len, empty) in [(0, true), (MAX_HANDLE as u64 + 1, false), (1 << 40, false)] {
-            let memfd = create("test").unwrap();
+            let memfd = create("test", Execution::Denied, MemfdFlags::ALLOW_SEALING).unwrap();
             rustix::fs::ftruncate(&memfd, len).unwrap();
             fcntl_add_seals(&memfd, SEALS).unwrap();
             match Handle::from_fd(memfd) {

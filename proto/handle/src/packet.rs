@@ -4,6 +4,7 @@
 //! bytes they belong to. A packet that breaks a bound is refused as a whole, and the descriptors that came with it are
 //! closed.
 
+use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -23,6 +24,12 @@ use crate::peer::{Peer, PeerError};
 pub use crate::packet::listener::PacketListener;
 
 mod listener;
+
+/// Where a socket is: the path in this environment variable, else the usual one. An empty variable says nothing.
+#[must_use]
+pub fn path_of_socket(variable: &str, usual: &str) -> PathBuf {
+    env::var_os(variable).filter(|path| !path.is_empty()).map_or_else(|| usual.into(), PathBuf::from)
+}
 
 /// The most bytes in one packet.
 pub const MAX_PACKET: usize = 128 * 1024;

@@ -74,7 +74,10 @@ fn connected(address: &OsStr) -> io::Result<UnixDatagram> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(address)?,
         _ => {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither an absolute path nor an abstract address"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither an absolute path nor an abstract address",
+            ));
         }
     };
     let socket = UnixDatagram::unbound()?;

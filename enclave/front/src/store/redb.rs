@@ -19,12 +19,15 @@ use blindferry_proto::limits::{MAX_OPERATIONS, MAX_PACKET, MAX_PAGE};
 use thiserror::Error;
 
 mod file;
+pub mod restore;
+mod snapshot;
 
 /// The open database. Not shared: one thread owns it.
 pub struct Redb {
     /// `None` after an error of the disk, until it could be opened anew.
     database: Option<Database>,
     open: Opener,
+    snapshots: snapshot::Snapshots,
 }
 
 /// How the database is opened: at the start, and again after an error of the disk.
@@ -97,7 +100,7 @@ impl Redb {
     }
 
     fn opened_by(open: Opener) -> Result<Self, OpenStoreError> {
-        Ok(Self { database: Some(open()?), open })
+        Ok(Self { database: Some(open()?), open, snapshots: snapshot::Snapshots::default() })
     }
 
     /// One value.
@@ -184,7 +187,10 @@ impl Redb {
         let result = work(&database);
         match &result {
             // Closed here: redb answers nothing more after such an error.
-            Err(fault) if fault.is_of_the_disk() => tracing::error!(%fault, "the store is opened anew"),
+            Err(fault) if fault.is_of_the_disk() => {
+                tracing::error!(name: "store-opened-anew", %fault, "the store is opened anew");
+                self.snapshots = self.snapshots.given_up();
+            }
             _ => self.database = Some(database),
         }
         result

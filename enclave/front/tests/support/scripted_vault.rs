@@ -1,4 +1,4 @@
-//! In the vault's place: says what it was started with, and does what connections tell it.
+//! In the vault's place: says what it was started with, as labels of a metric that there is, and does what connections tell it.
 //!
 //! A connection sends one word: `hello` is answered, `store` commits, `drop-device` closes the socket to the device
 //! process, `die` ends, `malformed` sends the front what is no message.
@@ -34,14 +34,14 @@ fn main() {
         name: Text::cut(name),
         label: Some(Text::cut(label)),
         value: value.try_into().unwrap(),
-        counter: false,
+        counter: true,
     };
     let figures = vec![
-        figure("descriptors", &descriptors, 1),
-        figure("environment", "", std::env::vars_os().count()),
-        figure("arguments", &arguments.join(" "), arguments.len()),
+        figure("mint_failures_total", &format!("descriptors {descriptors}"), 1),
+        figure("mint_failures_total", "environment", std::env::vars_os().count()),
+        figure("mint_failures_total", &format!("arguments {}", arguments.join(" ")), arguments.len()),
     ];
-    tell(&front, &FromVault::Condition(Condition { ready: true, figures }));
+    tell(&front, &FromVault::Condition(Condition { ready: true, figures, steps: Vec::new() }));
     let issuer = Issuer {
         url: Text::cut("https://id.example/prod"),
         jwks: Text::cut(r#"{"keys":[]}"#),
@@ -69,6 +69,7 @@ fn main() {
                     _ => {}
                 }
             }
+            FromFront::Look { id } => tell(&front, &FromVault::Here { id }),
             FromFront::Stop => exit(0),
             other => panic!("{other:?} (device: {device:?})"),
         }

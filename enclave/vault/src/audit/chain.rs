@@ -1,9 +1,13 @@
 //! Making the chain: numbers, links and signatures. Pure; time is an argument.
 
+use crate::sealed::{RecordKey, SealError};
+use crate::store::AUDIT_SEED;
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::audit::{Body, Event, MAX_DANGER, Record};
 use blindferry_proto::bounded::{Bytes, CodecError, Text};
+use blindferry_proto::front::Table;
 use blindferry_proto::identifier::{AuditKey, Digest};
+use ring::rand::SecureRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::AuditError;
@@ -40,6 +44,14 @@ impl Signer {
     /// [`AuditError::Seed`].
     pub fn vouch(&self, message: &[u8]) -> Result<Vec<u8>, AuditError> {
         Ok(pair(&self.seed)?.sign(message).as_ref().to_vec())
+    }
+
+    /// The record of the seed under the record key of a key-encryption key that it was not derived from.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub(crate) fn seal_seed(&self, random: &dyn SecureRandom, key: &RecordKey) -> Result<Vec<u8>, SealError> {
+        key.seal_secret(random, Table::Sealed, AUDIT_SEED, 0, &self.seed)
     }
 
     /// Goes on with the chain after `head`; `None`: begins it.

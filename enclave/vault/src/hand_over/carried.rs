@@ -16,6 +16,18 @@ use hpke::{Deserializable, HpkeError, OpModeS, Serializable, single_shot_seal_in
 
 /// Encrypts the key to whoever holds the private half of `to`.
 pub(super) fn send(key: &SecretBytes, to: &DepositKey, session: &SessionId) -> Result<HandedOver, CarriedError> {
+    let (encapsulated, ciphertext) = encrypt_to(key, to, HAND_OVER_INFO, session)?;
+    let ciphertext = Bytes::new(ciphertext).map_err(|_| CarriedError::Length)?;
+    Ok(HandedOver { encapsulated, ciphertext })
+}
+
+/// Encrypts a secret to whoever holds the private half of `to`, for one use and one session.
+pub(crate) fn encrypt_to(
+    key: &SecretBytes,
+    to: &DepositKey,
+    info: &[u8],
+    session: &SessionId,
+) -> Result<(Digest, Vec<u8>), CarriedError> {
     let to = PublicKey::from_bytes(&to.0).map_err(CarriedError::Send)?;
     #[expect(clippy::disallowed_methods, reason = "encrypts straight from the secret page")]
     let plain = key.expose();
@@ -24,14 +36,13 @@ pub(super) fn send(key: &SecretBytes, to: &DepositKey, session: &SessionId) -> R
     let (encapsulated, tag) = single_shot_seal_inout_detached::<ChaCha20Poly1305, HkdfSha256, Suite>(
         &OpModeS::Base,
         &to,
-        HAND_OVER_INFO,
+        info,
         buffer,
         &session.0,
     )
     .map_err(CarriedError::Send)?;
     ciphertext.extend_from_slice(&tag.to_bytes());
-    let ciphertext = Bytes::new(ciphertext).map_err(|_| CarriedError::Length)?;
-    Ok(HandedOver { encapsulated: Digest(encapsulated.to_bytes().into()), ciphertext })
+    Ok((Digest(encapsulated.to_bytes().into()), ciphertext))
 }
 
 /// Decrypts a key that was encrypted to `own` for this session.
@@ -43,14 +54,20 @@ pub(crate) fn receive(
     own: &DepositKeyPair,
     session: &SessionId,
 ) -> Result<SecretBytes, CarriedError> {
-    let (body, tag) =
-        handed.ciphertext.as_slice().split_at_checked(KeyEncryptionKey::LEN).ok_or(CarriedError::Length)?;
+    let length = handed.ciphertext.as_slice().len().checked_sub(TAG).ok_or(CarriedError::Length)?;
+    if ![KeyEncryptionKey::LEN, KeyEncryptionKey::CARRYING].contains(&length) {
+        return Err(CarriedError::Length);
+    }
+    let (body, tag) = handed.ciphertext.as_slice().split_at_checked(length).ok_or(CarriedError::Length)?;
     let opened = own.open(HAND_OVER_INFO, &session.0, &handed.encapsulated, body, tag);
     opened.map_err(|error| match error {
         InitError::Fill(source) => CarriedError::Receive(source),
         InitError::Secret(source) => CarriedError::Keep(source),
     })
 }
+
+/// Bytes of ChaCha20-Poly1305's tag.
+const TAG: usize = 16;
 
 /// A key does not cross.
 #[derive(Debug, thiserror::Error)]

@@ -39,6 +39,10 @@ impl RecordKey {
         Self(key)
     }
 
+    pub(super) fn secret(&self) -> &SecretBytes {
+        &self.0
+    }
+
     /// Encrypts a record.
     ///
     /// # Errors

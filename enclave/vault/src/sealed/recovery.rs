@@ -19,6 +19,8 @@ use super::{KeyEncryptionKey, SealError, random_secret, secret};
 const SYMBOLS: usize = 56;
 const GROUP: usize = 4;
 const CHECKSUM: usize = 3;
+/// Bytes of the printed form, with its dashes.
+const PRINTED: usize = SYMBOLS + SYMBOLS / GROUP - 1;
 /// The longest input that is looked at: the printed form with plenty of spaces.
 const MAX_INPUT: usize = 256;
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -89,6 +91,16 @@ impl RecoveryKey {
         Ok(())
     }
 
+    /// The printed form as a secret, for whoever encrypts it to an operator.
+    ///
+    /// # Errors
+    /// [`SealError::Secret`] when there is no room for a secret.
+    pub fn printed(&self) -> Result<SecretBytes, SealError> {
+        secret(PRINTED, |mut slot: &mut [u8]| {
+            self.write_to(&mut slot).map(|()| PRINTED).map_err(|_| SealError::TooLong)
+        })
+    }
+
     /// Reads the printed form as people type it: in any case, with or without dashes and spaces, O for 0, I or L for 1.
     ///
     /// # Errors
@@ -127,7 +139,7 @@ impl RecoveryKey {
     pub fn wrap(&self, kek: &KeyEncryptionKey, random: &dyn SecureRandom) -> Result<Vec<u8>, SealError> {
         let mut out = vec![FORMAT];
         #[expect(clippy::disallowed_methods, reason = "copied into the buffer that is encrypted in place")]
-        cipher::seal(random, &self.0, LABEL, &[FORMAT], kek.0.expose(), &mut out)?;
+        cipher::seal(random, &self.0, LABEL, &[FORMAT], kek.key.expose(), &mut out)?;
         Ok(out)
     }
 
@@ -197,6 +209,12 @@ mod tests {
         let mut out = Vec::new();
         key.write_to(&mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_printed_form_as_a_secret_is_the_printed_form() {
+        let key = RecoveryKey::generate(&SystemRandom::new()).unwrap();
+        assert!(key.printed().unwrap().ct_eq(printed(&key).as_bytes()));
     }
 
     fn of(bytes: [u8; 32]) -> RecoveryKey {

@@ -5,6 +5,7 @@
 //! their logs is bounded.
 
 use super::{LARGE_FRAME_TIME, Over, REATTEST_TIME};
+use crate::figures::Kind;
 use crate::vault::{SessionEntry, Vault, lock};
 use blindferry_proto::audit::Event;
 use blindferry_proto::limits::MAX_FRAME;
@@ -110,7 +111,10 @@ impl Challenge {
             return Ok(());
         }
         let earlier = vault.clock_of(&entry.host);
-        match challenge.judge(evidence, entry.pinned(earlier.as_ref()), &reference) {
+        let since = std::time::Instant::now();
+        let judged = challenge.judge(evidence, entry.pinned(earlier.as_ref()), &reference);
+        vault.link.steps().observe(Kind::Evidence, since.elapsed());
+        match judged {
             Ok(attested) => {
                 vault.keep_clock(&entry.host, &attested);
                 entry.believe(attested);

@@ -1,11 +1,12 @@
 //! Blobs that are sealed by nature: what the platform or the recovery key opens, needed before there is a key.
 
+use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::bounded::Bytes;
 use blindferry_proto::front::{Key, Operation, StoreReply, StoreRequest, Table, Value};
 use blindferry_proto::limits::MAX_OPERATIONS;
 
-use super::{Backing, StoreError, list, unexpected, value};
-use crate::sealed::authority;
+use super::{Backing, StoreError, Tampering, list, unexpected, value};
+use crate::sealed::{RecordKey, SealError, authority, retired};
 
 /// The blobs of [`Table::Sealed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum SealedName {
     Approvals,
     /// The key that approves, encrypted; see [`crate::sealed::authority`].
     PolicyAuthority,
+    /// Of a key-encryption key that replaced another: the seed of the audit's key, encrypted.
+    AuditSeed,
+    /// The keys of records before, while the store is encrypted anew; see [`crate::sealed::retired`].
+    RetiredKeys,
 }
 
 impl SealedName {
@@ -30,8 +35,29 @@ impl SealedName {
             Self::Recovery => b"recovery",
             Self::Approvals => b"approvals",
             Self::PolicyAuthority => authority::KEY,
+            Self::AuditSeed => AUDIT_SEED,
+            Self::RetiredKeys => retired::KEY,
         };
         Bytes::new(key.to_vec()).map_err(StoreError::RecordTooLong)
+    }
+}
+
+/// Where the audit's seed lies, in [`Table::Sealed`].
+pub(crate) const AUDIT_SEED: &[u8] = b"audit-seed";
+
+/// The audit's seed, where the store keeps one for this key-encryption key.
+///
+/// # Errors
+/// [`StoreError::Tampered`] when it is another key's.
+pub async fn audit_seed<B: Backing>(backing: &B, key: &RecordKey) -> Result<Option<SecretBytes>, StoreError> {
+    let Some(stored) = sealed_get(backing, SealedName::AuditSeed).await? else { return Ok(None) };
+    match key.open_secret(Table::Sealed, AUDIT_SEED, &stored) {
+        Ok((_, seed)) => Ok(Some(seed)),
+        Err(SealError::Secret(source)) => Err(StoreError::Seal(SealError::Secret(source))),
+        Err(_) => {
+            let key = String::from_utf8_lossy(AUDIT_SEED).into_owned();
+            Err(StoreError::Tampered { table: Table::Sealed, key, what: Tampering::Changed })
+        }
     }
 }
 
@@ -51,10 +77,12 @@ pub async fn sealed_get<B: Backing>(backing: &B, name: SealedName) -> Result<Opt
 /// # Errors
 /// [`StoreError::RecordTooLong`], [`StoreError::Unreachable`], [`StoreError::Refused`].
 pub async fn sealed_put<B: Backing>(backing: &B, blobs: Vec<(SealedName, Vec<u8>)>) -> Result<(), StoreError> {
-    let put = |(name, blob): (SealedName, Vec<u8>)| {
-        Ok(Operation::Put { table: Table::Sealed, key: name.key()?, value: value(blob)? })
-    };
-    commit(backing, blobs.into_iter().map(put).collect::<Result<_, StoreError>>()?).await
+    let operations = blobs.into_iter().map(|(name, blob)| put(name, blob));
+    commit(backing, operations.collect::<Result<_, StoreError>>()?).await
+}
+
+pub(super) fn put(name: SealedName, blob: Vec<u8>) -> Result<Operation, StoreError> {
+    Ok(Operation::Put { table: Table::Sealed, key: name.key()?, value: value(blob)? })
 }
 
 /// Stores this as the one form of the key that a guest opens; that of another guest goes in the same transaction.
@@ -62,7 +90,7 @@ pub async fn sealed_put<B: Backing>(backing: &B, blobs: Vec<(SealedName, Vec<u8>
 /// # Errors
 /// As [`sealed_put`].
 pub async fn sealed_alone<B: Backing>(backing: &B, blob: Vec<u8>) -> Result<(), StoreError> {
-    let put = Operation::Put { table: Table::Sealed, key: SealedName::Platform.key()?, value: value(blob)? };
+    let put = put(SealedName::Platform, blob)?;
     let delete = Operation::Delete { table: Table::Sealed, key: SealedName::Successor.key()? };
     commit(backing, vec![put, delete]).await
 }

@@ -57,10 +57,10 @@ impl<B: Backing> Records<B> {
         }
     }
 
-    fn row(&self, number: u64, record: &Record) -> Result<Operation, StoreError> {
+    pub(super) fn row(&self, number: u64, record: &Record) -> Result<Operation, StoreError> {
         let place = Place { table: Table::Audit, key: number.to_be_bytes().to_vec() };
         let plain = encode(record, MAX_STORED).map_err(StoreError::Codec)?;
-        let sealed = self.key.seal(&self.random, place.table, &place.key, number, &plain);
+        let sealed = self.keys().record.seal(&self.random, place.table, &place.key, number, &plain);
         Ok(Operation::Put { table: place.table, key: place.wire()?, value: value(sealed.map_err(StoreError::Seal)?)? })
     }
 
@@ -70,7 +70,7 @@ impl<B: Backing> Records<B> {
             return Err(Place { table: Table::Audit, key }.tampered(Tampering::Added));
         };
         let changed = || audit_tampered(number, Tampering::Changed);
-        let opened = self.key.open(Table::Audit, &key, stored).map_err(|_| changed())?;
+        let opened = self.keys().open(Table::Audit, &key, stored).map_err(|_| changed())?;
         Ok((number, decode(&opened.plaintext, MAX_STORED).map_err(|_| changed())?))
     }
 }

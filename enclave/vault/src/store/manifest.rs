@@ -5,6 +5,7 @@
 //! a record like any other (see [`crate::sealed::record`]), under the counter's value at the change that wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use blindferry_proto::bounded::{Bytes, decode, encode};
 use blindferry_proto::front::{Key, Operation, Table};
@@ -13,6 +14,7 @@ use blindferry_proto::limits::MAX_STORED;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::keys::Keys;
 use super::{Backing, Records, StoreError, Tampering, get, matches, value};
 use crate::audit::Head;
 use crate::sealed::record::{OVERHEAD, table_byte};
@@ -50,7 +52,7 @@ impl Place {
         Self { table: Table::Manifest, key: ROOT.to_vec() }
     }
 
-    fn shard(index: usize) -> Self {
+    pub(super) fn shard(index: usize) -> Self {
         Self { table: Table::Manifest, key: format!("shard {index:02}").into_bytes() }
     }
 
@@ -89,6 +91,8 @@ pub(super) struct Change {
     counter: u64,
     audit: Option<Head>,
     shard: Option<(usize, Shard)>,
+    /// The keys that are in force then, where they change.
+    pub(super) keys: Option<Arc<Keys>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,6 +132,11 @@ impl Manifest {
         places.filter(|place| after.is_none_or(|after| place.key.as_slice() > after)).take(most).collect()
     }
 
+    /// The numbers of all shards.
+    pub(super) fn shards(&self) -> Vec<usize> {
+        self.shards.keys().copied().collect()
+    }
+
     /// Takes over a change that the store has made.
     pub(super) fn apply(&mut self, change: Change) {
         self.counter = change.counter;
@@ -153,14 +162,13 @@ impl<B: Backing> Records<B> {
         Ok(Operation::Create { table: place.table, key: place.wire()?, value: value(sealed)? })
     }
 
-    /// The change that stores `record` at `place`, or removes what is there.
-    pub(super) fn change(&self, place: &Place, version: u64, record: Option<Vec<u8>>) -> Result<Change, StoreError> {
-        let manifest = self.manifest();
+    /// The change that stores `record` at `place` under a version, or removes what is there.
+    pub(super) fn change(&self, place: &Place, record: Option<(u64, Vec<u8>)>) -> Result<Change, StoreError> {
         let index = place.falls_to();
-        let mut entries = manifest.shards.get(&index).map(|shard| shard.entries.clone()).unwrap_or_default();
+        let mut entries = self.entries(index);
         let (table, key) = (place.table, place.wire()?);
         let operation = match record {
-            Some(record) => {
+            Some((version, record)) => {
                 entries.insert(place.clone(), Entry { version, hash: hash(&record) });
                 Operation::Put { table, key, value: value(record)? }
             }
@@ -169,24 +177,55 @@ impl<B: Backing> Records<B> {
                 Operation::Delete { table, key }
             }
         };
+        self.shard_change(index, entries, vec![operation])
+    }
 
+    /// The change that writes a shard once more as it is.
+    pub(super) fn same_shard(&self, index: usize) -> Result<Change, StoreError> {
+        self.shard_change(index, self.entries(index), Vec::new())
+    }
+
+    fn entries(&self, index: usize) -> BTreeMap<Place, Entry> {
+        self.manifest().shards.get(&index).map(|shard| shard.entries.clone()).unwrap_or_default()
+    }
+
+    fn shard_change(
+        &self,
+        index: usize,
+        entries: BTreeMap<Place, Entry>,
+        mut operations: Vec<Operation>,
+    ) -> Result<Change, StoreError> {
+        let (mut root, audit) = {
+            let manifest = self.manifest();
+            (manifest.root(), manifest.audit)
+        };
+        root.counter = root.counter.saturating_add(1);
         let wire: Result<Vec<_>, StoreError> =
             entries.iter().map(|(place, entry)| Ok((place.table, place.wire()?, *entry))).collect();
         let shard_place = Place::shard(index);
-        let shard = self.seal_part(&shard_place, version, &WireShard(wire?))?;
-        let stored = Entry { version, hash: hash(&shard) };
+        let shard = self.seal_part(&shard_place, root.counter, &WireShard(wire?))?;
+        let stored = Entry { version: root.counter, hash: hash(&shard) };
 
-        let mut root = manifest.root();
-        root.counter = version;
         let number = u8::try_from(index).unwrap_or(u8::MAX);
         root.shards.retain(|(other, _)| *other != number);
         root.shards.push((number, stored));
         root.shards.sort_by_key(|(number, _)| *number);
-        let audit = manifest.audit;
-        drop(manifest);
 
-        let operations = vec![operation, self.put(&shard_place, shard)?, self.put_root(&root)?];
-        Ok(Change { operations, counter: version, audit, shard: Some((index, Shard { stored, entries })) })
+        operations.extend([self.put(&shard_place, shard)?, self.put_root(&root)?]);
+        let shard = Some((index, Shard { stored, entries }));
+        Ok(Change { operations, counter: root.counter, audit, shard, keys: None })
+    }
+
+    /// The change after which these keys are in force; the root is written under them.
+    pub(super) fn key_change(&self, mut operations: Vec<Operation>, keys: Keys) -> Result<Change, StoreError> {
+        let mut root = self.manifest().root();
+        root.counter = root.counter.saturating_add(1);
+        let place = Place::root();
+        let plain = encode(&root, MAX_PART).map_err(|_| StoreError::Full)?;
+        let sealed = keys.record.seal(&self.random, place.table, &place.key, root.counter, &plain);
+        operations.push(self.put(&place, sealed.map_err(StoreError::Seal)?)?);
+        let (counter, audit) = (root.counter, root.audit);
+        Ok(Change { operations, counter, audit, shard: None, keys: Some(Arc::new(keys)) })
     }
 
     /// The change that appends audit records, already encrypted, and moves the head.
@@ -195,14 +234,14 @@ impl<B: Backing> Records<B> {
         root.counter = root.counter.saturating_add(1);
         root.audit = Some(head);
         operations.push(self.put_root(&root)?);
-        Ok(Change { operations, counter: root.counter, audit: root.audit, shard: None })
+        Ok(Change { operations, counter: root.counter, audit: root.audit, shard: None, keys: None })
     }
 
     pub(super) async fn load_manifest(&self) -> Result<Manifest, StoreError> {
         let place = Place::root();
         let changed = || place.tampered(Tampering::Changed);
         let stored = get(&self.backing, &place).await?.ok_or(StoreError::NotInitialised)?;
-        let opened = self.key.open(place.table, &place.key, &stored).map_err(|_| changed())?;
+        let opened = self.keys().open(place.table, &place.key, &stored).map_err(|_| changed())?;
         let root: WireRoot = decode(&opened.plaintext, MAX_PART).map_err(|_| changed())?;
         if opened.version != root.counter {
             return Err(changed());
@@ -236,7 +275,7 @@ impl<B: Backing> Records<B> {
 
     fn seal_part<T: Serialize>(&self, place: &Place, version: u64, part: &T) -> Result<Vec<u8>, StoreError> {
         let plain = encode(part, MAX_PART).map_err(|_| StoreError::Full)?;
-        self.key.seal(&self.random, place.table, &place.key, version, &plain).map_err(StoreError::Seal)
+        self.keys().record.seal(&self.random, place.table, &place.key, version, &plain).map_err(StoreError::Seal)
     }
 }
 

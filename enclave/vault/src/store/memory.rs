@@ -16,6 +16,8 @@ pub(crate) type Contents = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) contents: Mutex<Contents>,
+    /// What it held when a snapshot was taken.
+    pub(crate) snapshot: Mutex<Contents>,
     /// The next commit is made, but its answer gets lost.
     pub(crate) lose_next_answer: AtomicBool,
     /// The next commit does not work.
@@ -44,6 +46,11 @@ impl Backing for Memory {
                     .rfind(|((t, _), _)| *t == table)
                     .map(|((_, k), v)| (Bytes::new(k.clone()).unwrap(), value(v))),
             ),
+            StoreRequest::Snapshot => {
+                *self.snapshot.lock().unwrap() = contents.clone();
+                StoreReply::Snapshot { snapshot: 1 }
+            }
+            StoreRequest::Pieces { .. } => StoreReply::Failed { why: Text::cut("no pieces here") },
             StoreRequest::Commit { operations } => {
                 assert!(operations.len() <= MAX_OPERATIONS);
                 if self.fail_next.swap(false, Ordering::Relaxed) {

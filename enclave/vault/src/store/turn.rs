@@ -46,13 +46,13 @@ impl<B: Backing> Turn<'_, B> {
         let version = self.next_version();
         let plain = record(version)?;
         let records = self.records;
-        let sealed = records.key.seal(&records.random, place.table, &place.key, version, &plain);
-        let change = records.change(place, version, Some(sealed.map_err(StoreError::Seal)?))?;
+        let sealed = records.keys().record.seal(&records.random, place.table, &place.key, version, &plain);
+        let change = records.change(place, Some((version, sealed.map_err(StoreError::Seal)?)))?;
         self.commit(change).await
     }
 
     pub(super) async fn remove(&mut self, place: &Place) -> Result<(), StoreError> {
-        let change = self.records.change(place, self.next_version(), None)?;
+        let change = self.records.change(place, None)?;
         self.commit(change).await
     }
 
@@ -87,7 +87,10 @@ impl<B: Backing> Turn<'_, B> {
     }
 
     fn apply(&mut self) {
-        if let Some(change) = self.unsettled.take() {
+        if let Some(mut change) = self.unsettled.take() {
+            if let Some(keys) = change.keys.take() {
+                self.records.install(keys);
+            }
             self.records.manifest().apply(change);
         }
     }

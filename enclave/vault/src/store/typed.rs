@@ -126,7 +126,7 @@ impl<B: Backing> Records<B> {
             return Err(StoreError::Exists { key: place.name() });
         }
         turn.write(&place, |version| {
-            let sealed = self.masters.seal_secret(&self.random, place.table, &place.key, version, master);
+            let sealed = self.keys().masters.seal_secret(&self.random, place.table, &place.key, version, master);
             let sealed = Bytes::new(sealed.map_err(StoreError::Seal)?).map_err(StoreError::RecordTooLong)?;
             plain(&StoredMaster { settings, sealed })
         })
@@ -150,7 +150,7 @@ impl<B: Backing> Records<B> {
         let Credential { name, version, record } = credential;
         let place = master_place(&name);
         let sealed = record.sealed.as_slice();
-        let (inner, secret) = self.masters.open_secret(place.table, &place.key, sealed).map_err(StoreError::Seal)?;
+        let (inner, secret) = self.keys().open_master(place.table, &place.key, sealed).map_err(StoreError::Seal)?;
         if inner != version {
             return Err(place.tampered(Tampering::Changed));
         }
@@ -291,6 +291,15 @@ impl Document {
     fn place(self) -> Place {
         Place::new(Table::Documents, self.name())
     }
+}
+
+/// The record of a master, in which the encrypted master was replaced.
+pub(super) fn with_master(
+    stored: &Stored,
+    renew: impl FnOnce(&[u8]) -> Result<Bytes<{ MAX_MASTER + OVERHEAD }>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
+    let StoredMaster { settings, sealed } = parse(stored)?;
+    plain(&StoredMaster { settings, sealed: renew(sealed.as_slice())? })
 }
 
 fn master_place(name: &CredentialName) -> Place {

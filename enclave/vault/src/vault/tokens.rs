@@ -2,7 +2,9 @@
 
 use super::{Minted, NotMinted, Revocable, SessionEntry, Vault, lock};
 use crate::crossing::Wanted;
+use crate::figures::Kind as Step;
 use crate::ledger::Failure;
+use crate::log;
 use crate::mint::{self, MintError, Order};
 use crate::policy::{Action, Allowed, Approver, Denied, Question, Reason};
 use crate::store::Credential;
@@ -13,6 +15,7 @@ use blindferry_proto::credential::Kind;
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A permission and the very record that it was given for: what is minted is what was judged.
 pub(crate) struct Permit {
@@ -132,14 +135,21 @@ impl Vault {
         let version = master.version;
         self.audit(Event::Fetched { credential: credential.clone(), version, sight: Sight::Plaintext }).await?;
         drop(allowed);
+        let (step, since) = (step_of(&master.settings.kind), Instant::now());
         let minted = match master.secret.wake() {
             Ok(secret) => mint::mint(&secret, &master.settings, order, &self.link, &self.random).await,
             Err(error) => Err(MintError::Memory(error)),
         };
+        self.link.steps().observe(step, since.elapsed());
         match minted {
             Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle }),
             Err(error) => {
-                eprintln!("blindferry-vault: no token of {credential}: {}", with_causes(&error));
+                let fields = [
+                    ("credential", credential.to_string()),
+                    ("code", error.code().to_owned()),
+                    ("why", with_causes(&error)),
+                ];
+                log::error("mint-failed", "no token was minted", &fields);
                 self.figures.count("mint_failures_total", Some(error.code()));
                 Err(NotMinted { failure: failure_of(&error), refusal: Refusal::new(error.refusal(), error.code()) })
             }
@@ -161,7 +171,12 @@ impl Vault {
         match revoked {
             Ok(_revoked) => true,
             Err(error) => {
-                eprintln!("blindferry-vault: cannot revoke a token of {credential}: {}", with_causes(&error));
+                let fields = [
+                    ("credential", credential.to_string()),
+                    ("code", error.code().to_owned()),
+                    ("why", with_causes(&error)),
+                ];
+                log::error("revocation-failed", "a token could not be revoked, and lives until it expires", &fields);
                 self.figures.count("revocation_failures_total", Some(error.code()));
                 false
             }
@@ -180,6 +195,14 @@ fn protection_too_low(wanted: &Wanted<'_>, level: ProtectionLevel, denied: &Deni
     let found = wanted.worker.protection.map_or("no level", ProtectionLevel::name);
     let detail = format!("{} wants --protection {level}, here is {found}: {denied}", wanted.credential);
     Refusal::new(RefusalCode::ProtectionTooLow, &detail)
+}
+
+/// What minting for a kind is counted as.
+fn step_of(kind: &Kind) -> Step {
+    match kind {
+        Kind::OauthClient(_) => Step::Upstream,
+        Kind::Release | Kind::JwtSigner(_) => Step::Mint,
+    }
 }
 
 /// How policies call a kind.

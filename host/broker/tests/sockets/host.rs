@@ -4,6 +4,7 @@ use crate::vault::Vault;
 use blindferry_broker::configuration::{Configuration, Limits};
 use blindferry_broker::serve::{Sockets, serve};
 use blindferry_broker::uplink::uplink;
+use blindferry_configuration::Source;
 use blindferry_handle::memfd::Handle;
 use blindferry_handle::packet::{PacketListener, PacketSocket};
 use blindferry_proto::local::{ParentReply, WorkerReply};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -36,7 +38,8 @@ impl Host {
         let listen = |name: &str| {
             AsyncListener::new(PacketListener::bind(&directory.path().join(name), 0o666).unwrap()).unwrap()
         };
-        let sockets = Sockets { parents: listen("parents"), workers: listen("workers") };
+        let sockets =
+            Sockets { parents: listen("parents"), workers: listen("workers"), public: (None, Arc::default()) };
         let (uplink, orders) = uplink();
         let (events, heard) = mpsc::channel(8);
         let vault = Vault::play(orders, events);
@@ -184,5 +187,5 @@ pub(crate) fn content(handle: Option<OwnedFd>) -> Vec<u8> {
 fn parse_limits(limits: &str) -> Limits {
     let text =
         format!("name = \"h\"\nvault = \"v:1\"\nvault_reference = \"\"\ntcti = \"\"\npins = \"\"\n[limits]\n{limits}");
-    Configuration::parse(&text).unwrap().limits
+    Source::new(Path::new("broker.toml"), text).unwrap().parse::<Configuration>().unwrap().limits
 }

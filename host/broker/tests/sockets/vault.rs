@@ -1,6 +1,6 @@
 //! A vault that is played at the broker's uplink: it keeps the rules of grants, and writes down what it is told.
 
-use blindferry_broker::uplink::{Event, Heard, NotHeard, Order};
+use blindferry_broker::uplink::{Event, Heard, NotHeard, Order, Orders};
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::identifier::{AskId, GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
 use blindferry_proto::refusal::RefusalCode;
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Vault {
-    pub(crate) fn play(mut orders: mpsc::Receiver<Order>, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn play(mut orders: Orders, events: mpsc::Sender<Event>) -> Self {
         let vault = Self { state: Arc::default(), events };
         vault.state.lock().unwrap().idle = 90;
         let played = vault.clone();

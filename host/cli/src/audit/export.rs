@@ -48,6 +48,20 @@ impl<'a> Readable<'a> {
     }
 }
 
+/// A record as `--json` and `--json-lines` show it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Entry<'a> {
+    kind: String,
+    #[serde(flatten)]
+    readable: Readable<'a>,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn of(record: &Record, body: &'a Body, kind: String) -> Self {
+        Self { kind, readable: Readable::of(record, body) }
+    }
+}
+
 /// A record as a line with its end. One that does not even parse is written too: it is evidence.
 ///
 /// # Errors

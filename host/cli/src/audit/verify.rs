@@ -108,6 +108,15 @@ impl Chain {
             Some(known) => return Err(Broken::Missing { from: self.next, to: known.number }),
             None => {}
         }
+        self.agrees(head)?;
+        Ok(self.last)
+    }
+
+    /// What came is all there is: the last record is the one that `head` names.
+    ///
+    /// # Errors
+    /// [`Broken`] says which records are missing at the end, or were put back.
+    pub(crate) fn agrees(&self, head: Option<Head>) -> Result<(), Broken> {
         match (self.last, head) {
             (Some(last), Some(head)) if head.number < last.number => {
                 Err(Broken::HeadBehind { last: last.number, head: Some(head.number) })
@@ -115,7 +124,7 @@ impl Chain {
             (Some(last), None) => Err(Broken::HeadBehind { last: last.number, head: None }),
             (_, Some(head)) if head.number >= self.next => Err(Broken::Missing { from: self.next, to: head.number }),
             (Some(last), Some(head)) if head != last => Err(Broken::Head { number: head.number }),
-            (last, _) => Ok(last),
+            _ => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod attest;
 mod attest_tpm;
 mod bench;
+mod check_config;
 mod doctor;
 mod environment;
 mod hardened;
@@ -16,5 +17,6 @@ mod firmware;
 mod image;
 mod references;
 mod set_up;
+mod shells;
 mod usage;
 mod vault_away;

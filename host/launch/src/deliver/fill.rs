@@ -1,7 +1,8 @@
 //! Writing a secret into what a program reads it from: pipes and memfds.
 
 use crate::deliver::DeliverError;
-use rustix::fs::{MemfdFlags, Mode, OFlags, fchmod, ftruncate, memfd_create, open};
+use blindferry_handle::memfd::{Execution, create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, fchmod, ftruncate, open};
 use rustix::io::{Errno, ioctl_fionbio, pwrite, write};
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 use std::io;
@@ -31,14 +32,8 @@ fn make_room(pipe: impl AsFd, length: usize) -> Result<(), DeliverError> {
 
 /// An empty memfd, which its user alone may open.
 pub(super) fn memfd() -> Result<OwnedFd, DeliverError> {
-    let flags = MemfdFlags::CLOEXEC;
-    let memfd = match memfd_create("token", flags | MemfdFlags::NOEXEC_SEAL) {
-        // Before Linux 6.3 the flag is unknown.
-        Err(Errno::INVAL) => memfd_create("token", flags),
-        made => made,
-    };
     let make = |error: Errno| DeliverError::MakeMemfd(error.into());
-    let memfd = memfd.map_err(make)?;
+    let memfd = create("token", Execution::Denied, MemfdFlags::empty()).map_err(make)?;
     // Programs such as ssh and psql refuse a key or a password that others may read.
     fchmod(&memfd, Mode::RUSR | Mode::WUSR).map_err(make)?;
     Ok(memfd)

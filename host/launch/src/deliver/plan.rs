@@ -1,8 +1,8 @@
 //! What shall be delivered in which form: put together from the command line, and checked whole before anything is touched.
 
 use crate::deliver::form::{BadForm, Form};
-use crate::template::{Template, TemplateError};
 use blindferry_environment::{descriptor_variable, file_variable};
+use blindferry_launch::template::{Template, TemplateError};
 use blindferry_proto::name::CredentialName;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// How a token is written: a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Escape {
+pub enum Escape {
     /// Byte for byte.
     Raw,
     /// A JSON string with its quotes (RFC 8259, section 7).
@@ -20,13 +20,15 @@ pub(crate) enum Escape {
 }
 
 /// All names, as they are written.
-pub(crate) const NAMES: &str = "raw, json, toml, url, shell or base64";
+pub const NAMES: &str = "raw, json, toml, url, shell or base64";
 
 /// Why a token has no such form.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EscapeError {
+pub enum EscapeError {
+    /// JSON and TOML hold text alone.
     #[error("it is not text in UTF-8")]
     NotText,
+    /// No word of a shell holds one.
     #[error("it holds a NUL byte")]
     Nul,
 }
@@ -48,7 +50,8 @@ impl FromStr for Escape {
 
 impl Escape {
     /// The most bytes that a token of `length` takes.
-    pub(crate) fn at_most(self, length: usize) -> usize {
+    #[must_use]
+    pub fn at_most(self, length: usize) -> usize {
         match self {
             Self::Raw => length,
             Self::Json | Self::Toml => 6 * length + 2,
@@ -59,7 +62,10 @@ impl Escape {
     }
 
     /// Writes `token` to the beginning of `place`, which has room for [`Self::at_most`]; says how many bytes it took.
-    pub(crate) fn write(self, token: &[u8], place: &mut [u8]) -> Result<usize, EscapeError> {
+    ///
+    /// # Errors
+    /// [`EscapeError`] when there is no such form of it.
+    pub fn write(self, token: &[u8], place: &mut [u8]) -> Result<usize, EscapeError> {
         let mut to = Place { place, used: 0 };
         match self {
             Self::Raw => to.put(token),

@@ -21,13 +21,9 @@ pub(super) fn open(
     if let Some(file) = existing(path).map_err(failed)? {
         return database(file);
     }
-    let unfinished = unfinished(path);
+    let unfinished = beside(path, ".new");
     let file = options().create(true).truncate(false).open(&unfinished).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenStoreError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
+    lock(&file, path)?;
     // Between the two another front may have finished it, and what we locked may be the store.
     if let Some(file) = existing(path).map_err(failed)? {
         return database(file);
@@ -40,6 +36,15 @@ pub(super) fn open(
     Ok(made)
 }
 
+/// Locks what is the store at `path` or shall be, or says that another front has it.
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenStoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenStoreError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenStoreError::File { path: path.to_owned(), source }),
+    }
+}
+
 fn existing(path: &Path) -> io::Result<Option<File>> {
     match options().open(path) {
         Ok(file) => owners_alone(&file).map(|()| Some(file)),
@@ -48,26 +53,26 @@ fn existing(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn options() -> OpenOptions {
+pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 
-fn owners_alone(file: &File) -> io::Result<()> {
+pub(super) fn owners_alone(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// A new file's name is durable only with its directory.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(directory) => File::open(directory)?.sync_all(),
         None => File::open(".")?.sync_all(),
     }
 }
 
-fn unfinished(path: &Path) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(suffix);
     name.into()
 }

@@ -8,11 +8,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-fn key(bytes: &[u8]) -> Key {
+pub(super) fn key(bytes: &[u8]) -> Key {
     Key::new(bytes.to_vec()).unwrap()
 }
 
-fn value(bytes: &[u8]) -> Value {
+pub(super) fn value(bytes: &[u8]) -> Value {
     Value::new(bytes.to_vec()).unwrap()
 }
 
@@ -28,16 +28,16 @@ fn delete(at: &[u8]) -> Operation {
     Operation::Delete { table: Table::Masters, key: key(at) }
 }
 
-fn transaction(operations: impl IntoIterator<Item = Operation>) -> Transaction {
+pub(super) fn transaction(operations: impl IntoIterator<Item = Operation>) -> Transaction {
     Transaction::new(operations.into_iter().collect()).unwrap()
 }
 
-fn in_memory() -> Redb {
+pub(super) fn in_memory() -> Redb {
     let open = || prepared(builder().create_with_backend(InMemoryBackend::new()).unwrap(), Path::new("memory"));
     Redb::opened_by(Box::new(open)).unwrap()
 }
 
-fn all(store: &mut Redb, table: Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub(super) fn all(store: &mut Redb, table: Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut after = None;
     loop {

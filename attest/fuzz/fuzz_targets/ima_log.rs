@@ -1,6 +1,0 @@
-//! Runs one target under the fuzzer; see `src/lib.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    blindferry_attest_fuzz::ima_log(data);
-});
