@@ -2,7 +2,7 @@
 
 use crate::account::is_root;
 use crate::process::{PATIENCE, Running, below, within};
-use crate::program::missing;
+use crate::program::{missing, ours};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -143,15 +143,10 @@ fn run(first: u32, script: &str) -> Done {
 #[must_use]
 pub fn packages(version: &str, directory: &Path) -> Option<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/package");
-    let executables = crate::program::ours("blindferry");
-    let output = Command::new(script)
-        .arg("--bin")
-        .arg(executables.parent().unwrap())
-        .args(["--uncompressed", "--version", version, "--out"])
-        .arg(directory)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut command = Command::new(script);
+    command.arg("--bin").arg(ours("blindferry").parent().unwrap());
+    command.args(["--uncompressed", "--version", version, "--out"]).arg(directory).stdin(Stdio::null());
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("packages are missing") {
         println!("skipped: {said}");
@@ -159,4 +154,23 @@ pub fn packages(version: &str, directory: &Path) -> Option<()> {
     }
     assert!(output.status.success(), "{said}");
     Some(())
+}
+
+/// The same packages as another version, as if it had been built.
+pub fn as_version(packages: &Path, version: &str, new: &str, directory: &Path) {
+    fs::create_dir(directory).unwrap();
+    for package in fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path()) {
+        let tree = TempDir::new().unwrap();
+        let script = "dpkg-deb --raw-extract \"$1\" \"$2\" && sed -i \"s/$3/$4/\" \"$2/DEBIAN/control\" &&
+            dpkg-deb -Znone --build \"$2\" \"$5\"";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(package)
+            .arg(tree.path().join("tree"))
+            .args([version, new])
+            .arg(directory);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
