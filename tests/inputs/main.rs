@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, env, fs, path::Path};
 #[path = "../../attest/tests/judgement/boot.rs"]
 mod boot;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 #[path = "../../attest/tests/measured/firmware.rs"]
 mod firmware;
 #[cfg(test)]
@@ -18,15 +20,38 @@ mod fuzz;
 #[path = "../../attest/tests/measured/image.rs"]
 mod image;
 #[cfg(test)]
-mod seeds;
+mod messages;
 #[cfg(test)]
 #[path = "../../attest/tests/judgement/synthetic.rs"]
 mod synthetic;
+#[cfg(test)]
+mod written;
 
 /// Inputs by target, then by name.
 type Inputs = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+/// Takes an input: its target, its name, its bytes.
+type Put<'a> = dyn FnMut(&str, &str, Vec<u8>) + 'a;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
+
+/// What the fuzzer starts from: small, and good, so that altering it goes deep.
+fn seeds() -> Inputs {
+    let mut seeds = Inputs::new();
+    let mut put = |target: &str, name: &str, bytes: Vec<u8>| {
+        seeds.entry(target.to_owned()).or_default().insert(name.to_owned(), bytes);
+    };
+    evidence::all(&mut put);
+    messages::all(&mut put);
+    written::all(&mut put);
+    seeds
+}
+
+/// Each with its length in front, as the targets cut them apart.
+fn parts(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = vec![];
+    parts.iter().for_each(|part| synthetic::sized(&mut out, part));
+    out
+}
 
 fn committed() -> Inputs {
     let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -38,7 +63,7 @@ fn committed() -> Inputs {
 /// With `BLINDFERRY_WRITE_SEEDS` they are written, so that the fuzzer starts from them.
 #[test]
 fn each_seed_gets_to_the_end_of_its_target() {
-    let seeds = seeds::all();
+    let seeds = seeds();
     for (target, run) in fuzz::TARGETS {
         let inputs = seeds.get(*target).unwrap_or_else(|| panic!("{target} has no seed"));
         for (name, bytes) in inputs {

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    blindferry_attest_fuzz::reference_values(data);
+    blindferry_fuzz::reference_values(data);
 });

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    blindferry_attest_fuzz::snp_table(data);
+    blindferry_fuzz::snp_table(data);
 });

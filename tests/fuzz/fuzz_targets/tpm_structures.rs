@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    blindferry_attest_fuzz::tpm_structures(data);
+    blindferry_fuzz::tpm_structures(data);
 });

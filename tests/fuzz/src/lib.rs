@@ -1,14 +1,40 @@
-//! What the fuzzer is let loose on: each function takes any bytes, and has to return. Some sign what the bytes altered, so
-//! that the judgement behind a signature is reached too. A test of `blindferry-attest` runs the committed inputs through
-//! the same functions without a fuzzer.
+//! What the fuzzer is let loose on: each function takes any bytes, and has to return. Some sign or encrypt what the bytes
+//! altered, so that the judgement behind a signature is reached too, and that what was altered is seen not to open. The
+//! test `inputs` runs the committed inputs through the same functions without a fuzzer.
+//!
+//! | file | whose bytes |
+//! |---|---|
+//! | `frames` | messages between processes, local and over the attested session |
+//! | `ciphertexts` | grants, parcels and deposits, which others carry |
+//! | `store`, `guest` | the store, which the front keeps |
+//! | `audit` | the audit, which operators verify |
+//! | `upstream` | upstreams, and an operator's settings for them |
+//! | `policy`, `texts`, `files` | what people write, images that boot, firmware |
+//! | `tpm`, `snp` | evidence and what vouches for it |
 
+mod audit;
+mod ciphertexts;
 mod files;
+mod frames;
+mod guest;
+mod policy;
 mod snp;
+mod store;
+mod texts;
 mod tpm;
+mod upstream;
 
+pub use audit::audit_records;
+pub use ciphertexts::{deposits, grants, parcels};
 pub use files::{firmware, reference_values, uki};
+pub use frames::{device_frames, front_frames, local_frames, operator_frames, session_frames};
+pub use guest::guest_keys;
+pub use policy::policy;
 pub use snp::{azure, evidence, snp_certificates, snp_guest, snp_report, snp_table};
+pub use store::{sealed_blobs, store_records};
+pub use texts::{configurations, environment, names, templates};
 pub use tpm::{ek_certificate, event_log, event_policy, ima_log, tpm_quote, tpm_structures};
+pub use upstream::{credential_settings, upstream_answers};
 
 /// A target: whether the bytes got to the end of it, that is, parsed or were accepted.
 pub type Target = fn(&[u8]) -> bool;
@@ -30,6 +56,25 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reference_values", reference_values),
     ("uki", uki),
     ("firmware", firmware),
+    ("local_frames", local_frames),
+    ("front_frames", front_frames),
+    ("device_frames", device_frames),
+    ("session_frames", session_frames),
+    ("operator_frames", operator_frames),
+    ("grants", grants),
+    ("parcels", parcels),
+    ("deposits", deposits),
+    ("store_records", store_records),
+    ("sealed_blobs", sealed_blobs),
+    ("guest_keys", guest_keys),
+    ("audit_records", audit_records),
+    ("policy", policy),
+    ("upstream_answers", upstream_answers),
+    ("credential_settings", credential_settings),
+    ("names", names),
+    ("configurations", configurations),
+    ("environment", environment),
+    ("templates", templates),
 ];
 
 /// Cuts the next part off: two bytes of length, most significant first, and so many bytes, or all that is left.

@@ -1,6 +1,4 @@
-//! What the fuzzer starts from: small, and good, so that altering it goes deep.
-
-use std::collections::BTreeMap;
+//! What the fuzzer starts from where evidence is judged.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use blindferry_amd::{Amd, ReportSpec, VekSpec, certificate_table, guid};
@@ -15,17 +13,13 @@ use rcgen::{
 use ring::digest::{SHA256, digest};
 
 use crate::{
-    Inputs,
+    Put,
     boot::{Boot, Judged as _, ima_entry, template},
-    firmware, image,
+    firmware, image, parts,
     synthetic::{Case, sized},
 };
 
-pub(crate) fn all() -> Inputs {
-    let mut seeds = BTreeMap::new();
-    let mut put = |target: &str, name: &str, bytes: Vec<u8>| {
-        seeds.entry(target.to_owned()).or_insert_with(BTreeMap::new).insert(name.to_owned(), bytes);
-    };
+pub(crate) fn all(put: &mut Put<'_>) {
     let amd = Amd::of("Genoa");
     let vek = amd.vcek(&VekSpec::genoa());
     let report = vek.sign(&ReportSpec::genoa());
@@ -81,14 +75,6 @@ pub(crate) fn all() -> Inputs {
     ];
     put("uki", "uki", image::image(&sections));
     put("firmware", "amd-sev", firmware::amd_sev());
-    seeds
-}
-
-/// Each with its length in front.
-fn parts(parts: &[&[u8]]) -> Vec<u8> {
-    let mut out = vec![];
-    parts.iter().for_each(|part| sized(&mut out, part));
-    out
 }
 
 /// Runtime data with a key, in a blob whose report nobody signed.
