@@ -24,6 +24,8 @@ mod messages;
 #[cfg(test)]
 #[path = "../../attest/tests/judgement/synthetic.rs"]
 mod synthetic;
+#[cfg(test)]
+mod written;
 
 /// Inputs by target, then by name.
 type Inputs = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
@@ -40,6 +42,7 @@ fn seeds() -> Inputs {
     };
     evidence::all(&mut put);
     messages::all(&mut put);
+    written::all(&mut put);
     seeds
 }
 

@@ -25,7 +25,7 @@ pub fn guest_keys(data: &[u8]) -> bool {
     let Some((&choice, rest)) = data.split_first() else { return false };
     let Sealed { machine, blob } = &*SEALED;
     if choice != 0 {
-        let refused = unseal(machine, rest).err().expect("a key was made up");
+        let refused = unseal(machine, rest).expect_err("a key was made up");
         return !matches!(refused, DeviceRefusal::BlobMalformed);
     }
     let mut altered = blob.clone();

@@ -112,38 +112,38 @@ type Contents = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 /// One change that only a front in other hands makes.
 fn change(contents: &mut Contents, kind: u8, which: u8, bytes: &[u8]) {
     let Some(key) = contents.keys().nth(usize::from(which) % contents.len().max(1)).cloned() else { return };
-    match kind {
+    let picked = contents.get(&key).cloned().unwrap_or_default();
+    let (place, value) = match kind {
         // Bytes are written over it, it is cut, or it becomes another.
-        0 => contents.entry(key).and_modify(|value| patch(value, bytes)).or_default(),
-        1 => contents.entry(key).and_modify(|value| value.truncate(bytes.len())).or_default(),
-        2 => contents.entry(key).and_modify(|value| *value = bytes.to_vec()).or_default(),
-        // It is lost, or stands in the place of the next.
+        0 => {
+            let mut patched = picked;
+            patch(&mut patched, bytes);
+            (key, patched)
+        }
+        1 => (key, picked.into_iter().take(bytes.len()).collect()),
+        2 => (key, bytes.to_vec()),
+        // It is lost.
         3 => {
             contents.remove(&key);
             return;
         }
+        // It stands in the place of the next as well.
         4 => {
-            let value = contents.get(&key).cloned().unwrap_or_default();
             let next = contents.range((Bound::Excluded(key), Bound::Unbounded)).next().map(|(next, _)| next.clone());
-            contents.entry(next.unwrap_or((Table::Audit, vec![0; 8]))).insert_entry(value);
-            return;
+            (next.unwrap_or((Table::Audit, vec![0; 8])), picked)
         }
-        // Something is added, in the table of what was picked; a record of ours under another key.
-        5 => contents.entry((key.0, bytes.to_vec())).or_default(),
-        6 => {
-            let value = contents.get(&key).cloned().unwrap_or_default();
-            contents.entry((key.0, bytes.to_vec())).insert_entry(value);
-            return;
-        }
+        // Something is added in its table: nothing, or the same under another key.
+        5 => ((key.0, bytes.to_vec()), vec![]),
+        6 => ((key.0, bytes.to_vec()), picked),
         // What nobody but the vault could have encrypted, and the vault never would have.
         _ => {
             let record_key = kek().record_key().expect("a key");
             let version = u64::from(kind & 7);
             let sealed = record_key.seal(&SystemRandom::new(), key.0, &key.1, version, bytes).expect("sealed");
-            contents.entry(key).insert_entry(sealed);
-            return;
+            (key, sealed)
         }
     };
+    contents.insert(place, value);
 }
 
 /// Reads everything: each answer is what was stored, or a refusal. That is a refusal only where something was changed.
