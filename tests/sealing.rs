@@ -14,7 +14,7 @@ use blindferry_proto::operator::{Approvee, OperatorReply, OperatorRequest};
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::role::Role;
 use blindferry_proto::setup::{InitOrder, RecoverOrder, SetupReply, VERSION};
-use blindferry_tests::account::{ENCLAVE, USER};
+use blindferry_tests::account::ENCLAVE;
 use blindferry_tests::fleet::{ALLOW_ALL, Fleet, HOST, Plan, SetUp, http_get};
 use blindferry_tests::operator::settings;
 use blindferry_tests::process::{Running, eventually};

@@ -10,7 +10,7 @@ use blindferry_proto::{
     audit::{Event, Record},
     bounded::{Bytes, Text, encode},
     credential::{ClientAuthentication, CredentialSettings, JwtSigner, Kind, OauthClient, SigningAlgorithm},
-    front::{Condition, Figure, FromFront, FromVault, Issuer, Operation, StoreReply, StoreRequest, Table},
+    front::{Condition, Durations, Figure, FromFront, FromVault, Issuer, Operation, StoreReply, StoreRequest, Table},
     identifier::{AskId, DepositKey, Digest, GrantId, LeaseId, ParcelKey, ReplicaId, RequestId, SessionId, WorkerKey},
     key_mix::KeyMix,
     limits::{MAX_FRAME, MAX_PACKET, MAX_STORED},
@@ -34,6 +34,7 @@ use blindferry_vault::{
     grant::{GRANT_LEN, GrantBody},
     sealed::{PolicyAuthority, RecoveryKey},
 };
+use blindferry_watch::figures::BUCKETS;
 use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
 use serde::Serialize;
 
@@ -95,6 +96,7 @@ fn front(put: &mut Put<'_>) {
         counter: true,
     };
     let figures = vec![figure("grants_total", None), figure("refused_total", Some("denied"))];
+    let steps = vec![Durations { step: Text::cut("mint"), buckets: vec![1; BUCKETS], microseconds: 700 }];
     let issuer = Issuer {
         url: Text::cut("https://id.example/prod"),
         jwks: Text::cut(r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","kid":"1"}]}"#),
@@ -107,7 +109,7 @@ fn front(put: &mut Put<'_>) {
     let page = StoreReply::Page(vec![(bytes(b"a-host"), bytes(b"sealed"))]);
     put("front_frames", "accepted", packet(&FromFront::Accepted { from: Text::cut("192.0.2.1:7") }));
     put("front_frames", "page", packet(&FromFront::Stored { id: 7, reply: page }));
-    put("front_frames", "condition", packet(&FromVault::Condition(Condition { ready: true, figures })));
+    put("front_frames", "condition", packet(&FromVault::Condition(Condition { ready: true, figures, steps })));
     put("front_frames", "publish", packet(&FromVault::Publish { issuers: vec![issuer] }));
     let request = StoreRequest::Commit { operations };
     put("front_frames", "commit", packet(&FromVault::Store { id: 7, request }));

@@ -8,8 +8,9 @@ use blindferry_device::{
     protocol::{Numbered, REPLY_LIMIT, REQUEST_LIMIT, Reply, Request},
 };
 use blindferry_front::{
-    metrics::{self, Counters},
+    metrics::{self, Counters, Sizes},
     publication::Publication,
+    pulse::Pulse,
     store::StoreFigures,
 };
 use blindferry_proto::{
@@ -57,7 +58,13 @@ pub fn front_frames(data: &[u8]) -> bool {
     }
     match message::<front::FromVault>(data, MAX_PACKET) {
         Some(front::FromVault::Condition(condition)) => {
-            well_formed(&metrics::text(&condition.figures, &Counters::default(), &StoreFigures::default()));
+            well_formed(&metrics::text(
+                &condition,
+                &Counters::default(),
+                &StoreFigures::default(),
+                &Pulse::default(),
+                &Sizes::default(),
+            ));
         }
         Some(front::FromVault::Publish { issuers }) => {
             let published = Publication::new(&issuers);

@@ -222,6 +222,10 @@ impl Backing for Front {
                 }
                 StoreReply::Committed
             }
+            // No target takes a backup.
+            StoreRequest::Snapshot | StoreRequest::Pieces { .. } => {
+                StoreReply::Failed { why: Text::cut("no snapshots") }
+            }
         })
     }
 }
