@@ -3,7 +3,7 @@
 //!
 //! | file | its job |
 //! |---|---|
-//! | [`line`] | one line of the log, in three forms |
+//! | [`line`](mod@line) | one line of the log, in three forms |
 //! | [`figures`] | how long things take, counted in buckets |
 //! | [`names`] | every metric that there is |
 //! | [`exposition`] | Prometheus' text format |
