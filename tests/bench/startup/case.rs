@@ -38,6 +38,8 @@ impl Case {
         let (program, arguments) = self.words.split_first().unwrap();
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+        // Where the user's own systemd is found.
+        command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", own_user()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         as_user(&mut command);
         let start = Instant::now();
@@ -139,6 +141,11 @@ fn as_user(command: &mut Command) {
     }
 }
 
+/// As whom programs run.
+fn own_user() -> u32 {
+    if is_root() { USER } else { rustix::process::geteuid().as_raw() }
+}
+
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -155,6 +162,7 @@ fn launcher_of_release() -> PathBuf {
 fn works(words: &[&str]) -> bool {
     let mut command = Command::new(words.first().unwrap());
     command.args(words.iter().skip(1)).arg("/usr/bin/true").stdin(Stdio::null());
+    command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", own_user()));
     as_user(&mut command);
     let (works, why) = match command.output() {
         Ok(output) => (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()),
