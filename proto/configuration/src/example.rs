@@ -25,8 +25,10 @@ pub fn unexplained<T: DeserializeOwned>(example: &str) -> Result<Vec<String>, Fa
     Ok(missing)
 }
 
-/// With every line that is a key or a table behind a `#` and nothing else.
-fn switched_on(example: &str) -> String {
+/// The example with everything switched on that is commented out: each line that is a key or a table behind a `#` and
+/// nothing else.
+#[must_use]
+pub fn switched_on(example: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{rest}\n"),
         _ => format!("{line}\n"),

@@ -26,7 +26,7 @@
 //! | `example` | whether an example explains every key |
 
 pub use crate::checks::Checks;
-pub use crate::example::unexplained;
+pub use crate::example::{switched_on, unexplained};
 pub use crate::fault::{Fault, Faults, Severity};
 pub use crate::place::Place;
 pub use crate::source::{MAX_CONFIGURATION, Source};
