@@ -11,6 +11,7 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "only tests use it: what fails here fails the test"
 )]
 
