@@ -180,13 +180,7 @@ fn restore(configuration: &Configuration, force: bool) -> Result<ExitCode, Failu
 
 /// What is wrong with the configuration.
 fn tell(faults: Faults, json: bool) -> Result<ExitCode, Failure> {
-    if json {
-        println!("{}", faults.to_json()?);
-    } else if faults.faults.is_empty() {
-        println!("{} is in order", faults.path.display());
-    } else {
-        eprintln!("{faults}");
-    }
+    faults.print(json)?;
     Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
 }
 

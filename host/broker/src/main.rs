@@ -78,13 +78,7 @@ fn main() -> ExitCode {
 
 /// What is wrong with the configuration, or with what it names.
 fn tell(faults: Faults, json: bool) -> Result<ExitCode, StartError> {
-    if json {
-        println!("{}", faults.to_json().map_err(|source| StartError::Json { source })?);
-    } else if faults.faults.is_empty() {
-        println!("{} is in order", faults.path.display());
-    } else {
-        eprintln!("{faults}");
-    }
+    faults.print(json).map_err(|source| StartError::Json { source })?;
     Ok(faults.fatal().map_or(ExitCode::FAILURE, |_| ExitCode::SUCCESS))
 }
 

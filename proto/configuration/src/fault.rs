@@ -74,6 +74,22 @@ impl Faults {
         serde_json::to_string_pretty(self)
     }
 
+    /// What `check-config` of a service prints: a line that all is in order, the mistakes, or either as JSON. Mistakes
+    /// that are not asked for as JSON go to standard error. Whether the service would start is for [`Faults::fatal`].
+    ///
+    /// # Errors
+    /// As [`Faults::to_json`].
+    pub fn print(&self, json: bool) -> Result<(), serde_json::Error> {
+        if json {
+            println!("{}", self.to_json()?);
+        } else if self.faults.is_empty() {
+            println!("{} is in order", self.path.display());
+        } else {
+            eprintln!("{self}");
+        }
+        Ok(())
+    }
+
     /// Itself, unless a service would start all the same; then its warnings.
     ///
     /// # Errors
