@@ -6,6 +6,7 @@ use crate::log;
 use crate::mint;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::publish::replaced;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, lock};
@@ -79,6 +80,7 @@ async fn put(vault: &Vault, session: &SessionEntry, deposit: Deposit) -> Result<
     let _usable =
         mint::check(&master, &settings).map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     note(vault, session, "put", name.as_str()).await?;
+    replaced::keep(vault, &name).await?;
     let present = if replace { IfPresent::Replace } else { IfPresent::Refuse };
     match vault.records.put_master(&name, settings, &master, present).await {
         Ok(()) => {}
@@ -113,6 +115,7 @@ async fn remove(vault: &Vault, session: &SessionEntry, name: CredentialName) -> 
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.cache.forget(&name);
+    replaced::withdraw(vault, &name).await?;
     vault.publish().await?;
     Ok(OperatorReply::Done)
 }
@@ -337,12 +340,8 @@ fn status(vault: &Vault) -> OperatorReply {
     if lock(&vault.guests).other {
         warnings.push(Text::cut("another guest opens the store too; `blindferry enclave revoke-old` withdraws it"));
     }
-    if vault.records.are_keys_changing() {
-        warnings.push(Text::cut("the key-encryption key was changed, and the store is still being encrypted anew"));
-    }
-    if let Some(backup) = vault.made_of_backup {
-        warnings.push(Text::cut(&backup.warning()));
-    }
+    warnings.extend(rotate::warning(vault));
+    warnings.extend(vault.made_of_backup.map(|backup| Text::cut(&backup.warning())));
     if policy_version == 0 {
         warnings.push(Text::cut("there is no policy yet: nothing is allowed"));
     }

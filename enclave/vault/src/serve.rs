@@ -194,6 +194,7 @@ async fn start(
         made_of_backup,
         guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
         documents: Mutex::new(documents),
+        publish_again: Mutex::new(None),
         figures: Figures::default(),
         handshakes: Semaphore::new(HANDSHAKES),
         large_frames: Semaphore::new(LARGE_FRAMES),

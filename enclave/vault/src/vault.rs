@@ -90,6 +90,8 @@ pub struct Vault {
     pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
+    /// When the time of a published key is over, in seconds since the epoch.
+    pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Semaphore,
     pub(crate) large_frames: Semaphore,
