@@ -33,6 +33,14 @@ enum Renewal {
     Done(RequestId, Box<Parcelled>),
 }
 
+impl<R> Lease<R> {
+    /// When it ends unless it is kept, in seconds since the epoch.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        self.ends
+    }
+}
+
 /// What to do about a renewal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RenewalTurn {
@@ -106,6 +114,18 @@ impl<R> Leases<R> {
     /// [`LeaseError::Unknown`], also when it is another host's.
     pub fn of_host(&self, id: LeaseId, host: &HostName) -> Result<&Lease<R>, LeaseError> {
         self.leases.get(&id).filter(|lease| lease.terms.host == *host).ok_or(LeaseError::Unknown)
+    }
+
+    /// At most `most` leases, the one that ends soonest first.
+    #[must_use]
+    pub fn ending(&self, most: usize) -> Vec<&Lease<R>> {
+        let mut all: Vec<&Lease<R>> = self.leases.values().collect();
+        if all.len() > most && most > 0 {
+            let _pivot = all.select_nth_unstable_by_key(most - 1, |lease| (lease.ends, lease.id.0));
+        }
+        all.truncate(most);
+        all.sort_unstable_by_key(|lease| (lease.ends, lease.id.0));
+        all
     }
 
     /// Its worker lives, says its host's broker. Whether there is such a lease.
@@ -289,6 +309,18 @@ mod tests {
         let ended = leases.end_idle(1119);
         assert_eq!((ended.len(), ended[0].revocable.as_slice()), (1, [1].as_slice()));
         assert!(!leases.keep(ID, &host(), SessionId([2; 16]), 1119), "an ended lease came back");
+    }
+
+    #[test]
+    fn those_that_end_soonest_are_told_of_and_no_more_than_asked_for() {
+        let mut leases: Leases<u8> = Leases::default();
+        for (at, number) in [(5, 1), (3, 2), (9, 3), (3, 4)] {
+            leases.begin(LeaseId([number; 16]), terms("h"), None, at);
+        }
+        let told = |most| leases.ending(most).iter().map(|lease| lease.id.0[0]).collect::<Vec<_>>();
+        assert_eq!(told(3), [2, 4, 1]);
+        assert_eq!(told(9), [2, 4, 1, 3]);
+        assert_eq!(told(0), [0; 0]);
     }
 
     #[test]

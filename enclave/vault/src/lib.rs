@@ -12,7 +12,7 @@
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
 //! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`pending`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup` → [`session`] → [`serve`](mod@serve).
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup`, `standing` → [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
@@ -45,6 +45,7 @@ pub mod sealed;
 pub mod serve;
 pub mod session;
 pub mod setup;
+mod standing;
 pub mod store;
 pub mod succeed;
 pub mod unseal;

@@ -141,7 +141,7 @@ pub struct SessionEntry {
     report_id: OnceLock<ReportId>,
     since: u64,
     pub(crate) outgoing: mpsc::Sender<FromVault>,
-    believed: Mutex<Option<Believed>>,
+    believed: Arc<Mutex<Option<Believed>>>,
     suspicion: Arc<Notify>,
     clock: Clock,
 }
@@ -151,6 +151,18 @@ struct Believed {
     _attested: Attested,
     claims: Claims,
     at: u64,
+}
+
+impl Believed {
+    fn described(&self, host: &HostName, hardware: Text<160>) -> AskingHost {
+        AskingHost {
+            name: host.clone(),
+            hardware,
+            platform: Text::cut(self.claims.platform),
+            reference: Text::cut(&self.claims.reference),
+            attested: self.at,
+        }
+    }
 }
 
 impl SessionEntry {
@@ -177,14 +189,7 @@ impl SessionEntry {
     /// The peer as it was last attested, for an operator to look at.
     pub(crate) fn described(&self) -> Option<AskingHost> {
         let believed = lock(&self.believed);
-        let Believed { claims, at, .. } = believed.as_ref()?;
-        Some(AskingHost {
-            name: self.host.clone(),
-            hardware: Text::cut(&self.pin.to_string()),
-            platform: Text::cut(claims.platform),
-            reference: Text::cut(&claims.reference),
-            attested: *at,
-        })
+        Some(believed.as_ref()?.described(&self.host, Text::cut(&self.pin.to_string())))
     }
 
     /// Tells the peer that a lease ended.
@@ -203,6 +208,9 @@ impl SessionEntry {
 pub(crate) struct Connected {
     host: HostName,
     role: Role,
+    since: u64,
+    hardware: Text<160>,
+    believed: Arc<Mutex<Option<Believed>>>,
     end: mpsc::Sender<Over>,
     outgoing: mpsc::Sender<FromVault>,
     suspicion: Arc<Notify>,
