@@ -4,12 +4,13 @@ use crate::audit::{MAX_DANGER, Record};
 use crate::backup::{Manifest, Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
-use crate::front::Figure;
+use crate::front::{Figure, MAX_ORIGIN};
 use crate::identifier::{
     AskId, AuditKey, ChipId, DepositKey, Digest, EkDigest, KeyName, LeaseId, Machine, ReplicaId, SessionId,
 };
 use crate::limits::{MAX_DOCUMENT, MAX_MASTER, MAX_PAGE};
 use crate::name::{CredentialName, HostName};
+use crate::report::PageTicket;
 use crate::role::Role;
 use crate::waiting::{ASKS_A_PAGE, AskingHost, Decision, WaitingAsk};
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,8 @@ pub enum OperatorRequest {
     },
     /// The leases that end soonest, unless they are kept.
     EndingLeases,
+    /// A ticket for the page that the front shows to operators; for some hours the front is told what it shows.
+    Page,
 }
 
 /// Which hardware may enrol under a name.
@@ -235,6 +238,13 @@ pub enum OperatorReply {
     },
     /// Leases, the one that ends soonest first.
     EndingLeases(#[serde(deserialize_with = "at_most::<_, _, ENDING_LEASES>")] Vec<EndingLease>),
+    /// Opens the page once.
+    Page {
+        /// Where the page is, as the front says.
+        origin: Text<MAX_ORIGIN>,
+        /// To be brought there within [`crate::report::TICKET_LIFE`] seconds.
+        ticket: PageTicket,
+    },
 }
 
 /// A host as the vault knows it.

@@ -24,6 +24,9 @@
 //! events = "/sys/kernel/security/tpm0/binary_bios_measurements"
 //! ima = "/sys/kernel/security/ima/binary_runtime_measurements"
 //!
+//! [page]                                             # no page for operators unless this is there; see `page::settings`
+//! listen = "127.0.0.1:7490"
+//!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
 //! connections_per_source = 64
@@ -43,6 +46,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub mod check;
+use crate::page::settings::PageSettings;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -77,6 +81,8 @@ pub struct Configuration {
     pub grant_life: Option<GrantLife>,
     /// Seconds that an ask waits for a person's approval, 1 to 3600; the vault has a default.
     pub approval_wait: Option<ApprovalWait>,
+    /// The operators' page; none unless it is configured.
+    pub page: Option<PageSettings>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,

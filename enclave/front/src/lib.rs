@@ -36,6 +36,7 @@
 //! | [`confine`] | what the front gives up |
 //! | [`listen`] | accepted connections, given to the vault |
 //! | [`public`] | the HTTP endpoints |
+//! | [`page`] | the operators' page |
 
 pub mod configuration;
 pub mod confine;
@@ -45,6 +46,7 @@ pub mod link;
 pub mod listen;
 pub mod metrics;
 pub mod notify;
+pub mod page;
 pub mod public;
 pub mod publication;
 pub mod pulse;

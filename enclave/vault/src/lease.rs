@@ -7,6 +7,7 @@ use crate::policy::Approver;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, SessionId, WorkerKey};
 use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::{Parcelled, ProcessFacts};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// Leases of one host at once.
@@ -23,6 +24,8 @@ pub struct Lease<R> {
     pub terms: Terms,
     /// What it takes to revoke its tokens, newest last: one, or two while a renewal is on its way to the worker.
     pub revocable: Vec<R>,
+    /// When it began, in seconds since the epoch.
+    pub since: u64,
     ends: u64,
     renewal: Option<Renewal>,
 }
@@ -104,7 +107,7 @@ impl<R> Leases<R> {
     pub fn begin(&mut self, id: LeaseId, terms: Terms, revocable: Option<R>, now: u64) {
         *self.per_host.entry(terms.host.clone()).or_default() += 1;
         let ends = now + u64::from(terms.idle);
-        let lease = Lease { id, terms, revocable: revocable.into_iter().collect(), ends, renewal: None };
+        let lease = Lease { id, terms, revocable: revocable.into_iter().collect(), since: now, ends, renewal: None };
         self.leases.insert(id, lease);
     }
 
@@ -215,6 +218,19 @@ impl<R> Leases<R> {
         ids.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
+    /// Those that began last, newest first, at most `most`.
+    #[must_use]
+    pub fn newest(&self, most: usize) -> Vec<&Lease<R>> {
+        let mut leases: Vec<_> = self.leases.values().collect();
+        let order = |lease: &&Lease<R>| (Reverse(lease.since), lease.id);
+        if leases.len() > most {
+            leases.select_nth_unstable_by_key(most, order);
+            leases.truncate(most);
+        }
+        leases.sort_unstable_by_key(order);
+        leases
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -321,6 +337,17 @@ mod tests {
         assert_eq!(told(3), [2, 4, 1]);
         assert_eq!(told(9), [2, 4, 1, 3]);
         assert_eq!(told(0), [0; 0]);
+    }
+
+    #[test]
+    fn the_newest_leases_are_those_that_began_last() {
+        let mut leases: Leases<u8> = Leases::default();
+        for number in 0..20 {
+            leases.begin(LeaseId([number; 16]), terms("h"), None, 1000 + u64::from(number % 10));
+        }
+        let newest: Vec<_> = leases.newest(3).iter().map(|lease| (lease.since, lease.id.0[0])).collect();
+        assert_eq!(newest, [(1009, 9), (1009, 19), (1008, 8)]);
+        assert_eq!(leases.newest(100).len(), 20);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
 //! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`pending`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup`, `standing` → [`session`] → [`serve`](mod@serve).
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup`, `standing`, [`report`] →
+//! [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
@@ -40,6 +41,7 @@ pub mod pending;
 pub mod platform;
 pub mod policy;
 pub mod publish;
+pub mod report;
 mod rotate;
 pub mod sealed;
 pub mod serve;

@@ -10,7 +10,7 @@ use crate::publish::replaced;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, lock};
-use crate::{approvals, backup, hand_over, rotate, standing, waiting};
+use crate::{approvals, backup, hand_over, report, rotate, standing, waiting};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
@@ -63,6 +63,7 @@ pub(crate) async fn answer(
         OperatorRequest::Decide { ask, shown, decision } => waiting::decide(vault, session, ask, shown, decision).await,
         OperatorRequest::Sessions { after } => Ok(standing::sessions(vault, after)),
         OperatorRequest::EndingLeases => Ok(standing::ending_leases(vault)),
+        OperatorRequest::Page => report::open(vault, session).await,
     };
     reply.map(|reply| Answer::Operator(Box::new(reply)))
 }
@@ -343,7 +344,8 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
     }
 }
 
-async fn note(vault: &Vault, session: &SessionEntry, action: &str, subject: &str) -> Result<(), Refusal> {
+/// Has what an operator does in the audit before it is done.
+pub(crate) async fn note(vault: &Vault, session: &SessionEntry, action: &str, subject: &str) -> Result<(), Refusal> {
     let event = Event::Operator { host: session.host.clone(), action: Text::cut(action), subject: Text::cut(subject) };
     vault.audit(event).await
 }

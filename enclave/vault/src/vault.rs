@@ -26,6 +26,7 @@ use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::report::{Lately, Looking};
 use crate::rotate::Prepared;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
@@ -102,6 +103,8 @@ pub struct Vault {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) knocks: Mutex<Knocks>,
     pub(crate) sessions: Mutex<HashMap<SessionId, Connected>>,
+    pub(crate) lately: Mutex<Lately>,
+    pub(crate) looking: Mutex<Looking>,
     pub(crate) settings: Settings,
 }
 
@@ -265,7 +268,8 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        let since = Instant::now();
+        let (now, since) = (self.clock.now(), Instant::now());
+        lock(&self.lately).note(&event, now);
         let recorded = self.auditor.record(event).await;
         self.link.steps().observe(Kind::Audit, since.elapsed());
         match recorded {

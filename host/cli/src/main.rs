@@ -46,6 +46,7 @@ mod launch;
 mod list;
 mod man;
 mod output;
+mod page;
 mod policy;
 mod progress;
 mod prompt;
@@ -127,6 +128,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
         Command::Rotate(rotate) => rotate::run(invocation, rotate),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
+        Command::Page(_) => page::run(invocation),
         Command::Approve(approve) => approve::run(invocation, approve),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
