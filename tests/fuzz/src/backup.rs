@@ -133,7 +133,7 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
         (Table::Masters, b"api", &[b""]),
     ];
     let mut count = 0;
-    let mut add = |file: &mut Vec<u8>, part: Part| file.extend(part.to_bytes().expect("a part within its bound"));
+    let add = |file: &mut Vec<u8>, part: Part| file.extend(part.to_bytes().expect("a part within its bound"));
     add(&mut file, Part::Begin(manifest));
     for (table, key, stretches) in pieces {
         let length = stretches.iter().map(|stretch| stretch.len()).sum::<usize>();
