@@ -19,8 +19,12 @@ use blindferry_tests::taken_front::contents_of;
 use blindferry_tests::worker::released;
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const MASTER: &str = "sk-live-of-the-rotations-0b9e";
+/// How often a master is exchanged under load.
+const EXCHANGES: usize = 8;
 
 #[test]
 fn a_new_key_comes_into_force_while_tokens_are_redeemed_and_the_old_recovery_key_opens_old_backups_alone() {
@@ -69,6 +73,39 @@ fn a_new_key_comes_into_force_while_tokens_are_redeemed_and_the_old_recovery_key
     assert_eq!(recover(&fleet, &new_recovery).code, REFUSED);
     assert_eq!(recover(&fleet, &old_recovery).code, 0);
     fleet.enclave.serve();
+}
+
+#[test]
+fn a_master_is_exchanged_while_tokens_of_it_are_redeemed() {
+    let Some(fleet) = Fleet::start() else { return };
+    let (operator, master) = (fleet.operator(), |number: usize| format!("{MASTER}-{number}"));
+    operator.put("api", settings(Kind::Release), master(0).as_bytes());
+    let (begun, stored, redeemed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let redeem = || {
+        while stored.load(Ordering::SeqCst) < EXCHANGES {
+            let oldest = stored.load(Ordering::SeqCst);
+            let token = released(&fleet, "api");
+            let newest = begun.load(Ordering::SeqCst);
+            let of = (0..=EXCHANGES).find(|number| token == master(*number));
+            assert!(of.is_some_and(|of| (oldest..=newest).contains(&of)), "{token:?} between {oldest} and {newest}");
+            redeemed.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    thread::scope(|scope| {
+        let workers = [scope.spawn(redeem), scope.spawn(redeem)];
+        for number in 1..=EXCHANGES {
+            let before = redeemed.load(Ordering::SeqCst);
+            eventually("tokens between two exchanges", || {
+                let goes_on = workers.iter().all(|worker| !worker.is_finished());
+                (!goes_on || redeemed.load(Ordering::SeqCst) > before + 1).then_some(())
+            });
+            begun.store(number, Ordering::SeqCst);
+            operator.replace("api", settings(Kind::Release), master(number).as_bytes());
+            stored.store(number, Ordering::SeqCst);
+        }
+    });
+    println!("{EXCHANGES} exchanges, {} tokens, none refused and none too old", redeemed.into_inner());
+    assert_eq!(released(&fleet, "api"), master(EXCHANGES));
 }
 
 #[test]

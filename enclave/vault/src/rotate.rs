@@ -105,7 +105,7 @@ async fn change_key(vault: &Arc<Vault>, host: &HostName, name: Digest) -> Result
         return Err(vault.store_failed(&error).await);
     }
     if vault.sealed_by == SealedBy::Guest {
-        *lock(&vault.guests) = Guests { own: SealedName::Platform, other: false };
+        *lock(&vault.guests) = Guests::alone();
     }
     drop(tokio::spawn(renew(Arc::clone(vault))));
     Ok(OperatorReply::Done)

@@ -199,7 +199,7 @@ async fn start(
         sealing: tokio::sync::Mutex::new(None),
         sealed_by: platform.sealed_by(),
         made_of_backup,
-        guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
+        guests: Mutex::new(Guests::found(form, handed.is_some())),
         documents: Mutex::new(documents),
         publish_again: Mutex::new(None),
         figures: Figures::default(),
