@@ -13,6 +13,7 @@
 pub mod account;
 pub mod attack;
 pub mod attack_launch;
+pub mod attackers_server;
 pub mod azure_machine;
 pub mod boot;
 pub mod booted;
