@@ -1,7 +1,5 @@
 //! Does the operators' page show a real browser how the fleet is, to operators alone, and nothing else to anybody?
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 use blindferry_front::page;
 use blindferry_proto::audit::Event;
 use blindferry_proto::credential::Kind;
