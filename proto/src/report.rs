@@ -1,7 +1,9 @@
 //! What the vault tells the front for the operators' page: names, times and verdicts. No token, no master, no grant.
 //!
-//! The front is believed by nobody, and learns from a report what it otherwise does not see: which hosts and credentials
-//! there are. So the vault gives reports only for [`LOOKING`] seconds after an attested operator asked for the page.
+//! The front is believed by nobody, and learns from a report what it otherwise does not see. The names of hosts and
+//! credentials are keys of the store that it keeps; but who is granted what, on which host and by which user, who was
+//! refused and why, is ciphertext to it. So the vault gives reports only for [`LOOKING`] seconds after an attested
+//! operator asked for the page.
 
 use crate::bounded::{Text, at_most};
 use crate::identifier::{AuditKey, ReplicaId};

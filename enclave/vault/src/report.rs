@@ -1,8 +1,8 @@
 //! What the front may show to operators: a report, and the ticket that opens the page.
 //!
-//! A front in other hands could ask for reports at any time, and would learn the names of hosts and credentials. So it
-//! gets one only for some hours after an attested operator asked for the page, and at most twice a second; what a report
-//! costs is bounded, and its names and times are all that it holds.
+//! A front in other hands could ask for reports at any time, and would learn who uses which credential where. So it gets
+//! one only for some hours after an attested operator asked for the page, and at most twice a second; what a report costs
+//! is bounded, and names, times and verdicts are all that it holds.
 
 mod lately;
 mod tail;

@@ -11,8 +11,8 @@ use serde::Serialize;
 /// Open the operators' page of the enclave: prints an address with a ticket in it, which is good once
 ///
 /// The page is shown by the front, which holds no key and which nobody needs to believe: before you act on what it says,
-/// ask with `status`, `host list` and `audit`. For the hours in which the page may be looked at, the front is told the
-/// names of hosts and credentials, which it otherwise does not see.
+/// ask with `status`, `host list` and `audit`. For the hours in which the page may be looked at, the front is told who uses
+/// which credential where, which it otherwise does not see.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Page {}
 
