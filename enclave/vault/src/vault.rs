@@ -56,7 +56,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
-pub const SESSIONS: usize = 4096;
+pub const SESSIONS: usize = 12_288;
 /// Messages that wait for a peer to read them; a peer that reads slower loses its session.
 pub const OUTGOING: usize = 1024;
 /// Handshakes at once; more connections are dropped, so that strangers cannot make the TPM busy without bound.
