@@ -257,7 +257,7 @@ impl Vault {
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
         let since = Instant::now();
         let recorded = self.auditor.record(event).await;
-        self.link.steps().observe(Kind::Audit, since.elapsed());
+        self.link.took(Kind::Audit, since.elapsed());
         match recorded {
             Ok(_recorded) => Ok(()),
             Err(error) => {
