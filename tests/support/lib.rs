@@ -17,6 +17,7 @@ pub mod azure_machine;
 pub mod boot;
 pub mod booted;
 pub mod bus;
+pub mod collector;
 pub mod command;
 pub mod core_handler;
 pub mod ek_ca;

@@ -24,6 +24,9 @@
 //! events = "/sys/kernel/security/tpm0/binary_bios_measurements"
 //! ima = "/sys/kernel/security/ima/binary_runtime_measurements"
 //!
+//! [traces]                                           # none are made unless this table is there
+//! endpoint = "http://127.0.0.1:4318"                 # an OpenTelemetry collector
+//!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
 //! connections_per_source = 64
@@ -39,6 +42,7 @@ use std::time::Duration;
 use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
+use blindferry_traces::Settings as Traces;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -77,6 +81,8 @@ pub struct Configuration {
     pub grant_life: Option<GrantLife>,
     /// Seconds that an ask waits for a person's approval, 1 to 3600; the vault has a default.
     pub approval_wait: Option<ApprovalWait>,
+    /// The collector that is told what requests took; without it nothing is told.
+    pub traces: Option<Traces>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,

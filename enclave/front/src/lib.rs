@@ -36,6 +36,7 @@
 //! | [`confine`] | what the front gives up |
 //! | [`listen`] | accepted connections, given to the vault |
 //! | [`public`] | the HTTP endpoints |
+//! | `traces` | what requests took, as spans |
 
 pub mod configuration;
 pub mod confine;
@@ -50,3 +51,4 @@ pub mod publication;
 pub mod pulse;
 pub mod start;
 pub mod store;
+mod traces;

@@ -32,6 +32,7 @@ use blindferry_proto::platform::Choice;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::setup::SetupReply;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_traces::{Export, Traces};
 use blindferry_watch::line::Form;
 use blindferry_watch::resident::Resident;
 use clap::{Args, Parser, Subcommand};
@@ -153,6 +154,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             reattest_every: configuration.reattest_every,
             grant_life: configuration.grant_life,
             approval_wait: configuration.approval_wait,
+            traces: configuration.traces.is_some(),
         },
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
@@ -221,7 +223,7 @@ fn sizes(processes: &Processes, store: &Path) -> Sizes {
     let [vault, device] = processes.ids();
     let of = [("front", std::process::id()), ("vault", vault), ("device", device)];
     let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
-    Sizes { processes: processes.collect(), store: store.to_owned() }
+    Sizes { processes: processes.collect(), store: store.to_owned(), traces: None }
 }
 
 /// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
@@ -229,7 +231,7 @@ async fn front(
     configuration: &Configuration,
     notices: Option<&Notices>,
     confined: &Confined,
-    (table, sizes): (KernelTable, Sizes),
+    (table, mut sizes): (KernelTable, Sizes),
     store: Store,
     socket: PacketSocket,
 ) -> Result<LinkEnd, Failure> {
@@ -241,7 +243,9 @@ async fn front(
 
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let pulse = Arc::new(Pulse::default());
-    let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication };
+    let (traces, export) = traced(configuration);
+    sizes.traces.clone_from(&traces);
+    let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication, traces };
     let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
     let Some(notices) = notices else { return Ok(link.await?) };
     let sessions = listen(confined, configuration.listen)?;
@@ -257,6 +261,9 @@ async fn front(
         sizes: Arc::new(sizes),
     };
     let beat = pulse::beat(pulse, outbox.clone());
+    if let Some(export) = export {
+        tokio::spawn(export.run());
+    }
     tokio::select! {
         end = link => Ok(end?),
         () = notified => Err("no longer telling the service manager".into()),
@@ -264,6 +271,12 @@ async fn front(
         () = beat => Err("no longer asking the vault".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
     }
+}
+
+/// Spans go to a collector where one is configured.
+fn traced(configuration: &Configuration) -> (Option<Traces>, Option<Export>) {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    configuration.traces.map(|traces| Traces::new(traces.endpoint, &host)).unzip()
 }
 
 /// Ready at SIGTERM, or SIGINT.

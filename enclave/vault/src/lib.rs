@@ -47,6 +47,7 @@ pub mod session;
 pub mod setup;
 pub mod store;
 pub mod succeed;
+mod traced;
 pub mod unseal;
 pub mod upstream;
 pub mod vault;

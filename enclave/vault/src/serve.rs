@@ -91,11 +91,13 @@ pub struct Settings {
     pub grant_life: u32,
     /// Seconds that an ask waits for a person; at most [`MAX_APPROVAL_WAIT`].
     pub approval_wait: u32,
+    /// Tell the front what answering a broker's request took.
+    pub traces: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE, approval_wait: APPROVAL_WAIT }
+        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE, approval_wait: APPROVAL_WAIT, traces: false }
     }
 }
 

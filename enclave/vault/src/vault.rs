@@ -282,7 +282,7 @@ impl Vault {
     }
 
     fn audited(&self, recorded: Result<Recorded, AuditError>, since: Instant) -> Result<(), Refusal> {
-        self.link.steps().observe(Kind::Audit, since.elapsed());
+        self.link.took(Kind::Audit, since.elapsed());
         recorded.map(|_recorded| ()).map_err(|error| self.unaudited(&error))
     }
 
