@@ -202,6 +202,12 @@ async fn seal_under(
     Ok((KeyEncryptionKey::from_secret(secret).map_err(|error: SealError| failed(&error))?, blob))
 }
 
+/// What an operator should know while it is not done.
+pub(crate) fn warning(vault: &Vault) -> Option<Text<256>> {
+    let why = "the key-encryption key was changed, and the store is still being encrypted anew";
+    vault.records.are_keys_changing().then(|| Text::cut(why))
+}
+
 fn refuse_while_changing(vault: &Vault) -> Result<(), Refusal> {
     if vault.records.are_keys_changing() {
         return Err(Refusal::new(

@@ -127,7 +127,8 @@ static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
         hash: Digest([4; 32]),
     };
     let mut file = MAGIC.to_vec();
-    let pieces: [(Table, &[u8], &[&[u8]]); 3] = [
+    type Stretches<'a> = &'a [&'a [u8]];
+    let pieces: [(Table, &[u8], Stretches<'_>); 3] = [
         (Table::Sealed, b"recovery", &[b"ciphertext"]),
         (Table::Manifest, b"root", &[b"cipher", b"text"]),
         (Table::Masters, b"api", &[b""]),

@@ -117,6 +117,7 @@ impl Vault {
         for credential in self.cache.evict(now) {
             let _unwritten = self.audit(Event::Evicted { credential }).await;
         }
+        self.publish_when_due().await;
     }
 
     async fn close(&self, lease: Lease<Revocable>, why: LeaseEnd) {
