@@ -14,6 +14,7 @@ use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Approver};
+use crate::traced;
 use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
@@ -48,6 +49,7 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Broke
 
 async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Refusal> {
     let Delivered { grant, taken } = delivered;
+    traced::about(grant);
     vault.audit_after(Event::GrantDelivered { grant, taken, sight: Sight::Opaque }).await?;
     Ok(Answer::Done)
 }
@@ -65,6 +67,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
         Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
         Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
     };
+    traced::about(opened.body().id);
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
     let wanted = Wanted {

@@ -26,6 +26,7 @@ use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::report::{Lately, Looking};
 use crate::rotate::Prepared;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
@@ -90,6 +91,8 @@ pub struct Vault {
     pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
+    /// When the time of a published key is over, in seconds since the epoch.
+    pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Semaphore,
     pub(crate) large_frames: Semaphore,
@@ -100,6 +103,8 @@ pub struct Vault {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) knocks: Mutex<Knocks>,
     pub(crate) sessions: Mutex<HashMap<SessionId, Connected>>,
+    pub(crate) lately: Mutex<Lately>,
+    pub(crate) looking: Mutex<Looking>,
     pub(crate) settings: Settings,
 }
 
@@ -139,7 +144,7 @@ pub struct SessionEntry {
     report_id: OnceLock<ReportId>,
     since: u64,
     pub(crate) outgoing: mpsc::Sender<FromVault>,
-    believed: Mutex<Option<Believed>>,
+    believed: Arc<Mutex<Option<Believed>>>,
     suspicion: Arc<Notify>,
     clock: Clock,
 }
@@ -149,6 +154,18 @@ struct Believed {
     _attested: Attested,
     claims: Claims,
     at: u64,
+}
+
+impl Believed {
+    fn described(&self, host: &HostName, hardware: Text<160>) -> AskingHost {
+        AskingHost {
+            name: host.clone(),
+            hardware,
+            platform: Text::cut(self.claims.platform),
+            reference: Text::cut(&self.claims.reference),
+            attested: self.at,
+        }
+    }
 }
 
 impl SessionEntry {
@@ -175,14 +192,7 @@ impl SessionEntry {
     /// The peer as it was last attested, for an operator to look at.
     pub(crate) fn described(&self) -> Option<AskingHost> {
         let believed = lock(&self.believed);
-        let Believed { claims, at, .. } = believed.as_ref()?;
-        Some(AskingHost {
-            name: self.host.clone(),
-            hardware: Text::cut(&self.pin.to_string()),
-            platform: Text::cut(claims.platform),
-            reference: Text::cut(&claims.reference),
-            attested: *at,
-        })
+        Some(believed.as_ref()?.described(&self.host, Text::cut(&self.pin.to_string())))
     }
 
     /// Tells the peer that a lease ended.
@@ -201,6 +211,9 @@ impl SessionEntry {
 pub(crate) struct Connected {
     host: HostName,
     role: Role,
+    since: u64,
+    hardware: Text<160>,
+    believed: Arc<Mutex<Option<Believed>>>,
     end: mpsc::Sender<Over>,
     outgoing: mpsc::Sender<FromVault>,
     suspicion: Arc<Notify>,
@@ -257,7 +270,8 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        let since = Instant::now();
+        let (now, since) = (self.clock.now(), Instant::now());
+        lock(&self.lately).note(&event, now);
         let recorded = self.auditor.record(event).await;
         self.audited(recorded, since)
     }
@@ -282,7 +296,7 @@ impl Vault {
     }
 
     fn audited(&self, recorded: Result<Recorded, AuditError>, since: Instant) -> Result<(), Refusal> {
-        self.link.steps().observe(Kind::Audit, since.elapsed());
+        self.link.took(Kind::Audit, since.elapsed());
         recorded.map(|_recorded| ()).map_err(|error| self.unaudited(&error))
     }
 

@@ -4,6 +4,7 @@ use super::{Revocable, SessionEntry, Vault, lock};
 use crate::grant::{GrantBody, GrantError, OpenedGrant};
 use crate::lease::{Lease, LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
+use crate::traced;
 use blindferry_proto::audit::Event;
 use blindferry_proto::identifier::{LeaseId, RequestId};
 use blindferry_proto::name::HostName;
@@ -48,7 +49,9 @@ impl Vault {
 
     pub(crate) fn lease_terms(&self, id: LeaseId, host: &HostName) -> Result<Terms, Refusal> {
         let leases = lock(&self.leases);
-        leases.of_host(id, host).map(|lease| lease.terms.clone()).map_err(|_| RefusalCode::Unknown.into())
+        let terms = leases.of_host(id, host).map(|lease| lease.terms.clone()).map_err(|_| RefusalCode::Unknown)?;
+        traced::about(terms.grant);
+        Ok(terms)
     }
 
     pub(crate) fn begin_renewal(
@@ -90,6 +93,7 @@ impl Vault {
     pub(crate) async fn end_lease(&self, id: LeaseId, host: &HostName, why: LeaseEnd) {
         let ended = lock(&self.leases).end(id, host);
         if let Ok(lease) = ended {
+            traced::about(lease.terms.grant);
             self.close(lease, why).await;
         }
     }
@@ -113,6 +117,7 @@ impl Vault {
         for credential in self.cache.evict(now) {
             let _unwritten = self.audit(Event::Evicted { credential }).await;
         }
+        self.publish_when_due().await;
     }
 
     async fn close(&self, lease: Lease<Revocable>, why: LeaseEnd) {

@@ -148,7 +148,7 @@ impl Vault {
             Ok(secret) => mint::mint(&secret, &master.settings, order, &self.link, &self.random).await,
             Err(error) => Err(MintError::Memory(error)),
         };
-        self.link.steps().observe(step, since.elapsed());
+        self.link.took(step, since.elapsed());
         match minted {
             Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle, fetched }),
             Err(error) => {
