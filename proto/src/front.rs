@@ -5,9 +5,10 @@
 
 use crate::backup::{Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
-use crate::identifier::GrantId;
+use crate::identifier::{Digest, GrantId};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
+use crate::report::Report;
 use serde::{Deserialize, Serialize};
 
 /// From the front to the vault.
@@ -44,6 +45,15 @@ pub enum FromFront {
         /// The question's number.
         id: u64,
     },
+    /// Somebody looks at the operators' page: a report, please. Answered by [`FromVault::Report`], at most twice a second.
+    Report,
+    /// The answer to [`FromVault::Ticket`].
+    PageAt {
+        /// The ticket's number.
+        id: u64,
+        /// What browsers call the page, such as `http://127.0.0.1:7490`; `None`: none is configured.
+        origin: Option<Text<MAX_ORIGIN>>,
+    },
 }
 
 /// From the vault to the front.
@@ -78,6 +88,15 @@ pub enum FromVault {
     Here {
         /// The question's number.
         id: u64,
+    },
+    /// How everything is, for the operators' page; `None`: no operator has asked for the page, or not in the last hours.
+    Report(Option<Box<Report>>),
+    /// An operator asked for the page. Whoever brings the ticket in its time may look.
+    Ticket {
+        /// The vault's number for it.
+        id: u64,
+        /// The SHA-256 of the ticket's text.
+        digest: Digest,
     },
     /// A request of a broker was answered a moment ago; told only where the front asked for traces.
     Traced(Traced),
@@ -284,5 +303,8 @@ pub struct Issuer {
     /// The algorithms of its keys.
     pub algorithms: Vec<Text<16>>,
 }
+
+/// Bytes of the page's origin: a scheme, a host name, a port.
+pub const MAX_ORIGIN: usize = 300;
 
 const _: () = assert!(MAX_OPERATIONS <= 64 && MAX_PAGE <= 256);

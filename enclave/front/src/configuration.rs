@@ -27,6 +27,9 @@
 //! [traces]                                           # none are made unless this table is there
 //! endpoint = "http://127.0.0.1:4318"                 # an OpenTelemetry collector
 //!
+//! [page]                                             # no page for operators unless this is there; see `page::settings`
+//! listen = "127.0.0.1:7490"
+//!
 //! [limits]                                           # these are the defaults
 //! connections = 1024
 //! connections_per_source = 64
@@ -47,6 +50,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub mod check;
+use crate::page::settings::PageSettings;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -83,6 +87,8 @@ pub struct Configuration {
     pub approval_wait: Option<ApprovalWait>,
     /// The collector that is told what requests took; without it nothing is told.
     pub traces: Option<Traces>,
+    /// The operators' page; none unless it is configured.
+    pub page: Option<PageSettings>,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,

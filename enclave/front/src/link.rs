@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::dial::Dials;
+use crate::page::Page;
+use crate::page::reports::Reported;
 use crate::publication::{Publication, PublishError};
 use crate::pulse::Pulse;
 use crate::store::Store;
@@ -42,6 +44,10 @@ pub struct Services {
     pub publication: watch::Sender<Arc<Publication>>,
     /// Takes what requests took, where a collector is configured.
     pub traces: Option<Traces>,
+    /// Takes what the operators' page shows.
+    pub reported: watch::Sender<Option<Reported>>,
+    /// The operators' page, where there is one.
+    pub page: Option<Arc<Page>>,
 }
 
 /// How the link ended without an error of the protocol.
@@ -199,6 +205,16 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
             FromVault::Publish { issuers } => {
                 let publication = Publication::new(&issuers).map_err(LinkError::Publish)?;
                 services.publication.send_replace(Arc::new(publication));
+            }
+            FromVault::Report(report) => {
+                services.reported.send_replace(Some(Reported::now(report)));
+            }
+            FromVault::Ticket { id, digest } => {
+                let answer = match &services.page {
+                    Some(page) => page.announce(id, digest.0),
+                    None => FromFront::PageAt { id, origin: None },
+                };
+                outbox.answer(answer, None).await;
             }
             FromVault::Failed(refusal) => return Ok(LinkEnd::Failed(refusal)),
             FromVault::Here { id } => services.pulse.answered(id),

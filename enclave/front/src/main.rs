@@ -3,6 +3,8 @@
 use blindferry_proto::causes::with_causes;
 use std::error::Error;
 use std::ffi::OsString;
+use std::future::pending;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use blindferry_front::link::{self, LinkEnd, Outbox, Services};
 use blindferry_front::listen::{accept_all, listen};
 use blindferry_front::metrics::{Counters, Sizes};
 use blindferry_front::notify::Notices;
+use blindferry_front::page::reports::Reports;
+use blindferry_front::page::settings::{Carriage, PageSettings};
+use blindferry_front::page::{self, Page};
 use blindferry_front::public::{self, Shown};
 use blindferry_front::publication::Publication;
 use blindferry_front::pulse::{self, Pulse};
@@ -205,7 +210,7 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered, log: F
     let notices = if errand.serves() { Some(Notices::of_this_process()?) } else { None };
     let sizes = sizes(&processes, &configuration.store);
     // Before any thread is started, and before a byte is read from outside.
-    let confined = confine(&configuration.store, &[configuration.listen, configuration.public])?;
+    let confined = confine(&configuration.store, &listening(configuration))?;
     let (store, database_thread) = Store::start(database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, (table, sizes), store, socket));
@@ -241,11 +246,23 @@ async fn front(
     let (publication, publication_seen) = watch::channel(Arc::new(Publication::default()));
     let (outbox, outgoings) = Outbox::new();
 
+    let (reported, reported_seen) = watch::channel(None);
+    let page = configuration.page.clone();
+    let page = page.map(|page| Arc::new(Page::new(page, Reports::new(outbox.clone(), reported_seen))));
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let pulse = Arc::new(Pulse::default());
     let (traces, export) = traced(configuration);
     sizes.traces.clone_from(&traces);
-    let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication, traces };
+    let services = Services {
+        store: store.clone(),
+        dials,
+        pulse: Arc::clone(&pulse),
+        condition,
+        publication,
+        traces,
+        reported,
+        page: page.clone(),
+    };
     let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
     let Some(notices) = notices else { return Ok(link.await?) };
     let sessions = listen(confined, configuration.listen)?;
@@ -264,9 +281,11 @@ async fn front(
     if let Some(export) = export {
         tokio::spawn(export.run());
     }
+    let paging = serve_page(confined, configuration, page)?;
     tokio::select! {
         end = link => Ok(end?),
         () = notified => Err("no longer telling the service manager".into()),
+        () = paging => Err("no longer serving the operators' page".into()),
         () = accept_all(sessions, Connections::new(limits, table), outbox, counters) => Err("no longer accepting".into()),
         () = beat => Err("no longer asking the vault".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
@@ -277,6 +296,39 @@ async fn front(
 fn traced(configuration: &Configuration) -> (Option<Traces>, Option<Export>) {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     configuration.traces.map(|traces| Traces::new(traces.endpoint, &host)).unzip()
+}
+
+/// Every address that is listened on.
+fn listening(configuration: &Configuration) -> Vec<SocketAddr> {
+    let page = configuration.page.as_ref().map(PageSettings::listen);
+    [configuration.listen, configuration.public].into_iter().chain(page).collect()
+}
+
+/// Serves the operators' page; without one, is never ready.
+fn serve_page(
+    confined: &Confined,
+    configuration: &Configuration,
+    page: Option<Arc<Page>>,
+) -> Result<impl Future<Output = ()>, Failure> {
+    let listener = match &configuration.page {
+        Some(settings) => {
+            if settings.carriage() == Carriage::Plain {
+                tracing::warn!(
+                    name: "page-plain",
+                    "the operators' page is plain HTTP over a network: put a TLS proxy before it, and say origin"
+                );
+            }
+            tracing::info!(name: "page-on", page = settings.origin(), "the operators' page is on");
+            Some(listen(confined, settings.listen())?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        match listener.zip(page) {
+            Some((listener, page)) => public::serve_router(listener, page.router(), page::CONNECTIONS).await,
+            None => pending().await,
+        }
+    })
 }
 
 /// Ready at SIGTERM, or SIGINT.

@@ -140,7 +140,7 @@ async fn set_up(
     let reader = async {
         loop {
             match reading.next().await {
-                Ok(Incoming::Accepted { .. }) => {}
+                Ok(Incoming::Accepted { .. } | Incoming::Report) => {}
                 Ok(Incoming::Stop) | Err(_) => return Err::<(), Box<dyn Error>>("the front is gone".into()),
             }
         }

@@ -116,7 +116,17 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
                 writer.close().await;
                 return Over::because("closed");
             };
-            match timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await {
+            let mut held = writer.hold(&message, MAX_FRAME);
+            while held.is_ok()
+                && !writer.is_full()
+                && let Ok(message) = queue.try_recv()
+            {
+                held = writer.hold(&message, MAX_FRAME);
+            }
+            if held.is_err() {
+                return Over::because("connection");
+            }
+            match timeout(SEND_TIME, writer.flush()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Over::because("connection"),
                 Err(_) => return Over::because("slow-reader"),

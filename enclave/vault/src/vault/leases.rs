@@ -117,13 +117,13 @@ impl Vault {
         for credential in self.cache.evict(now) {
             let _unwritten = self.audit(Event::Evicted { credential }).await;
         }
+        self.publish_when_due().await;
     }
 
     async fn close(&self, lease: Lease<Revocable>, why: LeaseEnd) {
         self.figures.set("leases", lock(&self.leases).len());
-        if !matches!(why, LeaseEnd::WorkerGone | LeaseEnd::Returned)
-            && let Some(session) = lock(&self.sessions).get(&lease.terms.session)
-        {
+        let heard_from_host = matches!(why, LeaseEnd::WorkerGone | LeaseEnd::Returned);
+        if !heard_from_host && let Some(session) = lock(&self.sessions).get(&lease.terms.session) {
             // A peer that does not read loses its session by its own queue.
             let _full = session.outgoing.try_send(FromVault::LeaseEnded { lease: lease.id, why });
         }
@@ -132,6 +132,8 @@ impl Vault {
             let done = self.revoke(revocable).await;
             revoked = Some(done && revoked.unwrap_or(true));
         }
-        let _unwritten = self.audit(Event::LeaseEnded { lease: lease.id, why, revoked }).await;
+        let event = Event::LeaseEnded { lease: lease.id, why, revoked };
+        // Those that the vault ends come in numbers, one after the other.
+        let _unwritten = if heard_from_host { self.audit_after(event).await } else { self.audit(event).await };
     }
 }
