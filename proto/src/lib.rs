@@ -40,6 +40,7 @@ pub mod refusal;
 pub mod role;
 pub mod session;
 pub mod setup;
+pub mod source;
 pub mod start;
 pub mod succession;
 pub mod waiting;
