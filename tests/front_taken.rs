@@ -6,29 +6,28 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::credential::{CredentialSettings, Kind, OauthClient};
 use blindferry_proto::front::{FromFront, StoreReply, Table};
 use blindferry_proto::identifier::{RequestId, WorkerKey};
-use blindferry_proto::operator::Approvee;
+use blindferry_proto::operator::{Approvee, OperatorReply, OperatorRequest};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Ask, BrokerRequest, Parcelled, ProcessFacts, Redeem, WorkerConstraint};
 use blindferry_session::client::ConnectError;
+use blindferry_tests::attackers_server::attackers_server;
 use blindferry_tests::fleet::{Fleet, HOST, OPERATOR, Plan};
 use blindferry_tests::operator::{Operator, oauth_client, settings};
 use blindferry_tests::peer::Peer;
 use blindferry_tests::process::eventually;
 use blindferry_tests::taken_front::{Dialler, TakenFront, contents_of};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::pipe::pipe;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fs::{self, File};
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
+use std::time::Instant;
 
 const MASTER: &str = "sk-live-that-the-front-must-not-see-0d51";
 const OTHER: &str = "sk-live-that-came-before-it-and-was-replaced";
@@ -41,13 +40,15 @@ fn what_breaks_the_protocol_ends_the_vault_with_a_line_that_says_why() {
     let fd = connection.as_fd();
     let accepted = FromFront::Accepted { from: Text::cut("x") };
     let stored = FromFront::Stored { id: 1, reply: StoreReply::Committed };
-    let breaks: [(&str, Breach<'_>); 6] = [
+    let breaks: [(&str, Breach<'_>); 8] = [
         ("not a message", &|front| assert!(front.send(&[0xff; 64], &[]))),
         ("not a message", &|front| assert!(front.send(&[0xff; 128 * 1024], &[]))),
         ("descriptors", &|front| assert!(front.tell(&accepted, &[]))),
         ("descriptors", &|front| assert!(front.tell(&accepted, &[fd, fd]))),
         ("descriptors", &|front| assert!(front.tell(&stored, &[fd]))),
         ("descriptors", &|front| assert!(front.tell(&FromFront::Dialled { id: 1 }, &[]))),
+        ("descriptors", &|front| assert!(front.tell(&FromFront::Report, &[fd]))),
+        ("descriptors", &|front| assert!(front.tell(&FromFront::PageAt { id: 1, origin: None }, &[fd]))),
     ];
     for (why, does) in breaks {
         let mut front = TakenFront::start(&fleet.enclave, contents_of(&fleet.enclave.store()));
@@ -210,6 +211,59 @@ fn neither_a_tpm_of_his_own_nor_a_forged_grant_gets_him_anything() {
     assert_nothing_seen(&front, &fleet);
 }
 
+#[test]
+fn a_taken_front_learns_who_uses_what_only_while_an_operator_may_look() {
+    let Some(fleet) = initialised() else { return };
+    let (front, operator, broker) = serving(&fleet);
+    assert!(redeemed(&broker, &granted(&broker, "api")).is_ok());
+    // Asks until there is one more answer: those that come too soon have none.
+    let next = || {
+        let before = front.reports().len();
+        eventually("an answer", || {
+            assert!(front.tell(&FromFront::Report, &[]));
+            front.reports().get(before).cloned()
+        })
+    };
+    let refused = || next().is_none();
+
+    assert!(refused(), "before an operator asked");
+    // Nor by an answer to a question that the vault did not ask.
+    for id in [0, 1, 77, u64::MAX] {
+        assert!(front.tell(&FromFront::PageAt { id, origin: Some(Text::cut("http://page.example")) }, &[]));
+    }
+    assert!(refused(), "after an answer that was not asked for");
+    assert!(!operator.events().iter().any(opens));
+
+    let OperatorReply::Page { origin, ticket } = operator.ask(OperatorRequest::Page).unwrap() else {
+        panic!("no page")
+    };
+    assert_eq!(origin.as_str(), "http://page.example", "the front says where, and the command what is an origin");
+    let report = next().unwrap();
+    let [lease] = report.leases.as_slice() else { panic!("{:?}", report.leases) };
+    assert_eq!((lease.credential.as_str(), lease.host.as_str()), ("api", HOST), "positive control");
+    assert!(report.attested.iter().any(|session| session.name.as_str() == HOST), "{:?}", report.attested);
+    assert_eq!(operator.events().iter().filter(|event| opens(event)).count(), 1, "the opening is in the audit");
+    // Its hash is what the front has of the ticket, neither its bytes nor its text.
+    let text = ticket.to_text();
+    assert!(!front.has_seen(text.as_bytes()) && !front.has_seen(&hex::decode(&text).unwrap()));
+
+    // A flood of questions is answered twice a second, and the honest are served meanwhile.
+    let (before, begun) = (front.reports().len(), Instant::now());
+    for _ in 0..FLOOD {
+        assert!(front.tell(&FromFront::Report, &[]));
+    }
+    assert!(redeemed(&broker, &granted(&broker, "second")).is_ok());
+    let asked_last = next().unwrap();
+    assert_eq!(asked_last.leases.len(), 2, "what happened meanwhile is in it");
+    let answers = u64::try_from(front.reports().len() - before).unwrap();
+    assert!(answers <= 2 * (begun.elapsed().as_secs() + 1), "{answers} in {:?}", begun.elapsed());
+    assert_nothing_seen(&front, &fleet);
+}
+
+fn opens(event: &Event) -> bool {
+    matches!(event, Event::Operator { action, .. } if action.as_str() == "page")
+}
+
 /// A fleet that was initialised, and is served by nobody.
 fn initialised() -> Option<Fleet> {
     let plan = Plan::default();
@@ -267,8 +321,8 @@ fn redeemed(broker: &Peer, grant: &Grant) -> Result<Parcelled, Refusal> {
     }
 }
 
-fn remove(name: &str) -> blindferry_proto::operator::OperatorRequest {
-    blindferry_proto::operator::OperatorRequest::Remove { name: name.parse().unwrap() }
+fn remove(name: &str) -> OperatorRequest {
+    OperatorRequest::Remove { name: name.parse().unwrap() }
 }
 
 fn client_of(server: SocketAddr) -> OauthClient {
@@ -305,40 +359,6 @@ fn resident(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// What an attacker's server was told.
-#[derive(Debug, Default)]
-struct Heard {
-    connections: usize,
-    plain: Vec<u8>,
-}
-
-/// A TLS server with the right name in a certificate that nobody vouches for.
-fn attackers_server() -> (SocketAddr, Arc<Mutex<Heard>>) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["login.example.org".to_owned()]).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let heard: Arc<Mutex<Heard>> = Arc::default();
-    let keeping = Arc::clone(&heard);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (config, keeping) = (Arc::clone(&config), Arc::clone(&keeping));
-            thread::spawn(move || {
-                keeping.lock().unwrap().connections += 1;
-                let server = rustls::ServerConnection::new(config).unwrap();
-                let mut plain = Vec::new();
-                let _refused = rustls::StreamOwned::new(server, stream).read_to_end(&mut plain);
-                keeping.lock().unwrap().plain.extend(plain);
-            });
-        }
-    });
-    (address, heard)
 }
 
 /// Something that a front in good order never does.

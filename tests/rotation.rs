@@ -5,21 +5,26 @@
 use blindferry_front::store::redb::{Redb, Transaction};
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Bytes;
-use blindferry_proto::credential::Kind;
+use blindferry_proto::credential::{CredentialSettings, Kind, SigningAlgorithm};
 use blindferry_proto::front::{Key, Operation, StoreReply, Table};
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_tests::account::ENCLAVE;
 use blindferry_tests::command::{Desk, Ended, enclave_command};
-use blindferry_tests::fleet::Fleet;
+use blindferry_tests::fleet::{Fleet, http_get};
 use blindferry_tests::load::Load;
-use blindferry_tests::operator::{Operator, settings};
+use blindferry_tests::operator::{Operator, jwt_signer, settings};
 use blindferry_tests::process::eventually;
 use blindferry_tests::taken_front::contents_of;
 use blindferry_tests::worker::released;
+use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const MASTER: &str = "sk-live-of-the-rotations-0b9e";
+/// How often a master is exchanged under load.
+const EXCHANGES: usize = 8;
 
 #[test]
 fn a_new_key_comes_into_force_while_tokens_are_redeemed_and_the_old_recovery_key_opens_old_backups_alone() {
@@ -68,6 +73,39 @@ fn a_new_key_comes_into_force_while_tokens_are_redeemed_and_the_old_recovery_key
     assert_eq!(recover(&fleet, &new_recovery).code, REFUSED);
     assert_eq!(recover(&fleet, &old_recovery).code, 0);
     fleet.enclave.serve();
+}
+
+#[test]
+fn a_master_is_exchanged_while_tokens_of_it_are_redeemed() {
+    let Some(fleet) = Fleet::start() else { return };
+    let (operator, master) = (fleet.operator(), |number: usize| format!("{MASTER}-{number}"));
+    operator.put("api", settings(Kind::Release), master(0).as_bytes());
+    let (begun, stored, redeemed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let redeem = || {
+        while stored.load(Ordering::SeqCst) < EXCHANGES {
+            let oldest = stored.load(Ordering::SeqCst);
+            let token = released(&fleet, "api");
+            let newest = begun.load(Ordering::SeqCst);
+            let of = (0..=EXCHANGES).find(|number| token == master(*number));
+            assert!(of.is_some_and(|of| (oldest..=newest).contains(&of)), "{token:?} between {oldest} and {newest}");
+            redeemed.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    thread::scope(|scope| {
+        let workers = [scope.spawn(redeem), scope.spawn(redeem)];
+        for number in 1..=EXCHANGES {
+            let before = redeemed.load(Ordering::SeqCst);
+            eventually("tokens between two exchanges", || {
+                let goes_on = workers.iter().all(|worker| !worker.is_finished());
+                (!goes_on || redeemed.load(Ordering::SeqCst) > before + 1).then_some(())
+            });
+            begun.store(number, Ordering::SeqCst);
+            operator.replace("api", settings(Kind::Release), master(number).as_bytes());
+            stored.store(number, Ordering::SeqCst);
+        }
+    });
+    println!("{EXCHANGES} exchanges, {} tokens, none refused and none too old", redeemed.into_inner());
+    assert_eq!(released(&fleet, "api"), master(EXCHANGES));
 }
 
 #[test]
@@ -156,6 +194,44 @@ fn prepared(operator: &Operator) -> Digest {
 /// Where the keys before are while the store is encrypted anew.
 fn retired() -> (Table, Vec<u8>) {
     (Table::Sealed, b"retired-keys".to_vec())
+}
+
+#[test]
+fn the_public_key_of_a_signer_that_was_replaced_is_there_until_its_last_token_is_over() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let signer = |lifetime| CredentialSettings {
+        token_lifetime: lifetime,
+        ..settings(jwt_signer(SigningAlgorithm::Es256, "https://tokens.example.org", "https://api.example.org"))
+    };
+    let put = |fleet: &Fleet, lifetime| fleet.operator().replace("id", signer(lifetime), &key_pem());
+    put(&fleet, 5);
+    let first = published(&fleet);
+    assert_eq!(first.len(), 1);
+    put(&fleet, 600);
+    let both = published(&fleet);
+    assert!(both.len() == 2 && both.is_superset(&first), "{both:?}");
+    fleet.enclave.stop();
+    fleet.enclave.serve();
+    eventually("the end of the old key", || (published(&fleet).len() == 1).then_some(()));
+    assert!(published(&fleet).is_disjoint(&first), "the one that signs stays");
+
+    put(&fleet, 600);
+    assert_eq!(published(&fleet).len(), 2);
+    let remove = OperatorRequest::Remove { name: "id".parse().unwrap() };
+    assert_eq!(fleet.operator().ask(remove), Ok(OperatorReply::Done));
+    put(&fleet, 600);
+    assert_eq!(published(&fleet).len(), 1, "whoever removes a credential withdraws its keys");
+}
+
+fn key_pem() -> Vec<u8> {
+    rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes()
+}
+
+/// The identifiers of the keys that the front publishes.
+fn published(fleet: &Fleet) -> BTreeSet<String> {
+    let (_, body) = http_get(fleet.enclave.public, "/jwks/tokens.example.org").unwrap();
+    let keys: serde_json::Value = serde_json::from_str(&body).unwrap();
+    keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 fn put_back(fleet: &Fleet, (table, key): &(Table, Vec<u8>), value: Vec<u8>) {

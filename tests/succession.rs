@@ -138,6 +138,32 @@ fn only_a_successor_is_answered_as_one_and_it_is_answered_nothing_else() {
     assert_eq!(operator.events().iter().filter(handed).count(), 1);
 }
 
+#[test]
+fn a_successor_that_took_a_key_which_is_no_longer_in_force_leaves_nothing_of_it_in_the_store() {
+    let fleet = GuestFleet::start();
+    let operator = fleet.operator();
+    let [.., desk_chip] = CHIPS;
+    operator.apply_reference(&reference("successor", DESK_IMAGE));
+    let rotated = || {
+        let prepare = OperatorRequest::PrepareKey { key: operator.0.welcome.deposit_key };
+        let Ok(OperatorReply::KeyPrepared { prepared, .. }) = operator.ask(prepare) else { panic!("none prepared") };
+        assert_eq!(operator.ask(OperatorRequest::ChangeKey { prepared }), Ok(OperatorReply::Done));
+    };
+    let withdrawn = || assert_eq!(operator.ask(OperatorRequest::RevokeOldApprovals), Ok(OperatorReply::Done));
+    let outdated: [&dyn Fn(); 2] = [&rotated, &withdrawn];
+    for outdates in outdated {
+        operator.approve_as(Role::Successor, NEXT, Approvee::Chip(ChipId([desk_chip; 64])));
+        let successor = fleet.peer(Role::Successor, NEXT, &fleet.enclave.reference).unwrap();
+        let take = Request::Successor(SuccessorRequest::Take { key: DepositKey([9; 32]) });
+        assert!(matches!(successor.ask(take), Ok(Answer::HandedOver(_))));
+        outdates();
+        let keep = Request::Successor(SuccessorRequest::Keep { sealed: Bytes::new(vec![1]).unwrap() });
+        assert_eq!(successor.ask(keep).unwrap_err().code, RefusalCode::Denied);
+    }
+    assert!(!operator.events().iter().any(|event| matches!(event, Event::SuccessorKept { .. })));
+    assert!(operator.status().warnings.iter().all(|warning| !warning.as_str().contains("another guest")));
+}
+
 /// The reference with one digit of the audit key changed.
 fn wrong_audit_key(reference: &str) -> String {
     let (before, after) = reference.split_once("audit_key = \"").unwrap();

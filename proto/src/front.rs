@@ -5,8 +5,10 @@
 
 use crate::backup::{Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
+use crate::identifier::{Digest, GrantId};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
+use crate::report::Report;
 use serde::{Deserialize, Serialize};
 
 /// From the front to the vault.
@@ -43,6 +45,15 @@ pub enum FromFront {
         /// The question's number.
         id: u64,
     },
+    /// Somebody looks at the operators' page: a report, please. Answered by [`FromVault::Report`], at most twice a second.
+    Report,
+    /// The answer to [`FromVault::Ticket`].
+    PageAt {
+        /// The ticket's number.
+        id: u64,
+        /// What browsers call the page, such as `http://127.0.0.1:7490`; `None`: none is configured.
+        origin: Option<Text<MAX_ORIGIN>>,
+    },
 }
 
 /// From the vault to the front.
@@ -78,6 +89,17 @@ pub enum FromVault {
         /// The question's number.
         id: u64,
     },
+    /// How everything is, for the operators' page; `None`: no operator has asked for the page, or not in the last hours.
+    Report(Option<Box<Report>>),
+    /// An operator asked for the page. Whoever brings the ticket in its time may look.
+    Ticket {
+        /// The vault's number for it.
+        id: u64,
+        /// The SHA-256 of the ticket's text.
+        digest: Digest,
+    },
+    /// A request of a broker was answered a moment ago; told only where the front asked for traces.
+    Traced(Traced),
 }
 
 /// One table of the store.
@@ -212,6 +234,35 @@ pub struct Condition {
     pub steps: Vec<Durations>,
 }
 
+/// What answering one request of a broker took: numbers and words of the code, and which grant it was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traced {
+    /// The grant, by the identity that the audit has: it opens nothing.
+    pub grant: GrantId,
+    /// What the broker calls its side of the request in a trace.
+    pub parent: [u8; 8],
+    /// The request, by the name that the metrics have for it.
+    pub step: Text<32>,
+    /// The code of the refusal that was the answer.
+    pub refusal: Option<Text<32>>,
+    /// From its frame to its answer, in microseconds.
+    pub microseconds: u64,
+    /// What was done meanwhile.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_STEPS>")]
+    pub parts: Vec<Part>,
+}
+
+/// One step within a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The step, by the name that the metrics have for it.
+    pub step: Text<32>,
+    /// When it began, in microseconds since the request did.
+    pub began: u64,
+    /// How long it took, in microseconds.
+    pub microseconds: u64,
+}
+
 /// How long one kind of step has taken, since the vault was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
@@ -224,7 +275,7 @@ pub struct Durations {
     pub microseconds: u64,
 }
 
-/// Kinds of steps in a [`Condition`].
+/// Kinds of steps in a [`Condition`], and steps in a [`Traced`].
 pub const MAX_STEPS: usize = 64;
 /// Buckets of [`Durations`].
 pub const MAX_BUCKETS: usize = 64;
@@ -252,5 +303,8 @@ pub struct Issuer {
     /// The algorithms of its keys.
     pub algorithms: Vec<Text<16>>,
 }
+
+/// Bytes of the page's origin: a scheme, a host name, a port.
+pub const MAX_ORIGIN: usize = 300;
 
 const _: () = assert!(MAX_OPERATIONS <= 64 && MAX_PAGE <= 256);

@@ -8,6 +8,7 @@
 //! | [`local`] | JSON packets on the host's Unix sockets | parent or worker ⇄ broker |
 //! | [`front`] | packets on the socketpair inside the enclave | front ⇄ vault |
 //! | [`backup`] | a copy of the store, piece by piece | front → vault → operator |
+//! | [`report`] | what the operators' page shows | vault → front |
 //! | [`parcel`] | a token encrypted to one worker's key | vault → worker |
 //! | [`audit`] | one record of the audit chain | vault → operator |
 //! | [`process`] | what is said and demanded of a local process | broker ⇄ vault |
@@ -37,6 +38,7 @@ pub mod platform;
 pub mod process;
 pub mod protection;
 pub mod refusal;
+pub mod report;
 pub mod role;
 pub mod session;
 pub mod setup;

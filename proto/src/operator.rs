@@ -4,12 +4,15 @@ use crate::audit::{MAX_DANGER, Record};
 use crate::backup::{Manifest, Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
 use crate::credential::CredentialSettings;
-use crate::front::Figure;
-use crate::identifier::{AskId, AuditKey, ChipId, DepositKey, Digest, EkDigest, KeyName, Machine, ReplicaId};
+use crate::front::{Figure, MAX_ORIGIN};
+use crate::identifier::{
+    AskId, AuditKey, ChipId, DepositKey, Digest, EkDigest, KeyName, LeaseId, Machine, ReplicaId, SessionId,
+};
 use crate::limits::{MAX_DOCUMENT, MAX_MASTER, MAX_PAGE};
 use crate::name::{CredentialName, HostName};
+use crate::report::PageTicket;
 use crate::role::Role;
-use crate::waiting::{ASKS_A_PAGE, Decision, WaitingAsk};
+use crate::waiting::{ASKS_A_PAGE, AskingHost, Decision, WaitingAsk};
 use serde::{Deserialize, Serialize};
 
 /// The `info` of the HPKE context in which an operator encrypts a master to the vault's deposit key (base mode, the
@@ -143,6 +146,15 @@ pub enum OperatorRequest {
         /// Those after this; `None`: from the first.
         after: Option<Position>,
     },
+    /// The sessions that stand.
+    Sessions {
+        /// Begin after this one.
+        after: Option<SessionId>,
+    },
+    /// The leases that end soonest, unless they are kept.
+    EndingLeases,
+    /// A ticket for the page that the front shows to operators; for some hours the front is told what it shows.
+    Page,
 }
 
 /// Which hardware may enrol under a name.
@@ -214,6 +226,25 @@ pub enum OperatorReply {
     },
     /// Pieces of it in order; empty at the end.
     BackupPieces(#[serde(deserialize_with = "at_most::<_, _, MAX_PAGE>")] Vec<Piece>),
+    /// A page of sessions in the order of their identities; empty at the end.
+    Sessions {
+        /// The vault's clock, in seconds since the epoch.
+        now: u64,
+        /// Seconds between two looks at a peer's evidence.
+        reattest_every: u32,
+        /// The page.
+        #[serde(deserialize_with = "at_most::<_, _, SESSIONS_A_PAGE>")]
+        sessions: Vec<SessionReport>,
+    },
+    /// Leases, the one that ends soonest first.
+    EndingLeases(#[serde(deserialize_with = "at_most::<_, _, ENDING_LEASES>")] Vec<EndingLease>),
+    /// Opens the page once.
+    Page {
+        /// Where the page is, as the front says.
+        origin: Text<MAX_ORIGIN>,
+        /// To be brought there within [`crate::report::TICKET_LIFE`] seconds.
+        ticket: PageTicket,
+    },
 }
 
 /// A host as the vault knows it.
@@ -279,6 +310,37 @@ pub struct Status {
     /// What an operator should know, a line each.
     pub warnings: Vec<Text<256>>,
 }
+
+/// A session that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// Its identity.
+    pub session: SessionId,
+    /// What its peer is.
+    pub role: Role,
+    /// When it began, in seconds since the epoch.
+    pub since: u64,
+    /// The peer as it was last attested.
+    pub peer: AskingHost,
+}
+
+/// A lease, and when it ends unless its worker lives on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndingLease {
+    /// Its identity.
+    pub lease: LeaseId,
+    /// Of which credential.
+    pub credential: CredentialName,
+    /// On which host.
+    pub host: HostName,
+    /// Seconds since the epoch.
+    pub ends: u64,
+}
+
+/// Sessions in a page.
+pub const SESSIONS_A_PAGE: usize = 48;
+/// Leases that are told of, of however many.
+pub const ENDING_LEASES: usize = 16;
 
 /// PCRs of a TPM.
 const PCRS: usize = 24;

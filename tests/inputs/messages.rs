@@ -8,6 +8,7 @@ use blindferry_device::{
 };
 use blindferry_proto::{
     audit::{Event, Record},
+    backup::{Part, Piece},
     bounded::{Bytes, Text, encode},
     credential::{ClientAuthentication, CredentialSettings, JwtSigner, Kind, OauthClient, SigningAlgorithm},
     front::{Condition, Durations, Figure, FromFront, FromVault, Issuer, Operation, StoreReply, StoreRequest, Table},
@@ -38,7 +39,7 @@ use blindferry_watch::figures::BUCKETS;
 use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
 use serde::Serialize;
 
-use crate::{Put, parts};
+use crate::{Put, fuzz, parts};
 
 pub(crate) fn all(put: &mut Put<'_>) {
     local(put);
@@ -253,6 +254,12 @@ fn kept(put: &mut Put<'_>) {
     let instead = encode(&StoreReply::Got(None), MAX_STORED).unwrap();
     put("store_records", "out-of-turn", [&[0][..], &parts(&[&instead]), &[3]].concat());
 
+    let good = fuzz::good_backup();
+    put("backups", "part", [&[0][..], &packet(&backup_piece())].concat());
+    put("backups", "whole", [&[1][..], &good].concat());
+    put("backups", "changed", vec![2, 0, 90, 7]);
+    put("backups", "pieces", [&[3][..], &parts(&[b"\x01\x03\x00\x00on", b"\x01\x03\x02\x00e"])].concat());
+
     let random = SystemRandom::new();
     let mut printed = vec![0];
     RecoveryKey::generate(&random).unwrap().write_to(&mut printed).unwrap();
@@ -271,6 +278,11 @@ fn kept(put: &mut Put<'_>) {
     put("audit_records", "body", [&[0][..], record().body.as_slice()].concat());
     put("audit_records", "changed", vec![1, 0, 50, 7]);
     put("audit_records", "in-order", vec![2, 0, 1, 2]);
+}
+
+fn backup_piece() -> Part {
+    let (key, bytes) = (bytes(b"api"), bytes(b"ciphertext"));
+    Part::Piece(Piece { table: Table::Masters, key, length: 10, offset: 0, bytes })
 }
 
 fn upstream(put: &mut Put<'_>) {

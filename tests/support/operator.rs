@@ -40,16 +40,20 @@ impl Operator {
 
     /// Stores a master.
     pub fn put(&self, name: &str, settings: CredentialSettings, master: &[u8]) {
+        self.store(name, settings, master, false);
+    }
+
+    /// Stores a master, in place of one of that name if there is one.
+    pub fn replace(&self, name: &str, settings: CredentialSettings, master: &[u8]) {
+        self.store(name, settings, master, true);
+    }
+
+    fn store(&self, name: &str, settings: CredentialSettings, master: &[u8], replace: bool) {
         let name: CredentialName = name.parse().unwrap();
         let (encapsulated, ciphertext) = encrypt(self.0.welcome.deposit_key, &name, master);
         let settings = Box::new(settings);
-        let put = OperatorRequest::Put {
-            name,
-            settings,
-            encapsulated,
-            ciphertext: Bytes::new(ciphertext).unwrap(),
-            replace: false,
-        };
+        let put =
+            OperatorRequest::Put { name, settings, encapsulated, ciphertext: Bytes::new(ciphertext).unwrap(), replace };
         assert_eq!(self.ask(put), Ok(OperatorReply::Done));
     }
 

@@ -11,6 +11,7 @@ use blindferry_handle::packet::PacketSocket;
 use blindferry_proto::bounded::{Text, decode, encode};
 use blindferry_proto::front::{FromFront, FromVault, Key, Operation, StoreReply, StoreRequest, Table, Value};
 use blindferry_proto::limits::{MAX_PACKET, MAX_PAGE};
+use blindferry_proto::report::Report;
 use command_fds::{CommandFdExt, FdMapping};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -44,6 +45,7 @@ struct State {
     dialler: Mutex<Dialler>,
     seen: Mutex<Vec<u8>>,
     ready: Mutex<bool>,
+    reports: Mutex<Vec<Option<Box<Report>>>>,
 }
 
 impl std::fmt::Debug for State {
@@ -78,6 +80,7 @@ impl TakenFront {
             dialler: Mutex::new(Box::new(|| None)),
             seen: Mutex::default(),
             ready: Mutex::default(),
+            reports: Mutex::default(),
         });
         let answering = Arc::clone(&state);
         thread::spawn(move || answering.answer());
@@ -140,6 +143,12 @@ impl TakenFront {
         *self.state.contents.lock().unwrap() = contents;
     }
 
+    /// What it was told for the page, the newest last.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Option<Box<Report>>> {
+        self.state.reports.lock().unwrap().clone()
+    }
+
     /// Adds to what was seen, to show that a search would find it.
     pub fn plant(&self, needle: &[u8]) {
         self.state.see(needle);
@@ -172,7 +181,17 @@ impl State {
                     *self.ready.lock().unwrap() = condition.ready;
                     continue;
                 }
-                FromVault::Publish { .. } | FromVault::Failed(_) | FromVault::Here { .. } => continue,
+                // Where it says that the page is, is up to it.
+                FromVault::Ticket { id, .. } => {
+                    (FromFront::PageAt { id, origin: Some(Text::cut("http://page.example")) }, None)
+                }
+                FromVault::Report(report) => {
+                    self.reports.lock().unwrap().push(report);
+                    continue;
+                }
+                FromVault::Publish { .. } | FromVault::Failed(_) | FromVault::Here { .. } | FromVault::Traced(_) => {
+                    continue;
+                }
             };
             let descriptors: Vec<BorrowedFd<'_>> = connection.iter().map(AsFd::as_fd).collect();
             let _gone = self.socket.send(&encode(&answer, MAX_PACKET).unwrap(), &descriptors);

@@ -36,6 +36,8 @@
 //! | [`confine`] | what the front gives up |
 //! | [`listen`] | accepted connections, given to the vault |
 //! | [`public`] | the HTTP endpoints |
+//! | [`page`] | the operators' page |
+//! | `traces` | what requests took, as spans |
 
 pub mod configuration;
 pub mod confine;
@@ -45,8 +47,10 @@ pub mod link;
 pub mod listen;
 pub mod metrics;
 pub mod notify;
+pub mod page;
 pub mod public;
 pub mod publication;
 pub mod pulse;
 pub mod start;
 pub mod store;
+mod traces;

@@ -16,14 +16,18 @@ use blindferry_proto::front::{Condition, FromFront, FromVault};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_proto::refusal::Refusal;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_traces::Traces;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::dial::Dials;
+use crate::page::Page;
+use crate::page::reports::Reported;
 use crate::publication::{Publication, PublishError};
 use crate::pulse::Pulse;
 use crate::store::Store;
+use crate::traces;
 
 /// What the vault's requests are answered with, and where its news go.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ pub struct Services {
     pub condition: watch::Sender<Condition>,
     /// Takes what is published.
     pub publication: watch::Sender<Arc<Publication>>,
+    /// Takes what requests took, where a collector is configured.
+    pub traces: Option<Traces>,
+    /// Takes what the operators' page shows.
+    pub reported: watch::Sender<Option<Reported>>,
+    /// The operators' page, where there is one.
+    pub page: Option<Arc<Page>>,
 }
 
 /// How the link ended without an error of the protocol.
@@ -196,8 +206,23 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
                 let publication = Publication::new(&issuers).map_err(LinkError::Publish)?;
                 services.publication.send_replace(Arc::new(publication));
             }
+            FromVault::Report(report) => {
+                services.reported.send_replace(Some(Reported::now(report)));
+            }
+            FromVault::Ticket { id, digest } => {
+                let answer = match &services.page {
+                    Some(page) => page.announce(id, digest.0),
+                    None => FromFront::PageAt { id, origin: None },
+                };
+                outbox.answer(answer, None).await;
+            }
             FromVault::Failed(refusal) => return Ok(LinkEnd::Failed(refusal)),
             FromVault::Here { id } => services.pulse.answered(id),
+            FromVault::Traced(traced) => {
+                if let Some(to) = &services.traces {
+                    traces::tell(to, traced);
+                }
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 use blindferry_proto::causes::with_causes;
 use std::error::Error;
 use std::ffi::OsString;
+use std::future::pending;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use blindferry_front::link::{self, LinkEnd, Outbox, Services};
 use blindferry_front::listen::{accept_all, listen};
 use blindferry_front::metrics::{Counters, Sizes};
 use blindferry_front::notify::Notices;
+use blindferry_front::page::reports::Reports;
+use blindferry_front::page::settings::{Carriage, PageSettings};
+use blindferry_front::page::{self, Page};
 use blindferry_front::public::{self, Shown};
 use blindferry_front::publication::Publication;
 use blindferry_front::pulse::{self, Pulse};
@@ -32,6 +37,7 @@ use blindferry_proto::platform::Choice;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::setup::SetupReply;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_traces::{Export, Traces};
 use blindferry_watch::line::Form;
 use blindferry_watch::resident::Resident;
 use clap::{Args, Parser, Subcommand};
@@ -153,6 +159,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             reattest_every: configuration.reattest_every,
             grant_life: configuration.grant_life,
             approval_wait: configuration.approval_wait,
+            traces: configuration.traces.is_some(),
         },
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
@@ -203,7 +210,7 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered, log: F
     let notices = if errand.serves() { Some(Notices::of_this_process()?) } else { None };
     let sizes = sizes(&processes, &configuration.store);
     // Before any thread is started, and before a byte is read from outside.
-    let confined = confine(&configuration.store, &[configuration.listen, configuration.public])?;
+    let confined = confine(&configuration.store, &listening(configuration))?;
     let (store, database_thread) = Store::start(database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, (table, sizes), store, socket));
@@ -221,7 +228,7 @@ fn sizes(processes: &Processes, store: &Path) -> Sizes {
     let [vault, device] = processes.ids();
     let of = [("front", std::process::id()), ("vault", vault), ("device", device)];
     let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
-    Sizes { processes: processes.collect(), store: store.to_owned() }
+    Sizes { processes: processes.collect(), store: store.to_owned(), traces: None }
 }
 
 /// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
@@ -229,7 +236,7 @@ async fn front(
     configuration: &Configuration,
     notices: Option<&Notices>,
     confined: &Confined,
-    (table, sizes): (KernelTable, Sizes),
+    (table, mut sizes): (KernelTable, Sizes),
     store: Store,
     socket: PacketSocket,
 ) -> Result<LinkEnd, Failure> {
@@ -239,9 +246,23 @@ async fn front(
     let (publication, publication_seen) = watch::channel(Arc::new(Publication::default()));
     let (outbox, outgoings) = Outbox::new();
 
+    let (reported, reported_seen) = watch::channel(None);
+    let page = configuration.page.clone();
+    let page = page.map(|page| Arc::new(Page::new(page, Reports::new(outbox.clone(), reported_seen))));
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let pulse = Arc::new(Pulse::default());
-    let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication };
+    let (traces, export) = traced(configuration);
+    sizes.traces.clone_from(&traces);
+    let services = Services {
+        store: store.clone(),
+        dials,
+        pulse: Arc::clone(&pulse),
+        condition,
+        publication,
+        traces,
+        reported,
+        page: page.clone(),
+    };
     let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
     let Some(notices) = notices else { return Ok(link.await?) };
     let sessions = listen(confined, configuration.listen)?;
@@ -257,13 +278,57 @@ async fn front(
         sizes: Arc::new(sizes),
     };
     let beat = pulse::beat(pulse, outbox.clone());
+    if let Some(export) = export {
+        tokio::spawn(export.run());
+    }
+    let paging = serve_page(confined, configuration, page)?;
     tokio::select! {
         end = link => Ok(end?),
         () = notified => Err("no longer telling the service manager".into()),
+        () = paging => Err("no longer serving the operators' page".into()),
         () = accept_all(sessions, Connections::new(limits, table), outbox, counters) => Err("no longer accepting".into()),
         () = beat => Err("no longer asking the vault".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
     }
+}
+
+/// Spans go to a collector where one is configured.
+fn traced(configuration: &Configuration) -> (Option<Traces>, Option<Export>) {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    configuration.traces.map(|traces| Traces::new(traces.endpoint, &host)).unzip()
+}
+
+/// Every address that is listened on.
+fn listening(configuration: &Configuration) -> Vec<SocketAddr> {
+    let page = configuration.page.as_ref().map(PageSettings::listen);
+    [configuration.listen, configuration.public].into_iter().chain(page).collect()
+}
+
+/// Serves the operators' page; without one, is never ready.
+fn serve_page(
+    confined: &Confined,
+    configuration: &Configuration,
+    page: Option<Arc<Page>>,
+) -> Result<impl Future<Output = ()>, Failure> {
+    let listener = match &configuration.page {
+        Some(settings) => {
+            if settings.carriage() == Carriage::Plain {
+                tracing::warn!(
+                    name: "page-plain",
+                    "the operators' page is plain HTTP over a network: put a TLS proxy before it, and say origin"
+                );
+            }
+            tracing::info!(name: "page-on", page = settings.origin(), "the operators' page is on");
+            Some(listen(confined, settings.listen())?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        match listener.zip(page) {
+            Some((listener, page)) => public::serve_router(listener, page.router(), page::CONNECTIONS).await,
+            None => pending().await,
+        }
+    })
 }
 
 /// Ready at SIGTERM, or SIGINT.

@@ -54,7 +54,11 @@ pub struct Shown {
 
 /// Serves for as long as it is polled, at most `connections` at a time; more wait to be accepted.
 pub async fn serve(listener: TcpListener, shown: Shown, connections: u16) {
-    let router = router(shown);
+    serve_router(listener, router(shown), connections).await;
+}
+
+/// Serves this router, with the bounds that hold for every plain HTTP listener of the front.
+pub async fn serve_router(listener: TcpListener, router: Router, connections: u16) {
     let permits = Arc::new(Semaphore::new(connections.into()));
     loop {
         // Never closed, so this does not fail.
@@ -68,7 +72,7 @@ pub async fn serve(listener: TcpListener, shown: Shown, connections: u16) {
                 });
             }
             Err(error) => {
-                tracing::warn!(name: "accept-failed", %error, "cannot accept a connection on the public address");
+                tracing::warn!(name: "accept-failed", %error, "cannot accept a connection for plain HTTP");
                 sleep(AFTER_ERROR).await;
             }
         }

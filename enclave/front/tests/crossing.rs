@@ -57,7 +57,16 @@ impl Front {
         let (outbox, outgoings) = Outbox::new();
         let dials = Dials::new(&limits, Arc::clone(&counters));
         let pulse = Arc::new(Pulse::default());
-        let services = Services { store: store.clone(), dials, pulse: Arc::clone(&pulse), condition, publication };
+        let services = Services {
+            store: store.clone(),
+            dials,
+            pulse: Arc::clone(&pulse),
+            condition,
+            publication,
+            traces: None,
+            reported: watch::channel(None).0,
+            page: None,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let told = async move {
             stopped.await.unwrap();

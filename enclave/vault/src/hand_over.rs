@@ -14,7 +14,7 @@ use crate::unseal::{Unsealed, unseal};
 use crate::vault::{SessionEntry, Vault, lock};
 use blindferry_proto::audit::Event;
 use blindferry_proto::causes::with_causes;
-use blindferry_proto::identifier::DepositKey;
+use blindferry_proto::identifier::{DepositKey, SessionId};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::Answer;
 use blindferry_proto::succession::{HandedOver, SuccessorRequest};
@@ -28,9 +28,21 @@ pub(crate) struct Guests {
     pub(crate) own: SealedName,
     /// Whether there is one that another guest opens.
     pub(crate) other: bool,
+    /// The session in which a successor took the key that is in force, and has not yet given its form of it back.
+    taken: Option<SessionId>,
 }
 
 impl Guests {
+    /// What a start finds in the store.
+    pub(crate) fn found(own: SealedName, other: bool) -> Self {
+        Self { own, other, taken: None }
+    }
+
+    /// The store has the key for this guest alone. What a successor took before that is worth nothing.
+    pub(crate) fn alone() -> Self {
+        Self::found(SealedName::Platform, false)
+    }
+
     fn elsewhere(self) -> SealedName {
         match self.own {
             SealedName::Successor => SealedName::Platform,
@@ -69,11 +81,15 @@ async fn take(vault: &Vault, session: &SessionEntry, key: &DepositKey) -> Result
         log::error("not-handed-over", "the key cannot be handed over", &[("why", line.clone())]);
         Refusal::new(RefusalCode::NotReady, &line)
     };
+    // What goes out is what is in force until the form of it comes back, or it is not taken back.
+    let _alone = vault.sealing.lock().await;
     let unsealed = unseal(&vault.link, &vault.device, vault.sealed_by).await;
     let Unsealed { key: own, .. } = unsealed.map_err(|error| failed(with_causes(&error)))?;
     let seed = vault.records.audit_seed().await.map_err(|error| failed(with_causes(&error)))?;
     let both = own.with_audit_seed(seed).joined().map_err(|error| failed(with_causes(&error)))?;
-    carried::send(&both, key, &session.id).map_err(|error| failed(with_causes(&error)))
+    let handed = carried::send(&both, key, &session.id).map_err(|error| failed(with_causes(&error)))?;
+    lock(&vault.guests).taken = Some(session.id);
+    Ok(handed)
 }
 
 async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<(), Refusal> {
@@ -82,13 +98,19 @@ async fn keep(vault: &Vault, session: &SessionEntry, sealed: Vec<u8>) -> Result<
         Ok(Some(_)) => return Err(Refusal::new(RefusalCode::Malformed, "the key has not been handed over yet")),
         Err(error) => return Err(vault.store_failed(&error).await),
     }
-    vault.audit(Event::SuccessorKept { session: session.id, host: session.host.clone() }).await?;
     let _alone = vault.sealing.lock().await;
+    if lock(&vault.guests).taken != Some(session.id) {
+        let why =
+            "the key was changed or withdrawn after it was handed over: an operator has to approve this successor anew";
+        return Err(Refusal::new(RefusalCode::Denied, why));
+    }
+    vault.audit(Event::SuccessorKept { session: session.id, host: session.host.clone() }).await?;
     let elsewhere = lock(&vault.guests).elsewhere();
     if let Err(error) = sealed_put(&vault.link, vec![(elsewhere, sealed)]).await {
         return Err(vault.store_failed(&error).await);
     }
-    lock(&vault.guests).other = true;
+    let mut guests = lock(&vault.guests);
+    *guests = Guests { other: true, taken: None, ..*guests };
     Ok(())
 }
 
@@ -103,6 +125,6 @@ pub(crate) async fn withdraw_other(vault: &Vault) -> Result<(), Refusal> {
     if let Err(error) = sealed_alone(&vault.link, stored).await {
         return Err(vault.store_failed(&error).await);
     }
-    *lock(&vault.guests) = Guests { own: SealedName::Platform, other: false };
+    *lock(&vault.guests) = Guests::alone();
     Ok(())
 }

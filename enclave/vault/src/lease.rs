@@ -7,6 +7,7 @@ use crate::policy::Approver;
 use blindferry_proto::identifier::{GrantId, LeaseId, RequestId, SessionId, WorkerKey};
 use blindferry_proto::name::{Audience, CredentialName, HostName, VariableName};
 use blindferry_proto::session::{Parcelled, ProcessFacts};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// Leases of one host at once.
@@ -23,6 +24,8 @@ pub struct Lease<R> {
     pub terms: Terms,
     /// What it takes to revoke its tokens, newest last: one, or two while a renewal is on its way to the worker.
     pub revocable: Vec<R>,
+    /// When it began, in seconds since the epoch.
+    pub since: u64,
     ends: u64,
     renewal: Option<Renewal>,
 }
@@ -31,6 +34,14 @@ pub struct Lease<R> {
 enum Renewal {
     UnderWay,
     Done(RequestId, Box<Parcelled>),
+}
+
+impl<R> Lease<R> {
+    /// When it ends unless it is kept, in seconds since the epoch.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        self.ends
+    }
 }
 
 /// What to do about a renewal.
@@ -96,7 +107,7 @@ impl<R> Leases<R> {
     pub fn begin(&mut self, id: LeaseId, terms: Terms, revocable: Option<R>, now: u64) {
         *self.per_host.entry(terms.host.clone()).or_default() += 1;
         let ends = now + u64::from(terms.idle);
-        let lease = Lease { id, terms, revocable: revocable.into_iter().collect(), ends, renewal: None };
+        let lease = Lease { id, terms, revocable: revocable.into_iter().collect(), since: now, ends, renewal: None };
         self.leases.insert(id, lease);
     }
 
@@ -106,6 +117,18 @@ impl<R> Leases<R> {
     /// [`LeaseError::Unknown`], also when it is another host's.
     pub fn of_host(&self, id: LeaseId, host: &HostName) -> Result<&Lease<R>, LeaseError> {
         self.leases.get(&id).filter(|lease| lease.terms.host == *host).ok_or(LeaseError::Unknown)
+    }
+
+    /// At most `most` leases, the one that ends soonest first.
+    #[must_use]
+    pub fn ending(&self, most: usize) -> Vec<&Lease<R>> {
+        let mut all: Vec<&Lease<R>> = self.leases.values().collect();
+        if all.len() > most && most > 0 {
+            let _pivot = all.select_nth_unstable_by_key(most - 1, |lease| (lease.ends, lease.id.0));
+        }
+        all.truncate(most);
+        all.sort_unstable_by_key(|lease| (lease.ends, lease.id.0));
+        all
     }
 
     /// Its worker lives, says its host's broker. Whether there is such a lease.
@@ -193,6 +216,19 @@ impl<R> Leases<R> {
     pub fn end_where(&mut self, over: impl Fn(&Lease<R>) -> bool) -> Vec<Lease<R>> {
         let ids: Vec<LeaseId> = self.leases.values().filter(|lease| over(lease)).map(|lease| lease.id).collect();
         ids.into_iter().filter_map(|id| self.take(id)).collect()
+    }
+
+    /// Those that began last, newest first, at most `most`.
+    #[must_use]
+    pub fn newest(&self, most: usize) -> Vec<&Lease<R>> {
+        let mut leases: Vec<_> = self.leases.values().collect();
+        let order = |lease: &&Lease<R>| (Reverse(lease.since), lease.id);
+        if leases.len() > most {
+            leases.select_nth_unstable_by_key(most, order);
+            leases.truncate(most);
+        }
+        leases.sort_unstable_by_key(order);
+        leases
     }
 
     /// How many there are.
@@ -289,6 +325,29 @@ mod tests {
         let ended = leases.end_idle(1119);
         assert_eq!((ended.len(), ended[0].revocable.as_slice()), (1, [1].as_slice()));
         assert!(!leases.keep(ID, &host(), SessionId([2; 16]), 1119), "an ended lease came back");
+    }
+
+    #[test]
+    fn those_that_end_soonest_are_told_of_and_no_more_than_asked_for() {
+        let mut leases: Leases<u8> = Leases::default();
+        for (at, number) in [(5, 1), (3, 2), (9, 3), (3, 4)] {
+            leases.begin(LeaseId([number; 16]), terms("h"), None, at);
+        }
+        let told = |most| leases.ending(most).iter().map(|lease| lease.id.0[0]).collect::<Vec<_>>();
+        assert_eq!(told(3), [2, 4, 1]);
+        assert_eq!(told(9), [2, 4, 1, 3]);
+        assert_eq!(told(0), [0; 0]);
+    }
+
+    #[test]
+    fn the_newest_leases_are_those_that_began_last() {
+        let mut leases: Leases<u8> = Leases::default();
+        for number in 0..20 {
+            leases.begin(LeaseId([number; 16]), terms("h"), None, 1000 + u64::from(number % 10));
+        }
+        let newest: Vec<_> = leases.newest(3).iter().map(|lease| (lease.since, lease.id.0[0])).collect();
+        assert_eq!(newest, [(1009, 9), (1009, 19), (1008, 8)]);
+        assert_eq!(leases.newest(100).len(), 20);
     }
 
     #[test]

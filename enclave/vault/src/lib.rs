@@ -12,7 +12,8 @@
 //!
 //! The road of a secret through the files, in the order in which a file may import those before it:
 //! [`sealed`] → [`store`] → [`audit`] → [`host`] → [`policy`] → [`pending`] → [`grant`] → [`ledger`] → [`lease`] → [`mint`] →
-//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup` → [`session`] → [`serve`](mod@serve).
+//! [`parcel`] → [`vault`](mod@vault) → `crossing`, `waiting`, `operator`, `hand_over`, `rotate`, `backup`, `standing`, [`report`] →
+//! [`session`] → [`serve`](mod@serve).
 
 mod admission;
 pub mod approvals;
@@ -41,13 +42,16 @@ pub mod pending;
 pub mod platform;
 pub mod policy;
 pub mod publish;
+pub mod report;
 mod rotate;
 pub mod sealed;
 pub mod serve;
 pub mod session;
 pub mod setup;
+mod standing;
 pub mod store;
 pub mod succeed;
+mod traced;
 pub mod unseal;
 pub mod upstream;
 pub mod vault;

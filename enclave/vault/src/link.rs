@@ -7,11 +7,13 @@
 use crate::connection::{NotAConnection, connection};
 use crate::figures::Kind;
 use crate::store::{Backing, StoreError};
+use crate::traced;
 use crate::upstream::{Dial, DialError};
 use blindferry_handle::packet::{Packet, PacketError};
 use blindferry_proto::bounded::{CodecError, Text, decode, encode};
 use blindferry_proto::causes::with_causes;
-use blindferry_proto::front::{FromFront, FromVault, StoreReply, StoreRequest};
+use blindferry_proto::front::{FromFront, FromVault, MAX_ORIGIN, StoreReply, StoreRequest};
+use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_seqpacket::AsyncPackets;
 use blindferry_watch::figures::Steps;
@@ -19,7 +21,7 @@ use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Requests to the front that may wait for an answer at once.
@@ -41,6 +43,7 @@ struct Waiting {
     last: u64,
     stored: HashMap<u64, oneshot::Sender<StoreReply>>,
     dialled: HashMap<u64, oneshot::Sender<Result<OwnedFd, Text<256>>>>,
+    announced: HashMap<u64, oneshot::Sender<Option<Text<MAX_ORIGIN>>>>,
 }
 
 /// What the front brings unasked.
@@ -53,6 +56,8 @@ pub enum Incoming {
         /// From where, as the front says.
         from: Text<64>,
     },
+    /// Somebody looks at the operators' page.
+    Report,
     /// End in good order.
     Stop,
 }
@@ -68,6 +73,12 @@ impl FrontLink {
     #[must_use]
     pub fn steps(&self) -> &Steps<Kind> {
         &self.0.steps
+    }
+
+    /// A step has just ended: for the metrics, and for the trace of the request that is under way.
+    pub(crate) fn took(&self, kind: Kind, took: Duration) {
+        self.steps().observe(kind, took);
+        traced::note(kind, took);
     }
 
     /// Receives until the front brings something unasked; answers go to whoever waits for them.
@@ -96,6 +107,11 @@ impl FrontLink {
                     // Whoever asked may have given up: then nobody wants the answer.
                     let _given_up = waiting.map(|waiting| waiting.send(reply));
                 }
+                (FromFront::PageAt { id, origin }, None) => {
+                    let waiting = self.waiting().announced.remove(&id);
+                    let _given_up = waiting.map(|waiting| waiting.send(origin));
+                }
+                (FromFront::Report, None) => return Ok(Incoming::Report),
                 (FromFront::Stop, None) => return Ok(Incoming::Stop),
                 // Here and not in a task: who answers is the loop that would otherwise seem to be well.
                 (FromFront::Look { id }, None) => self.tell(&FromVault::Here { id }).await?,
@@ -132,8 +148,27 @@ impl FrontLink {
             return Err(error);
         }
         let reply = answer.await.map_err(|_| LinkError::Gone)?;
-        self.steps().observe(kind, since.elapsed());
+        self.took(kind, since.elapsed());
         Ok(reply)
+    }
+
+    /// Tells the front of a ticket for the page, by its hash; gives where the page is, `None` where there is none.
+    ///
+    /// # Errors
+    /// [`LinkError`] when there is no answer.
+    pub async fn announce(&self, digest: Digest) -> Result<Option<Text<MAX_ORIGIN>>, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        let id = {
+            let mut waiting = self.waiting();
+            let id = waiting.number()?;
+            waiting.announced.insert(id, reply);
+            id
+        };
+        if let Err(error) = self.tell(&FromVault::Ticket { id, digest }).await {
+            self.waiting().announced.remove(&id);
+            return Err(error);
+        }
+        answer.await.map_err(|_| LinkError::Gone)
     }
 
     /// Has the front connect to an upstream.
@@ -190,7 +225,8 @@ impl Waiting {
     fn number(&mut self) -> Result<u64, LinkError> {
         self.stored.retain(|_, waiting| !waiting.is_closed());
         self.dialled.retain(|_, waiting| !waiting.is_closed());
-        if self.stored.len() + self.dialled.len() >= WAITING {
+        self.announced.retain(|_, waiting| !waiting.is_closed());
+        if self.stored.len() + self.dialled.len() + self.announced.len() >= WAITING {
             return Err(LinkError::Busy);
         }
         self.last += 1;

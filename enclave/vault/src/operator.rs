@@ -6,10 +6,11 @@ use crate::log;
 use crate::mint;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::publish::replaced;
 use crate::session::Over;
 use crate::store::{Document, IfPresent, Removed, StoreError};
 use crate::vault::{SessionEntry, Vault, lock};
-use crate::{approvals, backup, hand_over, rotate, waiting};
+use crate::{approvals, backup, hand_over, report, rotate, standing, waiting};
 use blindferry_attest::endorsement;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_proto::audit::Event;
@@ -19,7 +20,7 @@ use blindferry_proto::credential::CredentialSettings;
 use blindferry_proto::identifier::{Digest, Machine};
 use blindferry_proto::limits::{MAX_DOCUMENT, MAX_MASTER};
 use blindferry_proto::name::{CredentialName, HostName};
-use blindferry_proto::operator::{Approvee, HostEntry, OperatorReply, OperatorRequest, Status};
+use blindferry_proto::operator::{Approvee, HostEntry, OperatorReply, OperatorRequest};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, LeaseEnd};
@@ -51,7 +52,7 @@ pub(crate) async fn answer(
         OperatorRequest::ReferenceShow { role } => show(vault, reference_of(role)?).await,
         OperatorRequest::ApproveEnclave { pcrs } => approve_enclave(vault, session, &pcrs).await,
         OperatorRequest::RevokeOldApprovals => revoke_old_approvals(vault, session).await,
-        OperatorRequest::Status => Ok(status(vault)),
+        OperatorRequest::Status => Ok(OperatorReply::Status(Box::new(standing::status(vault)))),
         OperatorRequest::Audit { from } => audit(vault, from).await,
         OperatorRequest::Asks { after } => Ok(waiting::page(vault, after)),
         OperatorRequest::PrepareKey { key } => rotate::prepare(vault, session, &key).await,
@@ -60,6 +61,9 @@ pub(crate) async fn answer(
         OperatorRequest::BackUp => backup::begin(vault, session).await,
         OperatorRequest::BackupPieces { snapshot, after } => backup::go_on(vault, snapshot, after).await,
         OperatorRequest::Decide { ask, shown, decision } => waiting::decide(vault, session, ask, shown, decision).await,
+        OperatorRequest::Sessions { after } => Ok(standing::sessions(vault, after)),
+        OperatorRequest::EndingLeases => Ok(standing::ending_leases(vault)),
+        OperatorRequest::Page => report::open(vault, session).await,
     };
     reply.map(|reply| Answer::Operator(Box::new(reply)))
 }
@@ -79,6 +83,7 @@ async fn put(vault: &Vault, session: &SessionEntry, deposit: Deposit) -> Result<
     let _usable =
         mint::check(&master, &settings).map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     note(vault, session, "put", name.as_str()).await?;
+    replaced::keep(vault, &name).await?;
     let present = if replace { IfPresent::Replace } else { IfPresent::Refuse };
     match vault.records.put_master(&name, settings, &master, present).await {
         Ok(()) => {}
@@ -113,6 +118,7 @@ async fn remove(vault: &Vault, session: &SessionEntry, name: CredentialName) -> 
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.cache.forget(&name);
+    replaced::withdraw(vault, &name).await?;
     vault.publish().await?;
     Ok(OperatorReply::Done)
 }
@@ -323,51 +329,6 @@ async fn revoke_old_approvals(vault: &Vault, session: &SessionEntry) -> Result<O
     Ok(OperatorReply::Done)
 }
 
-fn status(vault: &Vault) -> OperatorReply {
-    let documents = lock(&vault.documents);
-    let reference_version = documents.references.get(&Role::Broker).map_or(0, |(version, _)| *version);
-    let policy_version = documents.policy.version();
-    let broker_reference_missing = !documents.references.contains_key(&Role::Broker);
-    drop(documents);
-    let mut warnings: Vec<Text<256>> = vault.confined.notes().iter().map(|note| Text::cut(note)).collect();
-    warnings.extend(vault.auditor.dangers().iter().map(|danger| Text::cut(danger.as_str())));
-    if vault.sealed_by == SealedBy::SoftwareTpm {
-        warnings.push(Text::cut("the platform is a software TPM: its keys are worth what guards its files"));
-    }
-    if lock(&vault.guests).other {
-        warnings.push(Text::cut("another guest opens the store too; `blindferry enclave revoke-old` withdraws it"));
-    }
-    if vault.records.are_keys_changing() {
-        warnings.push(Text::cut("the key-encryption key was changed, and the store is still being encrypted anew"));
-    }
-    if let Some(backup) = vault.made_of_backup {
-        warnings.push(Text::cut(&backup.warning()));
-    }
-    if policy_version == 0 {
-        warnings.push(Text::cut("there is no policy yet: nothing is allowed"));
-    }
-    if broker_reference_missing {
-        warnings.push(Text::cut("there are no reference values for brokers yet: no host is let in"));
-    }
-    OperatorReply::Status(Box::new(Status {
-        replica: vault.replica,
-        version: Text::cut(env!("CARGO_PKG_VERSION")),
-        uptime: vault.clock.uptime(),
-        memory: Text::cut(&vault.confined.memory().to_string()),
-        policy_version,
-        reference_version,
-        platform: Text::cut(vault.sealed_by.words()),
-        software_tpm: vault.sealed_by == SealedBy::SoftwareTpm,
-        dangers: vault.auditor.dangers(),
-        sessions: count(lock(&vault.sessions).len()),
-        leases: count(lock(&vault.leases).len()),
-        asks_waiting: count(lock(&vault.pending).waiting()),
-        figures: vault.figures.all(),
-        audit_key: vault.auditor.key(),
-        warnings,
-    }))
-}
-
 async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
     match vault.auditor.read(from, RECORDS_A_PAGE).await {
         Ok(records) => Ok(OperatorReply::Records {
@@ -383,13 +344,10 @@ async fn audit(vault: &Vault, from: u64) -> Result<OperatorReply, Refusal> {
     }
 }
 
-async fn note(vault: &Vault, session: &SessionEntry, action: &str, subject: &str) -> Result<(), Refusal> {
+/// Has what an operator does in the audit before it is done.
+pub(crate) async fn note(vault: &Vault, session: &SessionEntry, action: &str, subject: &str) -> Result<(), Refusal> {
     let event = Event::Operator { host: session.host.clone(), action: Text::cut(action), subject: Text::cut(subject) };
     vault.audit(event).await
-}
-
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// A settings record is at most some 20 KiB, with a chain of certificates in it.

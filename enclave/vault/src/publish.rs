@@ -1,14 +1,18 @@
-//! The public keys of JWT signers, for the front to serve as JWKS and discovery documents.
+//! The public keys of JWT signers, for the front to serve as JWKS and discovery documents; with those of signers that were
+//! replaced, for as long as what they signed is good.
+
+pub(crate) mod replaced;
 
 use crate::log;
 use crate::mint::public_jwk;
-use crate::vault::Vault;
+use crate::vault::{Vault, lock};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::credential::{Kind, SigningAlgorithm};
 use blindferry_proto::front::{FromVault, Issuer};
 use blindferry_proto::name::CredentialName;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
+use replaced::Replaced;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -17,7 +21,32 @@ struct Keys {
     algorithms: Vec<&'static str>,
 }
 
+impl Keys {
+    fn add(&mut self, jwk: serde_json::Value, algorithm: SigningAlgorithm) {
+        if !self.jwks.contains(&jwk) {
+            self.jwks.push(jwk);
+        }
+        let name = match algorithm {
+            SigningAlgorithm::Es256 => "ES256",
+            SigningAlgorithm::EdDsa => "EdDSA",
+        };
+        if !self.algorithms.contains(&name) {
+            self.algorithms.push(name);
+        }
+    }
+}
+
 impl Vault {
+    /// Publishes anew when the time of a key is over that was published last.
+    pub(crate) async fn publish_when_due(&self) {
+        let now = self.clock.now();
+        let due = lock(&self.publish_again).take_if(|until| *until <= now).is_some();
+        if due && self.publish().await.is_err() {
+            // The store was complained about; the next turn tries once more.
+            *lock(&self.publish_again) = Some(now);
+        }
+    }
+
     /// Tells the front all public keys. What cannot be published is said in the log, and the rest is.
     ///
     /// # Errors
@@ -38,6 +67,11 @@ impl Vault {
                     self.publish_one(&name, signer.algorithm, keys).await?;
                 }
             }
+        }
+        let replaced = replaced::alive(self, self.clock.now()).await?;
+        *lock(&self.publish_again) = replaced.iter().map(|replaced| replaced.until).min();
+        for Replaced { issuer, algorithm, jwk, .. } in replaced {
+            issuers.entry(issuer).or_default().add(jwk, algorithm);
         }
         let issuers = issuers.into_iter().filter_map(|(url, keys)| issuer(&url, keys)).collect();
         let told = self.link.tell(&FromVault::Publish { issuers }).await;
@@ -63,16 +97,7 @@ impl Vault {
             }
         };
         match public_jwk(&secret, algorithm).map(|jwk| serde_json::to_value(&jwk)) {
-            Ok(Ok(jwk)) => {
-                keys.jwks.push(jwk);
-                let name = match algorithm {
-                    SigningAlgorithm::Es256 => "ES256",
-                    SigningAlgorithm::EdDsa => "EdDSA",
-                };
-                if !keys.algorithms.contains(&name) {
-                    keys.algorithms.push(name);
-                }
-            }
+            Ok(Ok(jwk)) => keys.add(jwk, algorithm),
             Ok(Err(error)) => unpublished(name, error.to_string()),
             Err(error) => unpublished(name, with_causes(&error)),
         }

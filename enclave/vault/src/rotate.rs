@@ -105,7 +105,7 @@ async fn change_key(vault: &Arc<Vault>, host: &HostName, name: Digest) -> Result
         return Err(vault.store_failed(&error).await);
     }
     if vault.sealed_by == SealedBy::Guest {
-        *lock(&vault.guests) = Guests { own: SealedName::Platform, other: false };
+        *lock(&vault.guests) = Guests::alone();
     }
     drop(tokio::spawn(renew(Arc::clone(vault))));
     Ok(OperatorReply::Done)
@@ -200,6 +200,12 @@ async fn seal_under(
         return Err(Refusal::from(RefusalCode::Internal));
     }
     Ok((KeyEncryptionKey::from_secret(secret).map_err(|error: SealError| failed(&error))?, blob))
+}
+
+/// What an operator should know while it is not done.
+pub(crate) fn warning(vault: &Vault) -> Option<Text<256>> {
+    let why = "the key-encryption key was changed, and the store is still being encrypted anew";
+    vault.records.are_keys_changing().then(|| Text::cut(why))
 }
 
 fn refuse_while_changing(vault: &Vault) -> Result<(), Refusal> {

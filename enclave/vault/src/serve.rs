@@ -20,6 +20,7 @@ use crate::operator::certificates;
 use crate::pending::{APPROVAL_WAIT, Pending};
 use crate::platform::{Platform, PlatformError, SealedBy};
 use crate::policy::Policy;
+use crate::report::{self, Lately, Looking};
 use crate::rotate;
 use crate::sealed::{KeyEncryptionKey, PolicyAuthority, SealError};
 use crate::session;
@@ -94,28 +95,36 @@ pub struct Settings {
     pub grant_life: u32,
     /// Seconds that an ask waits for a person; at most [`MAX_APPROVAL_WAIT`].
     pub approval_wait: u32,
+    /// Tell the front what answering a broker's request took.
+    pub traces: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE, approval_wait: APPROVAL_WAIT }
+        Self { reattest_every: REATTEST_EVERY, grant_life: GRANT_LIFE, approval_wait: APPROVAL_WAIT, traces: false }
     }
 }
 
 async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
     let mut tidy = interval(TIDY_EVERY);
-    let mut report = interval(REPORT_EVERY);
+    let mut condition = interval(CONDITION_EVERY);
     loop {
         tokio::select! {
-            Some(incoming) = arrivals.recv() => {
-                if let Incoming::Accepted { connection, from } = incoming {
+            Some(incoming) = arrivals.recv() => match incoming {
+                Incoming::Accepted { connection, from } => {
                     vault.figures.count("connections_total", None);
                     match tokio::net::TcpStream::from_std(connection) {
                         Ok(stream) => drop(tokio::spawn(session::serve(Arc::clone(&vault), stream, source(&from)))),
                         Err(_) => vault.figures.count("handshakes_refused_total", Some("connection")),
                     }
                 }
-            }
+                Incoming::Report => {
+                    let vault = Arc::clone(&vault);
+                    drop(tokio::spawn(async move { report::answer(&vault).await }));
+                }
+                // The reader ends us.
+                Incoming::Stop => {}
+            },
             _ = tidy.tick() => {
                 let vault = Arc::clone(&vault);
                 drop(tokio::spawn(async move {
@@ -123,7 +132,7 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
                     vault.tidy().await;
                 }));
             }
-            _ = report.tick() => {
+            _ = condition.tick() => {
                 vault.figures.set("ledger_entries", lock(&vault.ledger).len());
                 vault.figures.set("tpm_waiting", vault.device.waiting());
                 vault.figures.set("audit_records", vault.auditor.head().map_or(0, |head| head.number.try_into().unwrap_or(usize::MAX)));
@@ -200,8 +209,9 @@ async fn start(
         sealing: tokio::sync::Mutex::new(None),
         sealed_by: platform.sealed_by(),
         made_of_backup,
-        guests: Mutex::new(Guests { own: form, other: handed.is_some() }),
+        guests: Mutex::new(Guests::found(form, handed.is_some())),
         documents: Mutex::new(documents),
+        publish_again: Mutex::new(None),
         figures: Figures::default(),
         handshakes: Handshakes::new(HANDSHAKES),
         large_frames: Semaphore::new(LARGE_FRAMES),
@@ -212,6 +222,8 @@ async fn start(
         pending: Mutex::new(Pending::default()),
         knocks: Mutex::new(Knocks::default()),
         sessions: Mutex::new(HashMap::new()),
+        lately: Mutex::new(Lately::default()),
+        looking: Mutex::new(Looking::default()),
         settings,
         confined,
         random,
@@ -345,4 +357,4 @@ const ARRIVALS: usize = 256;
 /// How often idle leases and old entries are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// How often the front hears how we are.
-const REPORT_EVERY: Duration = Duration::from_secs(2);
+const CONDITION_EVERY: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ mod tokens;
 
 pub(crate) use tokens::{Demand, NotPermitted, Permit};
 
-use crate::audit::Auditor;
+use crate::audit::{AuditError, Auditor, Entered, Recorded};
 use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
@@ -27,6 +27,7 @@ use crate::mint::{Revocation, Token};
 use crate::pending::Pending;
 use crate::platform::SealedBy;
 use crate::policy::Policy;
+use crate::report::{Lately, Looking};
 use crate::rotate::Prepared;
 use crate::sealed::PolicyAuthority;
 use crate::serve::Settings;
@@ -57,7 +58,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
-pub const SESSIONS: usize = 4096;
+pub const SESSIONS: usize = 12_288;
 /// Messages that wait for a peer to read them; a peer that reads slower loses its session.
 pub const OUTGOING: usize = 1024;
 /// Handshakes at once; more connections are dropped, so that strangers cannot make the TPM busy without bound.
@@ -91,6 +92,8 @@ pub struct Vault {
     pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
+    /// When the time of a published key is over, in seconds since the epoch.
+    pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,
     pub(crate) handshakes: Handshakes,
     pub(crate) large_frames: Semaphore,
@@ -101,6 +104,8 @@ pub struct Vault {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) knocks: Mutex<Knocks>,
     pub(crate) sessions: Mutex<HashMap<SessionId, Connected>>,
+    pub(crate) lately: Mutex<Lately>,
+    pub(crate) looking: Mutex<Looking>,
     pub(crate) settings: Settings,
 }
 
@@ -140,7 +145,7 @@ pub struct SessionEntry {
     report_id: OnceLock<ReportId>,
     since: u64,
     pub(crate) outgoing: mpsc::Sender<FromVault>,
-    believed: Mutex<Option<Believed>>,
+    believed: Arc<Mutex<Option<Believed>>>,
     suspicion: Arc<Notify>,
     clock: Clock,
 }
@@ -150,6 +155,18 @@ struct Believed {
     _attested: Attested,
     claims: Claims,
     at: u64,
+}
+
+impl Believed {
+    fn described(&self, host: &HostName, hardware: Text<160>) -> AskingHost {
+        AskingHost {
+            name: host.clone(),
+            hardware,
+            platform: Text::cut(self.claims.platform),
+            reference: Text::cut(&self.claims.reference),
+            attested: self.at,
+        }
+    }
 }
 
 impl SessionEntry {
@@ -176,14 +193,7 @@ impl SessionEntry {
     /// The peer as it was last attested, for an operator to look at.
     pub(crate) fn described(&self) -> Option<AskingHost> {
         let believed = lock(&self.believed);
-        let Believed { claims, at, .. } = believed.as_ref()?;
-        Some(AskingHost {
-            name: self.host.clone(),
-            hardware: Text::cut(&self.pin.to_string()),
-            platform: Text::cut(claims.platform),
-            reference: Text::cut(&claims.reference),
-            attested: *at,
-        })
+        Some(believed.as_ref()?.described(&self.host, Text::cut(&self.pin.to_string())))
     }
 
     /// Tells the peer that a lease ended.
@@ -202,6 +212,9 @@ impl SessionEntry {
 pub(crate) struct Connected {
     host: HostName,
     role: Role,
+    since: u64,
+    hardware: Text<160>,
+    believed: Arc<Mutex<Option<Believed>>>,
     end: mpsc::Sender<Over>,
     outgoing: mpsc::Sender<FromVault>,
     suspicion: Arc<Notify>,
@@ -220,6 +233,8 @@ pub(crate) struct NewSession {
 pub(crate) struct Minted {
     pub(crate) token: Token,
     pub(crate) lease_idle: u32,
+    /// The record that its master was opened, if nobody has waited for it: the token must not leave before.
+    pub(crate) fetched: Option<Entered>,
 }
 
 /// Why there is no token, for the ledger and for the peer.
@@ -256,18 +271,41 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        let since = Instant::now();
+        let (now, since) = (self.clock.now(), Instant::now());
+        lock(&self.lately).note(&event, now);
         let recorded = self.auditor.record(event).await;
-        self.link.steps().observe(Kind::Audit, since.elapsed());
-        match recorded {
-            Ok(_recorded) => Ok(()),
-            Err(error) => {
-                let why = [("why", with_causes(&error))];
-                log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
-                self.figures.count("audit_failures_total", None);
-                Err(Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited"))
-            }
-        }
+        self.audited(recorded, since)
+    }
+
+    /// Has an audit record written, to be waited for by [`Self::durable`].
+    pub(crate) async fn enter(&self, event: Event) -> Result<Entered, Refusal> {
+        self.auditor.enter(event).await.map_err(|error| self.unaudited(&error))
+    }
+
+    /// Writes an audit record of what has happened already, durably, a moment later.
+    pub(crate) async fn audit_after(&self, event: Event) -> Result<(), Refusal> {
+        let since = Instant::now();
+        let recorded = self.auditor.report(event).await;
+        self.audited(recorded, since)
+    }
+
+    /// Waits until a record that was entered is durable.
+    pub(crate) async fn durable(&self, entered: Entered) -> Result<(), Refusal> {
+        let since = Instant::now();
+        let recorded = entered.durable().await;
+        self.audited(recorded, since)
+    }
+
+    fn audited(&self, recorded: Result<Recorded, AuditError>, since: Instant) -> Result<(), Refusal> {
+        self.link.took(Kind::Audit, since.elapsed());
+        recorded.map(|_recorded| ()).map_err(|error| self.unaudited(&error))
+    }
+
+    fn unaudited(&self, error: &AuditError) -> Refusal {
+        let why = [("why", with_causes(error))];
+        log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
+        self.figures.count("audit_failures_total", None);
+        Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited")
     }
 
     /// Something that should never happen in an honest fleet.

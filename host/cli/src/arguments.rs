@@ -15,6 +15,7 @@ use crate::init::Init;
 use crate::list::List;
 use crate::man::Man;
 use crate::output::note;
+use crate::page::Page;
 use crate::policy::Policy;
 use crate::put::Put;
 use crate::read::Read;
@@ -90,6 +91,7 @@ pub(crate) enum Command {
     Attest(Attest),
     Tpm(Tpm),
     Status(Status),
+    Page(Page),
     Doctor(Doctor),
     CheckConfig(CheckConfig),
     Approve(Approve),

@@ -29,6 +29,10 @@ pub(crate) enum Exit {
     /// `doctor`: of something that is needed it could not be found out. The same number as for wrong usage, as with
     /// [`Exit::Unjudged`].
     Unclear,
+    /// `status --check`: it serves, and somebody should look.
+    Degraded,
+    /// `status --check`: it does not do what it is for.
+    Failing,
     /// `env`: the program cannot be executed.
     CannotExecute,
     /// `env`: the program is not found.
@@ -38,8 +42,8 @@ pub(crate) enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
-            Exit::Refused | Exit::Unfit => 1,
-            Exit::Usage | Exit::Unjudged | Exit::Unclear => 2,
+            Exit::Refused | Exit::Unfit | Exit::Degraded => 1,
+            Exit::Usage | Exit::Unjudged | Exit::Unclear | Exit::Failing => 2,
             Exit::Unreachable => 3,
             Exit::Evidence => 4,
             Exit::Local => 5,
@@ -55,5 +59,6 @@ impl From<Exit> for ExitCode {
 /// The same for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit status: 0 done, 1 refused by the vault, 2 wrong usage, 3 vault or broker not reachable, 4 evidence refused,
-5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems, 8 no person approved. `attest verify`
-has its own: 0 accepted, 1 refused, 2 could not be judged; so has `doctor`: 0 fit, 1 something needed is lacking, 2 could not be found out.";
+5 a problem on this machine, 6 the audit does not verify, 7 the policy has problems, 8 no person approved. Of their own:
+`attest verify` has 0 accepted, 1 refused, 2 could not be judged; `doctor` 0 fit, 1 something needed is lacking, 2 could
+not be found out; `status --check` 0 healthy, 1 degraded, 2 failing.";

@@ -145,7 +145,10 @@ impl Approve {
 }
 
 /// All pages. Those that wait come with the first, whatever their names, so a page goes on after the last stored one.
-async fn all(session: &Session<'_>) -> Result<Vec<HostEntry>, Failure> {
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) async fn all(session: &Session<'_>) -> Result<Vec<HostEntry>, Failure> {
     let doing = "list the hosts";
     let mut all: Vec<HostEntry> = Vec::new();
     let mut asked = BTreeSet::new();

@@ -46,6 +46,7 @@ mod launch;
 mod list;
 mod man;
 mod output;
+mod page;
 mod policy;
 mod progress;
 mod prompt;
@@ -109,6 +110,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
     match command {
         // A verdict is no failure: the evidence was judged, or the machine.
         Command::Attest(attest) => return attest::run(invocation, attest),
+        Command::Status(status) => return status::run(invocation, &status),
         Command::CheckConfig(check) => return check_config::run(invocation, check),
         Command::Doctor(doctor) => return doctor::run(invocation.output, Start::of(Ok(entered)), &doctor),
         Command::Init(init) => init::run(invocation, &init),
@@ -126,7 +128,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Enclave(enclave) => enclave::run(invocation, enclave),
         Command::Rotate(rotate) => rotate::run(invocation, rotate),
         Command::Tpm(tpm) => tpm::run(invocation, &tpm),
-        Command::Status(_) => status::run(invocation),
+        Command::Page(_) => page::run(invocation),
         Command::Approve(approve) => approve::run(invocation, approve),
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),

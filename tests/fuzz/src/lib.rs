@@ -7,12 +7,14 @@
 //! | `frames` | messages between processes, local and over the attested session |
 //! | `ciphertexts` | grants, parcels and deposits, which others carry |
 //! | `store`, `guest` | the store, which the front keeps |
+//! | `backup` | a backup, which an operator keeps |
 //! | `audit` | the audit, which operators verify |
 //! | `upstream` | upstreams, and an operator's settings for them |
 //! | `policy`, `texts`, `files` | what people write, images that boot, firmware |
 //! | `tpm`, `snp` | evidence and what vouches for it |
 
 mod audit;
+mod backup;
 mod ciphertexts;
 mod files;
 mod frames;
@@ -25,6 +27,7 @@ mod tpm;
 mod upstream;
 
 pub use audit::audit_records;
+pub use backup::{backups, good_backup};
 pub use ciphertexts::{deposits, grants, parcels};
 pub use files::{firmware, reference_values, uki};
 pub use frames::{device_frames, front_frames, local_frames, operator_frames, session_frames};
@@ -65,6 +68,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("parcels", parcels),
     ("deposits", deposits),
     ("store_records", store_records),
+    ("backups", backups),
     ("sealed_blobs", sealed_blobs),
     ("guest_keys", guest_keys),
     ("audit_records", audit_records),

@@ -21,6 +21,10 @@ pub fn check(path: &Path, own: Option<&Path>) -> Faults {
 fn on_this_machine(source: &Source, configuration: &Configuration, own: Option<&Path>) -> Faults {
     let mut checks = Checks::of(source);
     checks.apart(("listen", configuration.listen), ("public", configuration.public));
+    if let Some(page) = &configuration.page {
+        checks.apart(("listen", configuration.listen), ("page.listen", page.listen()));
+        checks.apart(("public", configuration.public), ("page.listen", page.listen()));
+    }
     checks.directory_of("store", &configuration.store);
     if let Ok(vault) = configuration.vault(own) {
         checks.executable("vault", &vault);
@@ -39,6 +43,11 @@ fn on_this_machine(source: &Source, configuration: &Configuration, own: Option<&
             let fix = "give `tcti` and `pins`, or run it in an SEV-SNP guest";
             checks.say(Severity::Error, "platform", error.to_string(), cause, fix);
         }
+    }
+    if let Some(cause) = configuration.traces.and_then(|traces| traces.endpoint.exposed()) {
+        let problem = "`traces.endpoint` is not on this machine".to_owned();
+        let fix = "send to a collector on this machine, which sends on by TLS";
+        checks.say(Severity::Warning, "traces.endpoint", problem, Some(cause), fix);
     }
     checks.done()
 }
@@ -78,6 +87,8 @@ mod tests {
             ("vault = \"/bin/sh\"", "vault = \"/etc/passwd\"", 6, "cannot be executed"),
             ("swtpm:host=127.0.0.1,port=1", "device:/dev/none", 4, "not there"),
             ("listen", "listem", 1, "unknown key"),
+            ("device = \"/bin/sh\"", "device = \"/bin/sh\"\n[page]\nlisten = \"127.0.0.1:7480\"", 9, "same port"),
+            ("device = \"/bin/sh\"", "device = \"/bin/sh\"\n[page]\nlisten = \"192.0.2.1:7490\"", 8, "TLS proxy"),
         ] {
             let faults = checked(|text| text.replacen(right, wrong, 1)).fatal().unwrap_err();
             let [fault] = faults.faults.as_slice() else { panic!("{faults}") };

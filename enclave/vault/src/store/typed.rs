@@ -89,6 +89,8 @@ pub enum Document {
     EndorsementRoots,
     /// The reference values for the vault's next guest.
     SuccessorReference,
+    /// The public keys of JWT signers that were replaced.
+    ReplacedKeys,
 }
 
 /// A document and its version.
@@ -285,6 +287,7 @@ impl Document {
             Self::OperatorReference => "operator-reference",
             Self::EndorsementRoots => "endorsement-roots",
             Self::SuccessorReference => "successor-reference",
+            Self::ReplacedKeys => "replaced-keys",
         }
     }
 

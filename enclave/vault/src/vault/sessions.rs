@@ -6,9 +6,11 @@ use crate::session::Over;
 use blindferry_attest::attested::Attested;
 use blindferry_attest::reference::ReferenceValues;
 use blindferry_attest::tpm::QuoteClock;
+use blindferry_proto::bounded::Text;
 use blindferry_proto::identifier::{Machine, SessionId};
 use blindferry_proto::logs::WantedLogs;
 use blindferry_proto::name::HostName;
+use blindferry_proto::operator::SessionReport;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -57,7 +59,18 @@ impl Vault {
             return Err(RefusalCode::Busy.into());
         }
         let suspicious = Arc::clone(&suspicion);
-        let connected = Connected { host: host.clone(), role, end, outgoing: outgoing.clone(), suspicion: suspicious };
+        let believed = Arc::new(Mutex::new(None));
+        let since = self.clock.now();
+        let connected = Connected {
+            host: host.clone(),
+            role,
+            since,
+            hardware: Text::cut(&pin.to_string()),
+            believed: Arc::clone(&believed),
+            end,
+            outgoing: outgoing.clone(),
+            suspicion: suspicious,
+        };
         sessions.insert(id, connected);
         self.figures.set("sessions", sessions.len());
         let entry = SessionEntry {
@@ -66,9 +79,9 @@ impl Vault {
             role,
             pin,
             report_id: OnceLock::new(),
-            since: self.clock.now(),
+            since,
             outgoing,
-            believed: Mutex::new(None),
+            believed,
             suspicion,
             clock: self.clock,
         };
@@ -93,6 +106,16 @@ impl Vault {
         for session in lock(&self.sessions).values().filter(|session| session.role == role) {
             session.suspicion.notify_one();
         }
+    }
+
+    /// The sessions whose peers were judged, for operators to look at.
+    pub(crate) fn session_reports(&self) -> Vec<SessionReport> {
+        let sessions = lock(&self.sessions);
+        let report = |(id, session): (&SessionId, &Connected)| {
+            let peer = lock(&session.believed).as_ref()?.described(&session.host, session.hardware.clone());
+            Some(SessionReport { session: *id, role: session.role, since: session.since, peer })
+        };
+        sessions.iter().filter_map(report).collect()
     }
 
     /// Whether a session has not ended.
