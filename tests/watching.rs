@@ -7,6 +7,7 @@ use blindferry_proto::credential::Kind;
 use blindferry_proto::operator::Approvee;
 use blindferry_tests::account::USER;
 use blindferry_tests::attack::{Found, forms, needle, search};
+use blindferry_tests::collector::{Answers, Collector};
 use blindferry_tests::fleet::{Fleet, HOST, Plan, http_get};
 use blindferry_tests::oauth::OauthServer;
 use blindferry_tests::operator::{oauth_client, settings};
@@ -119,7 +120,9 @@ fn no_secret_is_in_anything_that_is_watched_at_any_level() {
     let secrets =
         Secrets::of(&fleet, &[RELEASED, CLIENT_SECRET, WRONG_SECRET, INHERITED], OauthServer::start(CLIENT_SECRET));
     let of_init = fleet.enclave.log().len();
-    let Some(broker) = serve(&mut fleet, &loud) else { return };
+    let collector = Collector::start(Answers::Ok);
+    fleet.enclave.configure_with(&plan, &collector.configured());
+    let Some(broker) = serve_with(&mut fleet, &loud, &collector.configured()) else { return };
     let operator = fleet.operator();
     operator.put("released", settings(Kind::Release), RELEASED.as_bytes());
     operator.put("minted", settings(oauth_client(secrets.server.address)), CLIENT_SECRET.as_bytes());
@@ -141,7 +144,9 @@ fn no_secret_is_in_anything_that_is_watched_at_any_level() {
         .flat_map(|address| ["/healthz", "/readyz", "/metrics"].map(|path| http_get(address, path).unwrap().1))
         .collect();
     let logs = [fleet.enclave.log(), fleet.host.log()];
-    let everything = [pages.concat(), logs.concat()].concat();
+    // Those of the last redemption come last.
+    eventually("the spans", || collector.bodies().concat().contains("\"upstream\"").then_some(()));
+    let everything = [pages.concat(), logs.concat(), collector.bodies().concat()].concat();
     let all: Vec<String> = secrets.needles().into_iter().chain(grants).collect();
     assert!(secrets.server.tokens().len() == 1 && all.len() > 8, "{} needles", all.len());
     let found = found(&everything, &all);
@@ -176,10 +181,15 @@ fn watched(environment: &[(&'static str, &'static str)]) -> Option<(Fleet, Socke
 }
 
 fn serve(fleet: &mut Fleet, environment: &[(&'static str, &'static str)]) -> Option<SocketAddr> {
+    serve_with(fleet, environment, "")
+}
+
+/// The same, with more lines in the broker's configuration.
+fn serve_with(fleet: &mut Fleet, environment: &[(&'static str, &'static str)], more: &str) -> Option<SocketAddr> {
     let broker = SocketAddr::from((Ipv4Addr::LOCALHOST, adjacent_ports()));
     fleet.enclave.environment = environment.to_vec();
     fleet.host.environment = environment.to_vec();
-    fleet.host.configure_with(HOST, &PCRS, &format!("public = \"{broker}\"\n"));
+    fleet.host.configure_with(HOST, &PCRS, &format!("public = \"{broker}\"\n{more}"));
     fleet.enclave.serve();
     fleet.operator().approve(HOST, Approvee::Ek(fleet.host.tpm.ek()));
     fleet.host.serve();

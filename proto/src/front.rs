@@ -5,7 +5,7 @@
 
 use crate::backup::{Piece, Position};
 use crate::bounded::{Bytes, Text, at_most};
-use crate::identifier::Digest;
+use crate::identifier::{Digest, GrantId};
 use crate::limits::{MAX_OPERATIONS, MAX_PAGE, MAX_STORED};
 use crate::refusal::Refusal;
 use crate::report::Report;
@@ -98,6 +98,8 @@ pub enum FromVault {
         /// The SHA-256 of the ticket's text.
         digest: Digest,
     },
+    /// A request of a broker was answered a moment ago; told only where the front asked for traces.
+    Traced(Traced),
 }
 
 /// One table of the store.
@@ -232,6 +234,35 @@ pub struct Condition {
     pub steps: Vec<Durations>,
 }
 
+/// What answering one request of a broker took: numbers and words of the code, and which grant it was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traced {
+    /// The grant, by the identity that the audit has: it opens nothing.
+    pub grant: GrantId,
+    /// What the broker calls its side of the request in a trace.
+    pub parent: [u8; 8],
+    /// The request, by the name that the metrics have for it.
+    pub step: Text<32>,
+    /// The code of the refusal that was the answer.
+    pub refusal: Option<Text<32>>,
+    /// From its frame to its answer, in microseconds.
+    pub microseconds: u64,
+    /// What was done meanwhile.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_STEPS>")]
+    pub parts: Vec<Part>,
+}
+
+/// One step within a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The step, by the name that the metrics have for it.
+    pub step: Text<32>,
+    /// When it began, in microseconds since the request did.
+    pub began: u64,
+    /// How long it took, in microseconds.
+    pub microseconds: u64,
+}
+
 /// How long one kind of step has taken, since the vault was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
@@ -244,7 +275,7 @@ pub struct Durations {
     pub microseconds: u64,
 }
 
-/// Kinds of steps in a [`Condition`].
+/// Kinds of steps in a [`Condition`], and steps in a [`Traced`].
 pub const MAX_STEPS: usize = 64;
 /// Buckets of [`Durations`].
 pub const MAX_BUCKETS: usize = 64;

@@ -189,7 +189,9 @@ impl State {
                     self.reports.lock().unwrap().push(report);
                     continue;
                 }
-                FromVault::Publish { .. } | FromVault::Failed(_) | FromVault::Here { .. } => continue,
+                FromVault::Publish { .. } | FromVault::Failed(_) | FromVault::Here { .. } | FromVault::Traced(_) => {
+                    continue;
+                }
             };
             let descriptors: Vec<BorrowedFd<'_>> = connection.iter().map(AsFd::as_fd).collect();
             let _gone = self.socket.send(&encode(&answer, MAX_PACKET).unwrap(), &descriptors);

@@ -17,6 +17,8 @@ use tokio_rustls::TlsStream;
 
 /// A peer that does not read delays the end of its session by no more than this.
 pub const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// Bytes that are sent before more messages are held: what fits a record of TLS (RFC 8446 section 5.1).
+const ENOUGH: usize = 12 * 1024;
 
 /// What a session runs over: a TCP connection in production, a pipe in tests.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -38,7 +40,11 @@ pub struct Channel<S> {
 pub struct Reader<S>(Shared<S>);
 /// The sending direction.
 #[derive(Debug)]
-pub struct Writer<S>(Shared<S>);
+pub struct Writer<S> {
+    stream: Shared<S>,
+    /// Frames that are not sent yet.
+    held: Vec<u8>,
+}
 
 /// Computes binders from the connection's exporter (RFC 8446 section 7.5) and the two keys of its handshake.
 #[derive(Debug)]
@@ -75,7 +81,7 @@ impl<S: Stream> Channel<S> {
         let shared = Shared(Arc::new(Mutex::new(stream)));
         Ok(Self {
             reader: Reader(shared.clone()),
-            writer: Writer(shared.clone()),
+            writer: Writer { stream: shared.clone(), held: Vec::new() },
             exporter: Exporter { shared, own_spki: own_spki.to_vec(), peer_spki },
         })
     }
@@ -141,21 +147,47 @@ impl<S: Stream> Announced<'_, S> {
 }
 
 impl<S: Stream> Writer<S> {
-    /// Sends one message as a frame.
+    /// Sends one message as a frame, after those that are held.
     ///
     /// # Errors
     /// [`ChannelError`], after which the connection is good for nothing.
     pub async fn send<T: Serialize>(&mut self, message: &T, limit: usize) -> Result<(), ChannelError> {
+        self.hold(message, limit)?;
+        self.flush().await
+    }
+
+    /// Takes one message as a frame for the next [`Self::flush`]: messages that leave together share a record of TLS, a
+    /// system call, and the peer's being woken.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when it is over `limit`.
+    pub fn hold<T: Serialize>(&mut self, message: &T, limit: usize) -> Result<(), ChannelError> {
         let frame = frame::encode(message, limit).map_err(|source| ChannelError::Message { source })?;
+        self.held.extend_from_slice(&frame);
+        Ok(())
+    }
+
+    /// Whether enough is held to be sent before more is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.held.len() >= ENOUGH
+    }
+
+    /// Sends what is held.
+    ///
+    /// # Errors
+    /// [`ChannelError`], after which the connection is good for nothing.
+    pub async fn flush(&mut self) -> Result<(), ChannelError> {
+        let frames = std::mem::take(&mut self.held);
         let sending = |source| ChannelError::Send { source };
-        self.0.write_all(&frame).await.map_err(sending)?;
-        self.0.flush().await.map_err(sending)
+        self.stream.write_all(&frames).await.map_err(sending)?;
+        self.stream.flush().await.map_err(sending)
     }
 
     /// Tells the peer that nothing more comes, for at most [`CLOSE_TIME`].
     pub async fn close(&mut self) {
         // The connection is over either way; a peer that is gone, or does not read, need not hear it.
-        let _gone = tokio::time::timeout(CLOSE_TIME, self.0.shutdown()).await;
+        let _gone = tokio::time::timeout(CLOSE_TIME, self.stream.shutdown()).await;
     }
 }
 

@@ -22,6 +22,7 @@ pub mod client;
 pub mod identity;
 pub mod platform;
 pub mod server;
+pub mod spans;
 pub mod tls;
 mod vouched;
 

@@ -24,6 +24,9 @@
 //! events = "/sys/kernel/security/tpm0/binary_bios_measurements"
 //! ima = "/sys/kernel/security/ima/binary_runtime_measurements"
 //!
+//! [traces]                                           # none are made unless this table is there
+//! endpoint = "http://127.0.0.1:4318"                 # an OpenTelemetry collector
+//!
 //! [page]                                             # no page for operators unless this is there; see `page::settings`
 //! listen = "127.0.0.1:7490"
 //!
@@ -42,6 +45,7 @@ use std::time::Duration;
 use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
+use blindferry_traces::Settings as Traces;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -81,6 +85,8 @@ pub struct Configuration {
     pub grant_life: Option<GrantLife>,
     /// Seconds that an ask waits for a person's approval, 1 to 3600; the vault has a default.
     pub approval_wait: Option<ApprovalWait>,
+    /// The collector that is told what requests took; without it nothing is told.
+    pub traces: Option<Traces>,
     /// The operators' page; none unless it is configured.
     pub page: Option<PageSettings>,
     /// Bounds.

@@ -37,6 +37,7 @@
 //! | [`listen`] | accepted connections, given to the vault |
 //! | [`public`] | the HTTP endpoints |
 //! | [`page`] | the operators' page |
+//! | `traces` | what requests took, as spans |
 
 pub mod configuration;
 pub mod confine;
@@ -52,3 +53,4 @@ pub mod publication;
 pub mod pulse;
 pub mod start;
 pub mod store;
+mod traces;

@@ -16,6 +16,7 @@ use blindferry_proto::front::{Condition, FromFront, FromVault};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_proto::refusal::Refusal;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_traces::Traces;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -26,6 +27,7 @@ use crate::page::reports::Reported;
 use crate::publication::{Publication, PublishError};
 use crate::pulse::Pulse;
 use crate::store::Store;
+use crate::traces;
 
 /// What the vault's requests are answered with, and where its news go.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Services {
     pub condition: watch::Sender<Condition>,
     /// Takes what is published.
     pub publication: watch::Sender<Arc<Publication>>,
+    /// Takes what requests took, where a collector is configured.
+    pub traces: Option<Traces>,
     /// Takes what the operators' page shows.
     pub reported: watch::Sender<Option<Reported>>,
     /// The operators' page, where there is one.
@@ -214,6 +218,11 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
             }
             FromVault::Failed(refusal) => return Ok(LinkEnd::Failed(refusal)),
             FromVault::Here { id } => services.pulse.answered(id),
+            FromVault::Traced(traced) => {
+                if let Some(to) = &services.traces {
+                    traces::tell(to, traced);
+                }
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ use blindferry_proto::platform::Choice;
 use blindferry_proto::refusal::Refusal;
 use blindferry_proto::setup::SetupReply;
 use blindferry_seqpacket::AsyncPackets;
+use blindferry_traces::{Export, Traces};
 use blindferry_watch::line::Form;
 use blindferry_watch::resident::Resident;
 use clap::{Args, Parser, Subcommand};
@@ -158,6 +159,7 @@ fn obey(entered: &Entered) -> Result<ExitCode, Failure> {
             reattest_every: configuration.reattest_every,
             grant_life: configuration.grant_life,
             approval_wait: configuration.approval_wait,
+            traces: configuration.traces.is_some(),
         },
         What::Init { force, options, .. } => Errand::Init { force, options },
         What::Recover { options, .. } => Errand::Recover { options },
@@ -226,7 +228,7 @@ fn sizes(processes: &Processes, store: &Path) -> Sizes {
     let [vault, device] = processes.ids();
     let of = [("front", std::process::id()), ("vault", vault), ("device", device)];
     let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
-    Sizes { processes: processes.collect(), store: store.to_owned() }
+    Sizes { processes: processes.collect(), store: store.to_owned(), traces: None }
 }
 
 /// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
@@ -234,7 +236,7 @@ async fn front(
     configuration: &Configuration,
     notices: Option<&Notices>,
     confined: &Confined,
-    (table, sizes): (KernelTable, Sizes),
+    (table, mut sizes): (KernelTable, Sizes),
     store: Store,
     socket: PacketSocket,
 ) -> Result<LinkEnd, Failure> {
@@ -249,12 +251,15 @@ async fn front(
     let page = page.map(|page| Arc::new(Page::new(page, Reports::new(outbox.clone(), reported_seen))));
     let dials = Dials::new(&limits, Arc::clone(&counters));
     let pulse = Arc::new(Pulse::default());
+    let (traces, export) = traced(configuration);
+    sizes.traces.clone_from(&traces);
     let services = Services {
         store: store.clone(),
         dials,
         pulse: Arc::clone(&pulse),
         condition,
         publication,
+        traces,
         reported,
         page: page.clone(),
     };
@@ -273,6 +278,9 @@ async fn front(
         sizes: Arc::new(sizes),
     };
     let beat = pulse::beat(pulse, outbox.clone());
+    if let Some(export) = export {
+        tokio::spawn(export.run());
+    }
     let paging = serve_page(confined, configuration, page)?;
     tokio::select! {
         end = link => Ok(end?),
@@ -282,6 +290,12 @@ async fn front(
         () = beat => Err("no longer asking the vault".into()),
         () = public::serve(plain, shown, limits.connections.get()) => Err("no longer serving HTTP".into()),
     }
+}
+
+/// Spans go to a collector where one is configured.
+fn traced(configuration: &Configuration) -> (Option<Traces>, Option<Export>) {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    configuration.traces.map(|traces| Traces::new(traces.endpoint, &host)).unzip()
 }
 
 /// Every address that is listened on.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blindferry_proto::front::{Condition, Durations, Figure};
+use blindferry_traces::Traces;
 use blindferry_watch::exposition::Exposition;
 use blindferry_watch::figures::{Counted, Histogram};
 use blindferry_watch::names::ENCLAVE;
@@ -38,6 +39,8 @@ pub struct Sizes {
     pub processes: Vec<(&'static str, Resident)>,
     /// The store's file.
     pub store: PathBuf,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// Writes all figures. Of the vault's, those that are no metric of the table are left out, and so are those that say they
@@ -74,6 +77,9 @@ pub fn text(condition: &Condition, counters: &Counters, store: &StoreFigures, pu
     all.histogram("front_step_seconds", "store-commit", store.commits.counted());
     all.histogram("front_step_seconds", "vault-answer", pulse.answers.counted());
 
+    for (outcome, spans) in sizes.traces.iter().flat_map(Traces::counted) {
+        all.number("front_spans_total", Some(outcome), spans);
+    }
     if let Ok(found) = std::fs::metadata(&sizes.store) {
         all.number("front_store_bytes", None, found.len());
     }

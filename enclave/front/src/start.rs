@@ -36,6 +36,8 @@ pub enum Errand {
         grant_life: Option<GrantLife>,
         /// Seconds that an ask waits for a person; the vault has a default.
         approval_wait: Option<ApprovalWait>,
+        /// Have the vault say what requests took.
+        traces: bool,
     },
     /// Make and seal a key-encryption key; the recovery key goes to the standard output, past the front.
     Init {
@@ -155,10 +157,13 @@ fn start_vault(
 
 fn arguments(errand: &Errand, log: Form) -> Vec<OsString> {
     match errand {
-        Errand::Serve { reattest_every, grant_life, approval_wait } => {
+        Errand::Serve { reattest_every, grant_life, approval_wait, traces } => {
             let mut arguments = vec!["serve".into()];
             if log != Form::Text {
                 arguments.extend(["--log-form".into(), log.name().into()]);
+            }
+            if *traces {
+                arguments.extend(["--traces".into(), "on".into()]);
             }
             let mut set = |option: &str, seconds: Option<u32>| {
                 arguments.extend(seconds.into_iter().flat_map(|seconds| [option.into(), seconds.to_string().into()]));

@@ -63,6 +63,7 @@ impl Front {
             pulse: Arc::clone(&pulse),
             condition,
             publication,
+            traces: None,
             reported: watch::channel(None).0,
             page: None,
         };

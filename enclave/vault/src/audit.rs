@@ -1,8 +1,9 @@
 //! The audit: every event signed, chained and durable before anybody relies on it.
 //!
 //! Events go to one writer ([`AuditWriter`]), which turns whatever waits into one transaction; [`Auditor::record`]
-//! returns when that is durable. The store holds ciphertext, and the head of the chain is in the root of the manifest,
-//! moved by the same transaction. So:
+//! returns when that is durable. What only reports something that happened ([`Auditor::report`]) may wait a moment for
+//! company, since a transaction costs a flush of the disk whatever its size. The store holds ciphertext, and the head of
+//! the chain is in the root of the manifest, moved by the same transaction. So:
 //!
 //! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify()`]);
 //! - a tail that is cut off does not fit the root: found at the start ([`Auditor::open`]), and at once by a reader who
@@ -17,6 +18,7 @@ pub mod verify;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blindferry_proto::audit::{Event, MAX_DANGER, MAX_DANGERS, Record};
 use blindferry_proto::bounded::{CodecError, Text};
@@ -24,6 +26,7 @@ use blindferry_proto::identifier::AuditKey;
 use blindferry_proto::limits::MAX_PAGE;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 pub use self::chain::{Chain, Signer};
 pub use self::verify::{ChainError, Head, Verified, verify};
@@ -34,6 +37,8 @@ use crate::store::{Backing, Records, StoreError, Tampering};
 
 /// Events that may wait for the writer. More than so many means that the store has stalled; whoever comes then waits.
 const MAX_WAITING: usize = 256;
+/// What a report waits for company at most: about as long as a disk takes for a flush.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// What trust is extended in a `dangerously_` word, a line each.
 pub type Dangers = Vec<Text<MAX_DANGER>>;
@@ -50,6 +55,21 @@ impl Recorded {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+}
+
+/// An event that the writer has, and that may not be durable yet.
+#[derive(Debug)]
+#[must_use = "whether it could be recorded is said by `durable`"]
+pub struct Entered(oneshot::Receiver<Result<Recorded, AuditError>>);
+
+impl Entered {
+    /// Waits until the record is durable.
+    ///
+    /// # Errors
+    /// [`AuditError`]; whoever gets one must not do what was to be recorded.
+    pub async fn durable(self) -> Result<Recorded, AuditError> {
+        self.0.await.map_err(|_| AuditError::Ended)?
     }
 }
 
@@ -91,8 +111,17 @@ pub struct AuditWriter<B> {
 #[derive(Debug)]
 struct Waiting {
     event: Event,
+    haste: Haste,
     dangers: Dangers,
     done: oneshot::Sender<Result<Recorded, AuditError>>,
+}
+
+/// Whether something waits to be done until an event is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    Now,
+    /// It has happened; at most [`LINGER`] later.
+    Soon,
 }
 
 impl<B: Backing> Auditor<B> {
@@ -118,10 +147,31 @@ impl<B: Backing> Auditor<B> {
     /// # Errors
     /// [`AuditError`]; whoever gets one must not do what was to be recorded.
     pub async fn record(&self, event: Event) -> Result<Recorded, AuditError> {
+        self.enter(event).await?.durable().await
+    }
+
+    /// Begins to record an event. What is entered next, without waiting in between, goes into the same transaction.
+    ///
+    /// # Errors
+    /// [`AuditError::Ended`].
+    pub async fn enter(&self, event: Event) -> Result<Entered, AuditError> {
+        self.hand_over(event, Haste::Now).await
+    }
+
+    /// Records what has happened already: as [`Auditor::record`], and it may take 2 ms longer, so that it can share the
+    /// transaction of what follows it.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn report(&self, event: Event) -> Result<Recorded, AuditError> {
+        self.hand_over(event, Haste::Soon).await?.durable().await
+    }
+
+    async fn hand_over(&self, event: Event, haste: Haste) -> Result<Entered, AuditError> {
         let (done, answer) = oneshot::channel();
         let dangers = lock(&self.dangers).clone();
-        self.writer.send(Waiting { event, dangers, done }).await.map_err(|_| AuditError::Ended)?;
-        answer.await.map_err(|_| AuditError::Ended)?
+        self.writer.send(Waiting { event, haste, dangers, done }).await.map_err(|_| AuditError::Ended)?;
+        Ok(Entered(answer))
     }
 
     /// Records in order from number `from` on, at most `most` and [`MAX_PAGE`]; empty at the end.
@@ -196,7 +246,19 @@ impl<B: Backing> AuditWriter<B> {
     pub async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_APPEND);
         while self.events.recv_many(&mut batch, MAX_APPEND).await != 0 {
+            // Nobody is kept waiting by reports alone; what comes meanwhile comes along.
+            let _over = timeout(LINGER, self.company(&mut batch)).await;
             self.write(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Waits until the batch holds something that has haste, or is full, or nobody is left to add to it.
+    async fn company(&mut self, batch: &mut Vec<Waiting>) {
+        while batch.iter().all(|waiting| waiting.haste == Haste::Soon) {
+            let room = MAX_APPEND.saturating_sub(batch.len());
+            if room == 0 || self.events.recv_many(batch, room).await == 0 {
+                return;
+            }
         }
     }
 
@@ -213,7 +275,7 @@ impl<B: Backing> AuditWriter<B> {
                         return (Vec::new(), None, ());
                     }
                 };
-                for Waiting { event, dangers, done } in batch {
+                for Waiting { event, haste: _, dangers, done } in batch {
                     match chain.append(event, dangers, self.clock.millis()) {
                         Ok((number, record)) => {
                             rows.push((number, record));

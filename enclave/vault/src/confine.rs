@@ -213,7 +213,7 @@ fn lock_memory(notes: &mut Vec<&'static str>) -> Result<bool, ConfineError> {
 
 fn limit_resources() -> Result<(), ConfineError> {
     /// One session or upstream each, with room; the front is bounded below this.
-    const DESCRIPTORS: u64 = 8192;
+    const DESCRIPTORS: u64 = 16_384;
     /// No file may grow beyond this. Not zero: secret memory is a file too, and this is the most of it.
     const FILE: u64 = MAX_POOL as u64;
 

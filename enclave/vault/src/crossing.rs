@@ -7,13 +7,15 @@ mod asked;
 
 pub(crate) use asked::grant_approved;
 
+use crate::audit::Entered;
 use crate::grant::{GrantError, OpenedGrant};
 use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Approver};
-use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
+use crate::traced;
+use crate::vault::{Minted, NotMinted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
@@ -47,7 +49,8 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Broke
 
 async fn note_delivery(vault: &Vault, delivered: Delivered) -> Result<Answer, Refusal> {
     let Delivered { grant, taken } = delivered;
-    vault.audit(Event::GrantDelivered { grant, taken, sight: Sight::Opaque }).await?;
+    traced::about(grant);
+    vault.audit_after(Event::GrantDelivered { grant, taken, sight: Sight::Opaque }).await?;
     Ok(Answer::Done)
 }
 
@@ -64,6 +67,7 @@ async fn redeem(vault: &Vault, session: &SessionEntry, redemption: Redeem) -> Re
         Err(GrantError::NotOurs) => return Err(RefusalCode::GrantForeign.into()),
         Err(GrantError::TooLong | GrantError::Random) => return Err(RefusalCode::Internal.into()),
     };
+    traced::about(opened.body().id);
     fits(vault, session, &opened, &worker).await?;
     let body = opened.body();
     let wanted = Wanted {
@@ -143,12 +147,12 @@ async fn fulfil(
     let body = ticket.grant().body().clone();
     let Claim { worker_key, request } = ticket.claim();
     let epoch = permit.policy_version();
-    let Minted { token, lease_idle } = match vault.mint(&order_of(vault, session, &body.audience, worker), permit).await
-    {
+    let order = order_of(vault, session, &body.audience, worker);
+    let Minted { token, lease_idle, fetched } = match vault.mint(&order, permit).await {
         Ok(minted) => minted,
         Err(failed) => {
             vault.settle(ticket, failed.failure);
-            return Err(failed.refusal);
+            return Err(not_minted(vault, session, &body.credential, failed).await);
         }
     };
     let lease = match vault.draw() {
@@ -171,8 +175,14 @@ async fn fulfil(
         sight: Sight::Plaintext,
         carried: Sight::Opaque,
     };
-    if let Err(refusal) = vault.audit(event).await {
-        return Err(lose(vault, ticket, token, &body.credential, refusal).await);
+    match record(vault, fetched, event).await {
+        Ok(()) => {}
+        Err(Unrecorded::Fetched(refusal)) => {
+            // Nothing has left the vault, and nothing will: as if it had never been minted.
+            vault.settle(ticket, Failure::NoToken);
+            return Err(refusal);
+        }
+        Err(Unrecorded::Handed(refusal)) => return Err(lose(vault, ticket, token, &body.credential, refusal).await),
     }
     let terms = Terms {
         grant: body.id,
@@ -193,6 +203,36 @@ async fn fulfil(
     Ok(parcelled)
 }
 
+/// What is answered when there is no token. Where the upstream may have made one, the audit says so.
+async fn not_minted(
+    vault: &Vault,
+    session: &SessionEntry,
+    credential: &CredentialName,
+    NotMinted { failure, refusal }: NotMinted,
+) -> Refusal {
+    if failure == Failure::Unknown {
+        vault.denied(credential, &session.host, &refusal).await;
+    }
+    refusal
+}
+
+/// Which record is missing.
+enum Unrecorded {
+    /// That the master was opened.
+    Fetched(Refusal),
+    /// That the token is handed over.
+    Handed(Refusal),
+}
+
+/// Records that a token is handed over, and in the same transaction that its master was opened if that still waits.
+async fn record(vault: &Vault, fetched: Option<Entered>, event: Event) -> Result<(), Unrecorded> {
+    let handed = vault.enter(event).await.map_err(Unrecorded::Handed)?;
+    if let Some(fetched) = fetched {
+        vault.durable(fetched).await.map_err(Unrecorded::Fetched)?;
+    }
+    vault.durable(handed).await.map_err(Unrecorded::Handed)
+}
+
 /// A token exists that nobody will receive: it is revoked if it can be, and its grant is spent.
 async fn lose(vault: &Vault, ticket: Ticket, token: Token, credential: &CredentialName, refusal: Refusal) -> Refusal {
     vault.settle(ticket, Failure::Unknown);
@@ -209,7 +249,7 @@ async fn acknowledge(
     request: RequestId,
 ) -> Result<Answer, Refusal> {
     if vault.acknowledge(lease, &session.host, request).await? {
-        vault.audit(Event::Acknowledged { lease, request }).await?;
+        vault.audit_after(Event::Acknowledged { lease, request }).await?;
     }
     Ok(Answer::Done)
 }
@@ -257,8 +297,10 @@ async fn mint_renewal(
 ) -> Result<Parcelled, Refusal> {
     let policy_epoch = permit.policy_version();
     let order = order_of(vault, session, &of.audience, of.worker);
-    let minted = vault.mint(&order, permit).await.map_err(|failed| failed.refusal)?;
-    let Minted { token, lease_idle } = minted;
+    let Minted { token, lease_idle, fetched } = match vault.mint(&order, permit).await {
+        Ok(minted) => minted,
+        Err(failed) => return Err(not_minted(vault, session, &of.credential, failed).await),
+    };
     let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
     let wrapped = wrap(vault, &token, header, id, lease_idle);
     let revocable = Revocable::of(token, of.credential.clone());
@@ -270,7 +312,7 @@ async fn mint_renewal(
         }
     };
     let event = Event::Renewed { lease: id, credential: of.credential.clone(), sight: Sight::Plaintext };
-    if let Err(refusal) = vault.audit(event).await {
+    if let Err(Unrecorded::Fetched(refusal) | Unrecorded::Handed(refusal)) = record(vault, fetched, event).await {
         vault.revoke_if(revocable).await;
         return Err(refusal);
     }

@@ -1,7 +1,7 @@
 //! The vault's two HPKE key pairs: each is made at start, serves one purpose, and ends with the process.
 //!
-//! What is kept is the seed, in secret pages; the private key is derived for a use and wiped after it (RFC 9180 section
-//! 7.1.3, DeriveKeyPair). The hpke crate's key types wipe themselves.
+//! The private key lies in secret pages: 32 random bytes, which is what a private key of X25519 is (RFC 7748 section 5).
+//! The hpke crate gets a copy for the length of a use, and wipes it. The public half is computed once.
 
 use blindferry_handle::secret::{InitError, SecretBytes, SecretError};
 use blindferry_proto::identifier::{DepositKey, Digest, ParcelKey};
@@ -29,8 +29,8 @@ pub struct DepositKeyPair(KeyPair);
 
 #[derive(Debug)]
 struct KeyPair {
-    seed: SecretBytes,
-    public: [u8; 32],
+    private: SecretBytes,
+    public: PublicKey,
 }
 
 impl ParcelKeyPair {
@@ -45,11 +45,12 @@ impl ParcelKeyPair {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> ParcelKey {
-        ParcelKey(self.0.public)
+        ParcelKey(self.0.public.to_bytes().into())
     }
 
-    pub(crate) fn derive(&self) -> (PrivateKey, PublicKey) {
-        self.0.derive()
+    /// Both halves, for one use.
+    pub(crate) fn pair(&self) -> Result<(PrivateKey, PublicKey), HpkeError> {
+        Ok((private_key(&self.0.private)?, self.0.public.clone()))
     }
 }
 
@@ -65,7 +66,7 @@ impl DepositKeyPair {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> DepositKey {
-        DepositKey(self.0.public)
+        DepositKey(self.0.public.to_bytes().into())
     }
 
     /// Decrypts what was encrypted to this pair: one message in base mode (RFC 9180 section 6.1), `body` and its `tag`. The
@@ -83,7 +84,7 @@ impl DepositKeyPair {
     ) -> Result<SecretBytes, InitError<HpkeError>> {
         let encapsulated = <Suite as Kem>::EncappedKey::from_bytes(encapsulated.as_bytes()).map_err(InitError::Fill)?;
         let tag = AeadTag::<ChaCha20Poly1305>::from_bytes(tag).map_err(InitError::Fill)?;
-        let (private, _) = self.0.derive();
+        let private = private_key(&self.0.private).map_err(InitError::Fill)?;
         SecretBytes::init(body.len(), |place| {
             place.copy_from_slice(body);
             let length = place.len();
@@ -103,21 +104,19 @@ impl DepositKeyPair {
 
 impl KeyPair {
     fn generate(random: &dyn SecureRandom) -> Result<Self, KeyPairError> {
-        let seed = SecretBytes::init(SEED, |seed| random.fill(seed).map(|()| SEED)).map_err(|error| match error {
+        let private = SecretBytes::init(PRIVATE, |key| random.fill(key).map(|()| PRIVATE));
+        let private = private.map_err(|error| match error {
             InitError::Fill(Unspecified) => KeyPairError::Random,
             InitError::Secret(source) => KeyPairError::Keep { source },
         })?;
-        let mut pair = Self { seed, public: [0; 32] };
-        let (_, public) = pair.derive();
-        pair.public = public.to_bytes().into();
-        Ok(pair)
+        let public = Suite::sk_to_pk(&private_key(&private).map_err(KeyPairError::Key)?);
+        Ok(Self { private, public })
     }
+}
 
-    fn derive(&self) -> (PrivateKey, PublicKey) {
-        #[expect(clippy::disallowed_methods, reason = "derives a key that is wiped after its one use")]
-        let seed = self.seed.expose();
-        Suite::derive_keypair(seed)
-    }
+fn private_key(bytes: &SecretBytes) -> Result<PrivateKey, HpkeError> {
+    #[expect(clippy::disallowed_methods, reason = "a copy for one use, which wipes itself")]
+    PrivateKey::from_bytes(bytes.expose())
 }
 
 /// A key pair could not be made.
@@ -126,13 +125,16 @@ pub enum KeyPairError {
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,
-    /// No place for the seed.
-    #[error("cannot keep the seed of a key pair")]
+    /// No place for the private key.
+    #[error("cannot keep the private key of a key pair")]
     Keep {
         /// Why not.
         source: SecretError,
     },
+    /// Not a key of the suite.
+    #[error("random bytes are no private key")]
+    Key(#[source] HpkeError),
 }
 
-/// Bytes of a seed: the length of a private key of the suite.
-const SEED: usize = 32;
+/// Bytes of a private key of the suite.
+const PRIVATE: usize = 32;

@@ -7,6 +7,7 @@
 use crate::connection::{NotAConnection, connection};
 use crate::figures::Kind;
 use crate::store::{Backing, StoreError};
+use crate::traced;
 use crate::upstream::{Dial, DialError};
 use blindferry_handle::packet::{Packet, PacketError};
 use blindferry_proto::bounded::{CodecError, Text, decode, encode};
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Requests to the front that may wait for an answer at once.
@@ -72,6 +73,12 @@ impl FrontLink {
     #[must_use]
     pub fn steps(&self) -> &Steps<Kind> {
         &self.0.steps
+    }
+
+    /// A step has just ended: for the metrics, and for the trace of the request that is under way.
+    pub(crate) fn took(&self, kind: Kind, took: Duration) {
+        self.steps().observe(kind, took);
+        traced::note(kind, took);
     }
 
     /// Receives until the front brings something unasked; answers go to whoever waits for them.
@@ -141,7 +148,7 @@ impl FrontLink {
             return Err(error);
         }
         let reply = answer.await.map_err(|_| LinkError::Gone)?;
-        self.steps().observe(kind, since.elapsed());
+        self.took(kind, since.elapsed());
         Ok(reply)
     }
 

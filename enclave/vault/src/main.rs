@@ -114,9 +114,10 @@ fn settings(options: &[&str]) -> Result<Settings, Box<dyn Error>> {
             ["--reattest-every", seconds] => settings.reattest_every = up_to(86_400, seconds)?,
             ["--grant-life", seconds] => settings.grant_life = up_to(GRANT_LIFE, seconds)?,
             ["--log-form", form] => log::write_as(form.parse()?),
+            ["--traces", "on"] => settings.traces = true,
             ["--approval-wait", seconds] => settings.approval_wait = up_to(MAX_APPROVAL_WAIT, seconds)?,
             _ => {
-                return Err("serve takes --reattest-every, --grant-life and --approval-wait, each with SECONDS, and --log-form FORM".into());
+                return Err("serve takes --reattest-every, --grant-life and --approval-wait, each with SECONDS, --log-form FORM, and --traces on".into());
             }
         }
     }

@@ -16,7 +16,7 @@ use hpke::{Deserializable, HpkeError, OpModeS, Serializable, single_shot_seal_in
 /// [`ParcelError`] when the worker's key is none.
 pub fn seal(token: &SecretBytes, header: ParcelHeader, sender: &ParcelKeyPair) -> Result<Parcel, ParcelError> {
     let worker = PublicKey::from_bytes(header.worker.as_bytes()).map_err(ParcelError::WorkerKey)?;
-    let mode = OpModeS::<Suite>::Auth(sender.derive());
+    let mode = OpModeS::<Suite>::Auth(sender.pair().map_err(ParcelError::Seal)?);
     #[expect(clippy::disallowed_methods, reason = "encrypts straight from the secret page")]
     let plain = token.expose();
     let mut ciphertext = vec![0; plain.len()];

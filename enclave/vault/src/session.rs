@@ -8,15 +8,18 @@ mod challenge;
 use crate::admission::{Admitted, admit_peer};
 use crate::figures::{Kind, kind_of};
 use crate::vault::{NewSession, SessionEntry, Vault};
-use crate::{crossing, hand_over, operator, waiting};
+use crate::{crossing, hand_over, operator, traced, waiting};
 use blindferry_proto::audit::Event;
 use blindferry_proto::bounded::Text;
+use blindferry_proto::front;
 use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
+use blindferry_proto::source::Source;
 use blindferry_session::channel::Stream;
 use blindferry_session::server::Standing;
+use blindferry_session::spans::Numbered;
 use challenge::Challenge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,19 +38,27 @@ pub const REATTEST_TIME: Duration = Duration::from_secs(60);
 pub const LARGE_FRAME_TIME: Duration = Duration::from_secs(20);
 /// Calls of one session under way at once; further ones wait in its connection.
 pub const CALLS: usize = 64;
+/// How a handshake is counted for which there is no place, or whose place was given away.
+const BUSY: &str = "busy";
 /// How a handshake that ran out of time is counted.
 pub(crate) const LATE: &str = "late";
 /// Nothing is sent for longer than this to a peer that does not read.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
-/// Serves one connection to its end.
-pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
-    let Ok(place) = vault.handshakes.try_acquire() else {
-        vault.figures.count("handshakes_refused_total", Some("busy"));
+/// Serves one connection to its end, which came from there as far as is known.
+pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S, from: Option<Source>) {
+    let Some(place) = vault.handshakes.take(from) else {
+        vault.figures.count("handshakes_refused_total", Some(BUSY));
         return;
     };
     let since = Instant::now();
-    let admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)).await;
+    let admitted = tokio::select! {
+        admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)) => admitted,
+        () = place.given_away() => {
+            vault.figures.count("handshakes_refused_total", Some(BUSY));
+            return;
+        }
+    };
     drop(place);
     match admitted {
         Ok(Some(admitted)) => {
@@ -90,10 +101,14 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
             let Ok(place) = Arc::clone(&calls).acquire_owned().await else { return Over::because("internal") };
             let (vault, entry, outgoing) = (Arc::clone(&vault), Arc::clone(&entry), outgoing.clone());
             tokio::spawn(async move {
-                let answer = answer(&vault, &entry, request).await;
+                let (answer, traced) = answer(&vault, &entry, request).await;
                 drop(place);
                 // A session that is over does not hear the answer; what was done is in the audit.
                 let _unheard = outgoing.send(FromVault::Answer { id, answer }).await;
+                if let Some(traced) = traced {
+                    // Last, so that nobody waits for it. A front that is gone takes the vault with it.
+                    let _untold = vault.link.tell(&front::FromVault::Traced(traced)).await;
+                }
             });
         }
     };
@@ -110,7 +125,17 @@ async fn run<S: Stream>(vault: Arc<Vault>, admitted: Admitted<S>) {
                 writer.close().await;
                 return Over::because("closed");
             };
-            match timeout(SEND_TIME, writer.send(&message, MAX_FRAME)).await {
+            let mut held = writer.hold(&message, MAX_FRAME);
+            while held.is_ok()
+                && !writer.is_full()
+                && let Ok(message) = queue.try_recv()
+            {
+                held = writer.hold(&message, MAX_FRAME);
+            }
+            if held.is_err() {
+                return Over::because("connection");
+            }
+            match timeout(SEND_TIME, writer.flush()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Over::because("connection"),
                 Err(_) => return Over::because("slow-reader"),
@@ -166,19 +191,26 @@ impl Over {
     }
 }
 
-async fn answer(vault: &Arc<Vault>, entry: &SessionEntry, request: Request) -> Answer {
+async fn answer(vault: &Arc<Vault>, entry: &SessionEntry, request: Request) -> (Answer, Option<front::Traced>) {
     let (kind, since) = (kind_of(&request), Instant::now());
-    let answer = match (entry.role, request) {
-        (Role::Broker, Request::Broker(request)) => crossing::answer(vault, entry, request).await,
-        (Role::Operator, Request::Operator(request)) => operator::answer(vault, entry, *request).await,
-        (Role::Successor, Request::Successor(request)) => hand_over::answer(vault, entry, request).await,
-        _ => Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")),
+    let (answer, traced) = match (entry.role, request) {
+        (Role::Broker, Request::Broker(request)) if vault.settings.traces => {
+            let numbered = Numbered::of(&request);
+            let (answer, noted) = traced::recorded(since, crossing::answer(vault, entry, request)).await;
+            let traced = noted.told(kind, numbered, answer.as_ref().err());
+            (answer, traced)
+        }
+        (Role::Broker, Request::Broker(request)) => (crossing::answer(vault, entry, request).await, None),
+        (Role::Operator, Request::Operator(request)) => (operator::answer(vault, entry, *request).await, None),
+        (Role::Successor, Request::Successor(request)) => (hand_over::answer(vault, entry, request).await, None),
+        _ => (Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")), None),
     };
     vault.link.steps().observe(kind, since.elapsed());
-    answer.unwrap_or_else(|refusal| {
+    let answer = answer.unwrap_or_else(|refusal| {
         vault.figures.count("refusals_total", Some(refusal.code.as_str()));
         Answer::Refused(refusal)
-    })
+    });
+    (answer, traced)
 }
 
 async fn end(vault: &Vault, entry: &SessionEntry, over: Over) {

@@ -8,7 +8,7 @@ mod tokens;
 
 pub(crate) use tokens::{Demand, NotPermitted, Permit};
 
-use crate::audit::Auditor;
+use crate::audit::{AuditError, Auditor, Entered, Recorded};
 use crate::backup::MadeOfBackup;
 use crate::cache::MasterCache;
 use crate::clock::Clock;
@@ -16,6 +16,7 @@ use crate::confine::Confined;
 use crate::figures::{Figures, Kind};
 use crate::grant::GrantKeys;
 use crate::hand_over::Guests;
+use crate::handshakes::Handshakes;
 use crate::host::{Knocks, Pin};
 use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
@@ -57,7 +58,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// Sessions at once.
-pub const SESSIONS: usize = 4096;
+pub const SESSIONS: usize = 12_288;
 /// Messages that wait for a peer to read them; a peer that reads slower loses its session.
 pub const OUTGOING: usize = 1024;
 /// Handshakes at once; more connections are dropped, so that strangers cannot make the TPM busy without bound.
@@ -94,7 +95,7 @@ pub struct Vault {
     /// When the time of a published key is over, in seconds since the epoch.
     pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,
-    pub(crate) handshakes: Semaphore,
+    pub(crate) handshakes: Handshakes,
     pub(crate) large_frames: Semaphore,
     pub(crate) cache: MasterCache,
     pub(crate) grants: Mutex<GrantKeys>,
@@ -232,6 +233,8 @@ pub(crate) struct NewSession {
 pub(crate) struct Minted {
     pub(crate) token: Token,
     pub(crate) lease_idle: u32,
+    /// The record that its master was opened, if nobody has waited for it: the token must not leave before.
+    pub(crate) fetched: Option<Entered>,
 }
 
 /// Why there is no token, for the ledger and for the peer.
@@ -271,16 +274,38 @@ impl Vault {
         let (now, since) = (self.clock.now(), Instant::now());
         lock(&self.lately).note(&event, now);
         let recorded = self.auditor.record(event).await;
-        self.link.steps().observe(Kind::Audit, since.elapsed());
-        match recorded {
-            Ok(_recorded) => Ok(()),
-            Err(error) => {
-                let why = [("why", with_causes(&error))];
-                log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
-                self.figures.count("audit_failures_total", None);
-                Err(Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited"))
-            }
-        }
+        self.audited(recorded, since)
+    }
+
+    /// Has an audit record written, to be waited for by [`Self::durable`].
+    pub(crate) async fn enter(&self, event: Event) -> Result<Entered, Refusal> {
+        self.auditor.enter(event).await.map_err(|error| self.unaudited(&error))
+    }
+
+    /// Writes an audit record of what has happened already, durably, a moment later.
+    pub(crate) async fn audit_after(&self, event: Event) -> Result<(), Refusal> {
+        let since = Instant::now();
+        let recorded = self.auditor.report(event).await;
+        self.audited(recorded, since)
+    }
+
+    /// Waits until a record that was entered is durable.
+    pub(crate) async fn durable(&self, entered: Entered) -> Result<(), Refusal> {
+        let since = Instant::now();
+        let recorded = entered.durable().await;
+        self.audited(recorded, since)
+    }
+
+    fn audited(&self, recorded: Result<Recorded, AuditError>, since: Instant) -> Result<(), Refusal> {
+        self.link.took(Kind::Audit, since.elapsed());
+        recorded.map(|_recorded| ()).map_err(|error| self.unaudited(&error))
+    }
+
+    fn unaudited(&self, error: &AuditError) -> Refusal {
+        let why = [("why", with_causes(error))];
+        log::error("audit-failed", "cannot write an audit record, so nothing is granted", &why);
+        self.figures.count("audit_failures_total", None);
+        Refusal::new(RefusalCode::Store, "nothing is done that cannot be audited")
     }
 
     /// Something that should never happen in an honest fleet.

@@ -4,6 +4,7 @@ use blindferry_configuration::{Faults, Source};
 use blindferry_proto::logs::LogPaths;
 use blindferry_proto::name::HostName;
 use blindferry_proto::platform::{Choice, DeviceProcess, GuestPaths, NoPlatform};
+use blindferry_traces::Settings as Traces;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Configuration {
     pub workers_mode: SocketMode,
     /// Where health, readiness and metrics are served over plain HTTP; without it they are not.
     pub public: Option<SocketAddr>,
+    /// The collector that is told of requests; without it nothing is told.
+    pub traces: Option<Traces>,
     /// Which hardware attests: `auto` is the TPM below, else this SEV-SNP guest.
     #[serde(default)]
     platform: Choice,

@@ -6,6 +6,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, PathFdError, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+use std::net::SocketAddr;
 use std::path::Path;
 use tracing::warn;
 
@@ -14,6 +15,8 @@ use tracing::warn;
 pub struct Needs<'a> {
     /// Whom it dials.
     pub vault: &'a Address,
+    /// The collector that is told of requests.
+    pub collector: Option<SocketAddr>,
     /// The directories of the sockets that it bound itself, out of which it removes them at its end.
     pub sockets: &'a [&'a Path],
 }
@@ -39,7 +42,7 @@ fn forbid_new_privileges() -> Result<(), ConfineError> {
     rustix::thread::set_no_new_privs(true).map_err(|error| ConfineError::NewPrivileges { source: error.into() })
 }
 
-/// Landlock: no file but the sockets' own, no port but the vault's, no signal and no abstract socket to the outside.
+/// Landlock: no file but the sockets' own, no port but those of the vault and the collector, no signal and no abstract socket to the outside.
 fn shut_files_and_ports(needs: &Needs<'_>) -> Result<(), ConfineError> {
     let abi = ABI::V6;
     let ruleset = Ruleset::default()
@@ -49,9 +52,10 @@ fn shut_files_and_ports(needs: &Needs<'_>) -> Result<(), ConfineError> {
         .and_then(|ruleset| ruleset.scope(Scope::from_all(abi)))
         .and_then(Ruleset::create)
         .map_err(|source| ConfineError::Landlock { source })?;
+    let ports = [Some(needs.vault.port()), needs.collector.map(|collector| collector.port())];
     let mut ruleset = ruleset
-        .add_rule(NetPort::new(needs.vault.port(), AccessNet::ConnectTcp))
-        .map_err(|source| ConfineError::Landlock { source })?;
+        .add_rules(ports.into_iter().flatten().map(|port| Ok(NetPort::new(port, AccessNet::ConnectTcp))))
+        .map_err(|source: RulesetError| ConfineError::Landlock { source })?;
     for directory in needs.sockets {
         let descriptor = PathFd::new(directory).map_err(|source| ConfineError::Open { source })?;
         ruleset = ruleset

@@ -4,6 +4,7 @@ use crate::admission::Admission;
 use blindferry_device::client::Device;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::BrokerRequest;
+use blindferry_traces::Traces;
 use blindferry_watch::exposition::Exposition;
 use blindferry_watch::figures::{Step, Steps};
 use blindferry_watch::names::BROKER;
@@ -166,6 +167,8 @@ pub struct Sizes {
     pub device: Option<Device>,
     /// Memory of the processes, by what they are.
     pub processes: Vec<(&'static str, Resident)>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// All of it.
@@ -195,6 +198,9 @@ pub fn text(figures: &Figures, places: &Places, sizes: &Sizes) -> String {
     if let Some(device) = &sizes.device {
         all.number("broker_tpm_waiting", None, number(device.waiting()));
         all.histogram("broker_step_seconds", "tpm", device.took());
+    }
+    for (outcome, spans) in sizes.traces.iter().flat_map(Traces::counted) {
+        all.number("broker_spans_total", Some(outcome), spans);
     }
     for (name, process) in &sizes.processes {
         if let Some(bytes) = process.bytes() {

@@ -23,7 +23,7 @@
 //!
 //! **Gave up** before the first connection ([`confine`]): executing programs, looking into other processes, io_uring,
 //! key rings, namespaces, every file but its sockets' directories, listening on and dialling any TCP port but the
-//! vault's.
+//! vault's and, where one is configured, a collector's.
 //!
 //! **Dies** without harm: leases live at the vault, and what is not kept idles out. Workers outlive a restart of the
 //! broker; the next one learns of a lease when its worker renews it.
@@ -43,6 +43,7 @@ pub mod peer;
 pub mod public;
 pub mod registry;
 pub mod serve;
+pub mod traced;
 pub mod uplink;
 mod waiting;
 pub mod workers;

@@ -15,6 +15,7 @@ use blindferry_broker::listen::{ListenError, Listening, listen};
 use blindferry_broker::notify::{Notices, NoticesError, Told};
 use blindferry_broker::peer;
 use blindferry_broker::serve::{Sockets, serve};
+use blindferry_broker::traced::Tracer;
 use blindferry_broker::uplink::{supervise, uplink};
 use blindferry_configuration::Faults;
 use blindferry_device::client::{Device, DeviceError};
@@ -27,6 +28,7 @@ use blindferry_proto::role::Role;
 use blindferry_seqpacket::AsyncListener;
 use blindferry_session::client::VaultReferenceError;
 use blindferry_session::{Attester, ClientSettings, VaultReference};
+use blindferry_traces::Traces;
 use blindferry_watch::resident::Resident;
 use clap::Parser;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
@@ -124,7 +126,8 @@ fn start(arguments: &Arguments, entered: &Entered) -> Result<(), StartError> {
     let sizes = sizes(&device);
     let directories = [directory(&configuration.parents), directory(&configuration.workers)];
     let sockets: &[&Path] = if listening.own { &directories } else { &[] };
-    let confined = confine(&Needs { vault: &configuration.vault, sockets })?;
+    let collector = configuration.traces.map(|traces| traces.endpoint.address());
+    let confined = confine(&Needs { vault: &configuration.vault, collector, sockets })?;
     let settings = ClientSettings { name: configuration.name.clone(), role: Role::Broker, vault: reference };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -152,6 +155,16 @@ async fn run(
         Some(selection) => Attester::new(device, selection),
         None => Attester::guest(device),
     };
+    let (uplink, orders) = uplink();
+    let uplink = match configuration.traces {
+        Some(settings) => {
+            let (traces, export) = Traces::new(settings.endpoint, configuration.name.as_str());
+            sizes.traces = Some(traces.clone());
+            tokio::spawn(export.run());
+            uplink.traced(Tracer::new(traces))
+        }
+        None => uplink,
+    };
     let sockets = Sockets {
         parents: AsyncListener::new(listening.parents).map_err(runtime)?,
         workers: AsyncListener::new(listening.workers).map_err(runtime)?,
@@ -159,7 +172,6 @@ async fn run(
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
-    let (uplink, orders) = uplink();
     let (events, heard) = mpsc::channel(EVENTS);
     let dialler = Dialler { vault: configuration.vault.clone(), settings, platform: attester };
     notices.ready(); // The sockets are there; who connects now is answered.
@@ -194,7 +206,7 @@ fn listen_plainly(address: SocketAddr) -> Result<TcpListener, StartError> {
 fn sizes(device: &Child) -> Sizes {
     let of = [("broker", std::process::id()), ("device", device.id())];
     let processes = of.into_iter().filter_map(|(name, id)| Some((name, Resident::of(id).ok()?)));
-    Sizes { device: None, processes: processes.collect() }
+    Sizes { device: None, processes: processes.collect(), traces: None }
 }
 
 fn read_reference(path: &Path) -> Result<VaultReference, StartError> {

@@ -6,12 +6,14 @@
 
 use crate::backoff::{Backoff, Setback};
 use crate::figures::{Kind, Shared};
+use crate::traced::Tracer;
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::{LeaseId, ParcelKey, ReplicaId};
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{Answer, BrokerRequest, LeaseEnd, Request};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -23,6 +25,7 @@ use tracing::{error, info, warn};
 pub struct Uplink {
     orders: mpsc::Sender<Order>,
     figures: Shared,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// The requests of all uplinks that are one.
@@ -81,7 +84,7 @@ pub enum Event {
 pub fn uplink() -> (Uplink, Orders) {
     let (orders, queue) = mpsc::channel(QUEUE);
     let figures = Shared::default();
-    (Uplink { orders, figures: Shared::clone(&figures) }, Orders { queue, figures })
+    (Uplink { orders, figures: Shared::clone(&figures), tracer: None }, Orders { queue, figures })
 }
 
 impl Orders {
@@ -97,8 +100,17 @@ impl Uplink {
     /// # Errors
     /// [`NotHeard`]; [`Refusal::from`] turns it into what a local peer is told.
     pub async fn call(&self, request: BrokerRequest) -> Result<Heard, NotHeard> {
+        let since = Instant::now();
+        let Some(tracer) = &self.tracer else { return self.exchange(request, since).await };
+        let begun = tracer.begin(&request, since);
+        let heard = self.exchange(request, since).await;
+        tracer.end(begun, &heard);
+        heard
+    }
+
+    async fn exchange(&self, request: BrokerRequest, since: Instant) -> Result<Heard, NotHeard> {
         let (reply, answer) = oneshot::channel();
-        let (kind, since) = (Kind::from(&request), Instant::now());
+        let kind = Kind::from(&request);
         let calling = self.figures.calling();
         self.orders.try_send(Order { request, reply }).map_err(|unsent| match unsent {
             mpsc::error::TrySendError::Full(_) => NotHeard::Busy,
@@ -111,6 +123,12 @@ impl Uplink {
             self.figures.steps.observe(kind, since.elapsed());
         }
         heard
+    }
+
+    /// The same, whose requests are told of as a trace.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer: Some(Arc::new(tracer)), ..self }
     }
 
     /// What is counted here.

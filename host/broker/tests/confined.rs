@@ -39,7 +39,7 @@ fn inside() {
     let pidfd = pidfd_open(process, PidfdFlags::empty()).unwrap();
 
     let address: Address = vault.local_addr().unwrap().to_string().parse().unwrap();
-    let _confined = confine(&Needs { vault: &address, sockets: &[&directory, &directory] }).unwrap();
+    let _confined = confine(&Needs { vault: &address, collector: None, sockets: &[&directory, &directory] }).unwrap();
 
     // The powers are gone.
     assert_eq!(pidfd_getfd(&pidfd, 0, PidfdGetfdFlags::empty()).unwrap_err(), Errno::PERM);

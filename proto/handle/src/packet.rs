@@ -4,6 +4,7 @@
 //! bytes they belong to. A packet that breaks a bound is refused as a whole, and the descriptors that came with it are
 //! closed.
 
+use std::cell::RefCell;
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -254,12 +255,15 @@ impl PacketSocket {
     /// [`PacketError::Closed`] at the end; a packet that breaks a bound is dropped, its descriptors closed, and the
     /// reason given. The connection is still usable then, but its peer does not keep to the protocol.
     pub fn receive(&self) -> Result<Packet, PacketError> {
-        let mut bytes = vec![0; MAX_PACKET];
+        ROOM.with_borrow_mut(|room| self.receive_into(room))
+    }
+
+    fn receive_into(&self, room: &mut [u8]) -> Result<Packet, PacketError> {
         let mut space = [MaybeUninit::uninit(); ANCILLARY];
         // Owns what arrives from here on: whatever is not drained is closed when it is dropped.
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let mut slices = [IoSliceMut::new(room)];
             match recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
@@ -269,6 +273,12 @@ impl PacketSocket {
                 }
             }
         };
+        // Taken out and cleared at once, whatever becomes of it: the room is there for as long as the thread.
+        let bytes = room.get_mut(..received.bytes).map_or_else(Vec::new, |filled| {
+            let bytes = filled.to_vec();
+            filled.fill(0);
+            bytes
+        });
         let mut descriptors = Vec::new();
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(arrived) = message {
@@ -287,8 +297,6 @@ impl PacketSocket {
         if received.bytes == 0 {
             return Err(if descriptors.is_empty() { PacketError::Closed } else { PacketError::Empty });
         }
-        bytes.truncate(received.bytes);
-        bytes.shrink_to_fit();
         Ok(Packet { bytes, descriptors })
     }
 
@@ -365,6 +373,12 @@ const SEND_BUFFER: usize = 2 * MAX_PACKET;
 
 /// Room for [`MAX_DESCRIPTORS`]; the kernel says `MSG_CTRUNC` when more arrive.
 const ANCILLARY: usize = cmsg_space!(ScmRights(MAX_DESCRIPTORS));
+
+thread_local! {
+    /// Where packets arrive, of whichever socket: most are short, and room for the longest, cleared for each, would cost
+    /// more than the packet.
+    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_PACKET].into());
+}
 
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,7 @@ pub const ENCLAVE: &[Metric] = &[
     of(Counter, "front_store_failures_total", "Requests that the store could not answer."),
     of(Gauge, "front_store_bytes", "Length of the store's file."),
     by_kind(Histogram, "front_step_seconds", "Time of each step in the front."),
+    by_kind(Counter, "front_spans_total", "Spans for the collector, by what became of them."),
 ];
 
 /// What the broker serves.
@@ -81,5 +82,6 @@ pub const BROKER: &[Metric] = &[
     of(Gauge, "broker_calls_waiting", "Requests whose answer from the vault is awaited."),
     of(Gauge, "broker_tpm_waiting", "Requests to the device process that are under way or wait."),
     by_kind(Histogram, "broker_step_seconds", "Time of each step in the broker."),
+    by_kind(Counter, "broker_spans_total", "Spans for the collector, by what became of them."),
     by_kind(Gauge, "broker_resident_bytes", "Resident memory of the broker and of its device process."),
 ];

@@ -74,10 +74,18 @@ impl<S: Stream, P: Platform> Driver<S, P> {
                         None => return SessionOver::Ended,
                     },
                 };
-                if !serving.is_awaited(call.id) {
-                    continue;
+                let mut held = hold(&serving, &mut writer, &call, MAX_FRAME + logs.most());
+                while held.is_ok()
+                    && !writer.is_full()
+                    && let Ok(call) = asked.try_recv()
+                {
+                    held = hold(&serving, &mut writer, &call, MAX_FRAME);
                 }
-                if let Err(source) = writer.send(&call, MAX_FRAME + logs.most()).await {
+                let sent = match held {
+                    Ok(()) => writer.flush().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(source) = sent {
                     return SessionOver::Failed { source };
                 }
             }
@@ -96,6 +104,11 @@ impl<S: Stream, P: Platform> Driver<S, P> {
         writer.close().await;
         over
     }
+}
+
+/// Takes a call to be sent, if anybody still waits for its answer.
+fn hold<S: Stream>(serving: &Serving, writer: &mut Writer<S>, call: &Call, limit: usize) -> Result<(), ChannelError> {
+    if serving.is_awaited(call.id) { writer.hold(call, limit) } else { Ok(()) }
 }
 
 async fn prove_again<S: Stream, P: Platform>(

@@ -44,6 +44,11 @@ fn on_this_machine(source: &Source, configuration: &Configuration, own: Option<&
             checks.say(Severity::Error, "platform", error.to_string(), cause, fix);
         }
     }
+    if let Some(cause) = configuration.traces.and_then(|traces| traces.endpoint.exposed()) {
+        let problem = "`traces.endpoint` is not on this machine".to_owned();
+        let fix = "send to a collector on this machine, which sends on by TLS";
+        checks.say(Severity::Warning, "traces.endpoint", problem, Some(cause), fix);
+    }
     checks.done()
 }
 

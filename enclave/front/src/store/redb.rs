@@ -5,6 +5,7 @@
 //! an answer of [`StoreReply::Failed`] to a commit is given only when its changes are not there.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
@@ -222,8 +223,11 @@ type InDoubt = Option<(u64, Vec<StoreReply>)>;
 fn write_group(database: &Database, group: &[Transaction], in_doubt: &mut InDoubt) -> Result<Vec<StoreReply>, Fault> {
     let writing = database.begin_write()?;
     let mut answers = Vec::with_capacity(group.len());
-    for transaction in group {
-        answers.push(apply(&writing, transaction)?);
+    {
+        let mut tables = Tables::of(&writing);
+        for transaction in group {
+            answers.push(apply(&mut tables, transaction)?);
+        }
     }
     if answers.iter().all(|answer| *answer == StoreReply::Exists) {
         writing.abort()?;
@@ -241,7 +245,7 @@ fn write_group(database: &Database, group: &[Transaction], in_doubt: &mut InDoub
 }
 
 /// Makes the changes of one transaction if every `Create` among them finds nothing in its place; otherwise none.
-fn apply(writing: &WriteTransaction, Transaction(operations): &Transaction) -> Result<StoreReply, Fault> {
+fn apply(tables: &mut Tables<'_>, Transaction(operations): &Transaction) -> Result<StoreReply, Fault> {
     // Looks first and writes after, so that nothing has to be undone. What the transaction's own earlier operations
     // will have done by then is kept here.
     let mut will_exist = BTreeMap::new();
@@ -256,7 +260,7 @@ fn apply(writing: &WriteTransaction, Transaction(operations): &Transaction) -> R
             Operation::Create { table, key, .. } => {
                 let exists = match will_exist.insert((*table, key.as_slice()), true) {
                     Some(exists) => exists,
-                    None => writing.open_table(definition(*table))?.get(key.as_slice())?.is_some(),
+                    None => tables.get(*table)?.get(key.as_slice())?.is_some(),
                 };
                 if exists {
                     return Ok(StoreReply::Exists);
@@ -267,14 +271,33 @@ fn apply(writing: &WriteTransaction, Transaction(operations): &Transaction) -> R
     for operation in operations {
         match operation {
             Operation::Put { table, key, value } | Operation::Create { table, key, value } => {
-                writing.open_table(definition(*table))?.insert(key.as_slice(), value.as_slice())?;
+                tables.get(*table)?.insert(key.as_slice(), value.as_slice())?;
             }
             Operation::Delete { table, key } => {
-                writing.open_table(definition(*table))?.remove(key.as_slice())?;
+                tables.get(*table)?.remove(key.as_slice())?;
             }
         }
     }
     Ok(StoreReply::Committed)
+}
+
+/// The tables of one group, each opened once: opening and closing one costs as much as a change in it.
+struct Tables<'a> {
+    writing: &'a WriteTransaction,
+    open: BTreeMap<Table, ::redb::Table<'a, &'static [u8], &'static [u8]>>,
+}
+
+impl<'a> Tables<'a> {
+    fn of(writing: &'a WriteTransaction) -> Self {
+        Self { writing, open: BTreeMap::new() }
+    }
+
+    fn get(&mut self, table: Table) -> Result<&mut ::redb::Table<'a, &'static [u8], &'static [u8]>, TableError> {
+        Ok(match self.open.entry(table) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(closed) => closed.insert(self.writing.open_table(definition(table))?),
+        })
+    }
 }
 
 fn group_number(groups: &impl ReadableTable<(), u64>) -> Result<u64, ::redb::StorageError> {
@@ -357,8 +380,8 @@ const GROUPS: TableDefinition<'static, (), u64> = TableDefinition::new("front-gr
 const PAGE_ROOM: usize = MAX_PACKET - 64;
 /// postcard writes each length in at most 3 bytes, the bounds of a key and a value being under 2^21.
 const ENTRY_OVERHEAD: usize = 6;
-/// Bytes of pages that redb keeps in memory. The whole store of a large fleet fits; the file system caches as well.
-const CACHE: usize = 64 * 1024 * 1024;
+/// Bytes of pages that redb keeps in memory. The file system caches as well; more of it only grows with the audit.
+const CACHE: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -7,18 +7,20 @@ use blindferry_proto::audit::{Body, Event, MAX_DANGER, Record};
 use blindferry_proto::bounded::{Bytes, CodecError, Text};
 use blindferry_proto::front::Table;
 use blindferry_proto::identifier::{AuditKey, Digest};
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use ring::rand::SecureRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use sha2::Sha512;
 
 use super::AuditError;
 use super::verify::{Head, hash, message};
 
-/// Signs audit records. The seed stays in secret pages; the key pair that ring signs with is made from it for each
-/// batch, which costs as much as one signature.
+/// Signs audit records. The seed stays in secret pages; the key that signs is expanded from it for each batch (RFC 8032
+/// section 5.1.5) and wipes itself. The public half is computed once: computing it again costs as much as a signature.
 #[derive(Debug)]
 pub struct Signer {
     seed: SecretBytes,
-    key: AuditKey,
+    public: VerifyingKey,
 }
 
 impl Signer {
@@ -27,15 +29,14 @@ impl Signer {
     /// # Errors
     /// [`AuditError::Seed`] when it is not 32 bytes long.
     pub fn new(seed: SecretBytes) -> Result<Self, AuditError> {
-        let mut key = AuditKey([0; AuditKey::LEN]);
-        key.0.copy_from_slice(pair(&seed)?.public_key().as_ref());
-        Ok(Self { seed, key })
+        let public = VerifyingKey::from(&expand(&seed)?);
+        Ok(Self { seed, public })
     }
 
     /// The key that verifies.
     #[must_use]
     pub fn key(&self) -> AuditKey {
-        self.key
+        AuditKey(self.public.to_bytes())
     }
 
     /// Signs that whoever speaks over this channel has the key of the audit, and so the store of this vault.
@@ -43,7 +44,7 @@ impl Signer {
     /// # Errors
     /// [`AuditError::Seed`].
     pub fn vouch(&self, message: &[u8]) -> Result<Vec<u8>, AuditError> {
-        Ok(pair(&self.seed)?.sign(message).as_ref().to_vec())
+        Ok(raw_sign::<Sha512>(&expand(&self.seed)?, message, &self.public).to_bytes().to_vec())
     }
 
     /// The record of the seed under the record key of a key-encryption key that it was not derived from.
@@ -59,15 +60,16 @@ impl Signer {
     /// # Errors
     /// [`AuditError::Seed`].
     pub fn chain(&self, head: Option<Head>) -> Result<Chain, AuditError> {
-        Ok(Chain { head, pair: pair(&self.seed)? })
+        Ok(Chain { head, key: expand(&self.seed)?, public: self.public })
     }
 }
 
 /// The end of the chain, where records are appended.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "holds a key")]
 pub struct Chain {
     head: Option<Head>,
-    pair: Ed25519KeyPair,
+    key: ExpandedSecretKey,
+    public: VerifyingKey,
 }
 
 impl Chain {
@@ -85,7 +87,7 @@ impl Chain {
         let before = self.head.map_or(Digest([0; Digest::LEN]), |head| head.hash);
         let body = Body { number, at, before, dangers, event }.to_bytes()?;
         let hash = hash(&body);
-        let signature = self.pair.sign(&message(&hash)).as_ref().to_vec();
+        let signature = raw_sign::<Sha512>(&self.key, &message(&hash), &self.public).to_bytes().to_vec();
         let record = Record {
             body: Bytes::new(body).map_err(CodecError::TooLong)?,
             signature: Bytes::new(signature).map_err(CodecError::TooLong)?,
@@ -101,7 +103,8 @@ impl Chain {
     }
 }
 
-fn pair(seed: &SecretBytes) -> Result<Ed25519KeyPair, AuditError> {
-    #[expect(clippy::disallowed_methods, reason = "ring expands the seed for one batch of signatures")]
-    Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(|_| AuditError::Seed)
+fn expand(seed: &SecretBytes) -> Result<ExpandedSecretKey, AuditError> {
+    #[expect(clippy::disallowed_methods, reason = "expanded for one batch of signatures, after which it is wiped")]
+    let seed: &[u8; 32] = seed.expose().try_into().map_err(|_| AuditError::Seed)?;
+    Ok(ExpandedSecretKey::from(seed))
 }

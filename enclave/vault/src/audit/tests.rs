@@ -172,6 +172,50 @@ async fn concurrent_events_are_all_recorded_in_one_chain() {
     assert_eq!(verify(&all(&auditor).await, &auditor.key(), None).unwrap().count(), 100);
 }
 
+/// Time stands still but for what waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_report_goes_with_what_follows_it_and_waits_for_it_no_longer_than_a_moment() {
+    let auditor = running(Arc::new(Memory::default())).await;
+    let transactions = || auditor.records.counter();
+    let (before, start) = (transactions(), tokio::time::Instant::now());
+    let (first, second, third) =
+        tokio::join!(auditor.report(event("a")), auditor.report(event("b")), auditor.record(event("c")));
+    assert_eq!([first, second, third].map(|recorded| recorded.unwrap().number()), [0, 1, 2]);
+    assert_eq!((transactions(), start.elapsed()), (before + 1, Duration::ZERO), "what has haste waits for nobody");
+
+    // The writer waits already when somebody comes who has haste.
+    let waiting = tokio::spawn({
+        let auditor = auditor.clone();
+        async move { auditor.report(event("d")).await.is_ok() }
+    });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished(), "a report was written by itself at once");
+    assert_eq!(auditor.record(event("e")).await.unwrap().number(), 4);
+    assert!(waiting.await.unwrap());
+    assert_eq!((transactions(), start.elapsed()), (before + 2, Duration::ZERO));
+
+    assert_eq!(auditor.report(event("f")).await.unwrap().number(), 5);
+    assert!((LINGER..LINGER * 2).contains(&start.elapsed()), "alone it took {:?}", start.elapsed());
+    assert_eq!(transactions(), before + 3);
+}
+
+#[tokio::test]
+async fn events_that_are_entered_one_after_the_other_share_a_transaction_and_are_durable_together() {
+    let auditor = running(Arc::new(Memory::default())).await;
+    let before = auditor.records.counter();
+    let first = auditor.enter(event("opened")).await.unwrap();
+    let second = auditor.enter(event("handed over")).await.unwrap();
+    assert_eq!(auditor.records.counter(), before, "it was written before it was waited for");
+    assert_eq!((first.durable().await.unwrap().number(), second.durable().await.unwrap().number()), (0, 1));
+    assert_eq!(auditor.records.counter(), before + 1);
+
+    let first = auditor.record(event("opened")).await.unwrap().number();
+    let second = auditor.record(event("handed over")).await.unwrap().number();
+    assert_eq!((first, second, auditor.records.counter()), (2, 3, before + 3), "each by itself");
+}
+
 #[tokio::test]
 async fn what_the_store_does_to_the_audit_is_found_at_the_start() {
     let memory = Arc::new(Memory::default());

@@ -4,6 +4,7 @@ use super::{Wanted, allow, denied};
 use crate::grant::GrantBody;
 use crate::pending::Approved;
 use crate::policy::{Action, Approver};
+use crate::traced;
 use crate::vault::{NotPermitted, Permit, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Event, Sight};
@@ -61,6 +62,7 @@ async fn issue(
         expires: now + u64::from(vault.settings.grant_life),
         approval: approval.map(|(_, by)| by),
     };
+    traced::about(body.id);
     let bytes = vault.seal_grant(&body, now)?;
     vault
         .audit(Event::Granted {

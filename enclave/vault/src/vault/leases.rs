@@ -4,6 +4,7 @@ use super::{Revocable, SessionEntry, Vault, lock};
 use crate::grant::{GrantBody, GrantError, OpenedGrant};
 use crate::lease::{Lease, LeaseError, RenewalTurn, Terms};
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
+use crate::traced;
 use blindferry_proto::audit::Event;
 use blindferry_proto::identifier::{LeaseId, RequestId};
 use blindferry_proto::name::HostName;
@@ -48,7 +49,9 @@ impl Vault {
 
     pub(crate) fn lease_terms(&self, id: LeaseId, host: &HostName) -> Result<Terms, Refusal> {
         let leases = lock(&self.leases);
-        leases.of_host(id, host).map(|lease| lease.terms.clone()).map_err(|_| RefusalCode::Unknown.into())
+        let terms = leases.of_host(id, host).map(|lease| lease.terms.clone()).map_err(|_| RefusalCode::Unknown)?;
+        traced::about(terms.grant);
+        Ok(terms)
     }
 
     pub(crate) fn begin_renewal(
@@ -90,6 +93,7 @@ impl Vault {
     pub(crate) async fn end_lease(&self, id: LeaseId, host: &HostName, why: LeaseEnd) {
         let ended = lock(&self.leases).end(id, host);
         if let Ok(lease) = ended {
+            traced::about(lease.terms.grant);
             self.close(lease, why).await;
         }
     }
@@ -118,9 +122,8 @@ impl Vault {
 
     async fn close(&self, lease: Lease<Revocable>, why: LeaseEnd) {
         self.figures.set("leases", lock(&self.leases).len());
-        if !matches!(why, LeaseEnd::WorkerGone | LeaseEnd::Returned)
-            && let Some(session) = lock(&self.sessions).get(&lease.terms.session)
-        {
+        let heard_from_host = matches!(why, LeaseEnd::WorkerGone | LeaseEnd::Returned);
+        if !heard_from_host && let Some(session) = lock(&self.sessions).get(&lease.terms.session) {
             // A peer that does not read loses its session by its own queue.
             let _full = session.outgoing.try_send(FromVault::LeaseEnded { lease: lease.id, why });
         }
@@ -129,6 +132,8 @@ impl Vault {
             let done = self.revoke(revocable).await;
             revoked = Some(done && revoked.unwrap_or(true));
         }
-        let _unwritten = self.audit(Event::LeaseEnded { lease: lease.id, why, revoked }).await;
+        let event = Event::LeaseEnded { lease: lease.id, why, revoked };
+        // Those that the vault ends come in numbers, one after the other.
+        let _unwritten = if heard_from_host { self.audit_after(event).await } else { self.audit(event).await };
     }
 }

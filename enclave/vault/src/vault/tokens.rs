@@ -133,17 +133,28 @@ impl Vault {
             Err(error) => return Err(self.store_failed(&error).await.into()),
         };
         let version = master.version;
-        self.audit(Event::Fetched { credential: credential.clone(), version, sight: Sight::Plaintext }).await?;
+        let event = Event::Fetched { credential: credential.clone(), version, sight: Sight::Plaintext };
+        let mut fetched = Some(self.enter(event).await?);
         drop(allowed);
+        // What an upstream has seen cannot be taken back. What is made here leaves with its parcel, which waits for its
+        // own record and for this one.
+        if let Kind::OauthClient(_) = master.settings.kind
+            && let Some(fetched) = fetched.take()
+        {
+            self.durable(fetched).await?;
+        }
         let (step, since) = (step_of(&master.settings.kind), Instant::now());
         let minted = match master.secret.wake() {
             Ok(secret) => mint::mint(&secret, &master.settings, order, &self.link, &self.random).await,
             Err(error) => Err(MintError::Memory(error)),
         };
-        self.link.steps().observe(step, since.elapsed());
+        self.link.took(step, since.elapsed());
         match minted {
-            Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle }),
+            Ok(token) => Ok(Minted { token, lease_idle: master.settings.lease_idle, fetched }),
             Err(error) => {
+                if let Some(fetched) = fetched {
+                    self.durable(fetched).await?;
+                }
                 let fields = [
                     ("credential", credential.to_string()),
                     ("code", error.code().to_owned()),

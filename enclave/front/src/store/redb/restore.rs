@@ -14,7 +14,7 @@ use blindferry_proto::refusal::{Refusal, RefusalCode};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Fault, OpenStoreError, Transaction, apply, builder, file, prepared};
+use super::{Fault, OpenStoreError, Tables, Transaction, apply, builder, file, prepared};
 use blindferry_proto::causes::with_causes;
 
 /// What to do with a store that is there.
@@ -111,7 +111,7 @@ fn write(database: &Database, waiting: &mut Vec<Operation>) -> Result<(), Restor
     let transaction = Transaction(std::mem::take(waiting));
     let written = || -> Result<(), Fault> {
         let writing = database.begin_write()?;
-        let _committed = apply(&writing, &transaction)?;
+        let _committed = apply(&mut Tables::of(&writing), &transaction)?;
         Ok(writing.commit()?)
     };
     written().map_err(|fault| RestoreError::Write { why: fault.to_string() })
