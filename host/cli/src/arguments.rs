@@ -28,6 +28,7 @@ use crate::rotate::Rotate;
 use crate::run::Run;
 use crate::status::Status;
 use crate::succeed::Succeed;
+use crate::told::usage;
 use crate::tpm::Tpm;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
@@ -108,17 +109,31 @@ impl Arguments {
     pub(crate) fn parse_or_end(words: Vec<OsString>) -> Result<Self, ExitCode> {
         // Options of `put` may stand before or behind it; where the word comes up at all, nothing is repeated.
         let may_hold_secret = words.iter().any(|word| word == "put");
-        Self::try_parse_from(words).map_err(|error| end(&error, may_hold_secret))
+        let json = json_among(&words);
+        Self::try_parse_from(words).map_err(|error| end(&error, may_hold_secret, json))
     }
 }
 
-fn end(error: &clap::Error, may_hold_secret: bool) -> ExitCode {
+/// Whether a command line that was not parsed asks for JSON.
+pub(crate) fn wants_json() -> bool {
+    json_among(&std::env::args_os().collect::<Vec<_>>())
+}
+
+fn json_among(words: &[OsString]) -> bool {
+    words.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+fn end(error: &clap::Error, may_hold_secret: bool, json: bool) -> ExitCode {
     if !error.use_stderr() {
         // Help or version; nobody is left to tell when it cannot be printed.
         let _printed = error.print();
         return ExitCode::SUCCESS;
     }
-    if may_hold_secret && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if json {
+        let said = if may_hold_secret { without_values(error) } else { error.to_string() };
+        let first = said.lines().next().unwrap_or_default();
+        note(&usage(first.strip_prefix("error: ").unwrap_or(first), "blindferry --help, or that of the command"));
+    } else if may_hold_secret && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         note(&without_values(error));
     } else {
         let _printed = error.print();

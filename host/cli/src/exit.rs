@@ -39,20 +39,27 @@ pub(crate) enum Exit {
     NotFound,
 }
 
+impl Exit {
+    /// The number.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Refused | Self::Unfit | Self::Degraded => 1,
+            Self::Usage | Self::Unjudged | Self::Unclear | Self::Failing => 2,
+            Self::Unreachable => 3,
+            Self::Evidence => 4,
+            Self::Local => 5,
+            Self::Audit => 6,
+            Self::Policy => 7,
+            Self::NotApproved => 8,
+            Self::CannotExecute => 126,
+            Self::NotFound => 127,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Refused | Exit::Unfit | Exit::Degraded => 1,
-            Exit::Usage | Exit::Unjudged | Exit::Unclear | Exit::Failing => 2,
-            Exit::Unreachable => 3,
-            Exit::Evidence => 4,
-            Exit::Local => 5,
-            Exit::Audit => 6,
-            Exit::Policy => 7,
-            Exit::NotApproved => 8,
-            Exit::CannotExecute => 126,
-            Exit::NotFound => 127,
-        })
+        Self::from(exit.number())
     }
 }
 

@@ -43,8 +43,8 @@ impl Invocation {
         directory.map(|directory| directory.join(name)).ok_or(Failure::NoNeighbour { name })
     }
 
-    /// A sign of life while `what` is done.
+    /// A sign of life while `what` is done; none beside a document.
     pub(crate) fn progress(&self, what: &'static str) -> Progress {
-        Progress::of(what, self.progress)
+        Progress::of(what, self.progress && !self.output.is_json())
     }
 }

@@ -7,10 +7,11 @@
 //!  is        non-dumpable from its first instruction, without core files and new privileges
 //! ```
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, wants_json};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::{Output, note};
+use crate::told::tell;
 use blindferry_calls::deny_io_uring;
 use blindferry_handle::entry::{Entered, Entry, EntryError, enter};
 use blindferry_handle::wiping::WipingAllocator;
@@ -66,6 +67,7 @@ mod session;
 mod setup;
 mod status;
 mod succeed;
+mod told;
 mod tpm;
 mod via;
 mod wait;
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
     // First, before a byte of the command line is looked at: it may start this executable again.
     let entered = match enter(&Entry::new().keep_new_privileges().allow_debugger_by_option()) {
         Ok(entered) => entered,
-        Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error))),
+        Err(error) => return consult(&error).unwrap_or_else(|| fail(&Failure::Enter(error), wants_json())),
     };
     let Arguments { general, command } = match Arguments::parse_or_end(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
@@ -88,13 +90,13 @@ fn main() -> ExitCode {
     if !matches!(command, Command::Run(_))
         && let Err(error) = set_no_new_privs(true)
     {
-        return fail(&Failure::Enter(EntryError::NoNewPrivileges { source: error.into() }));
+        return fail(&Failure::Enter(EntryError::NoNewPrivileges { source: error.into() }), general.json);
     }
     // What `run` and `env` become would inherit it, and the doctor tries it.
     if !matches!(command, Command::Run(_) | Command::Env(_) | Command::Doctor(_))
         && let Err(error) = deny_io_uring()
     {
-        return fail(&Failure::Calls(error));
+        return fail(&Failure::Calls(error), general.json);
     }
     if let Some(warning) = entered.warning().filter(|_| entered.traced()) {
         note(&format!("warning: {warning}"));
@@ -102,7 +104,7 @@ fn main() -> ExitCode {
     let invocation = Invocation::new(&entered, general.config, general.json, !general.no_progress);
     match obey(&entered, &invocation, command) {
         Ok(end) => end,
-        Err(failure) => fail(&failure),
+        Err(failure) => fail(&failure, general.json),
     }
 }
 
@@ -148,13 +150,13 @@ fn consult(refusal: &EntryError) -> Option<ExitCode> {
     match Arguments::try_parse() {
         Ok(Arguments { general, command: Command::Doctor(doctor) }) => {
             let ended = doctor::run(Output::new(general.json), Start::of(Err(refusal)), &doctor);
-            Some(ended.unwrap_or_else(|failure| fail(&failure)))
+            Some(ended.unwrap_or_else(|failure| fail(&failure, general.json)))
         }
         _ => None,
     }
 }
 
-fn fail(failure: &Failure) -> ExitCode {
-    note(&failure.told());
+fn fail(failure: &Failure, json: bool) -> ExitCode {
+    tell(failure, json);
     failure.exit().into()
 }

@@ -1,6 +1,7 @@
 //! The command line: help, ends, and what is never repeated.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Went};
+use serde_json::Value;
 use std::process::Stdio;
 
 const COMMANDS: &[&[&str]] = &[
@@ -132,4 +133,73 @@ fn a_missing_configuration_says_what_belongs_into_it() {
     let went = bench.run(&["--config", bench.path("none.toml").to_str().unwrap(), "list"], b"");
     assert_eq!(went.code, 5);
     assert!(went.err.contains("none.toml") && went.err.contains("write operator.toml"), "{}", went.err);
+}
+
+/// Commands whose output is another program's, so that there is no document of this one but of what it would do.
+const PROGRAMS: &[&[&str]] = &[&["run"], &["env"], &["read"]];
+
+/// Every command that has none below it, as the help lists them.
+fn leaves(bench: &Bench, words: &[String]) -> Vec<Vec<String>> {
+    let asked: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = bench.run(&asked, b"").out;
+    let Some((_, listed)) = help.split_once("\nCommands:\n") else {
+        assert!(help.contains("--json"), "{words:?}");
+        return vec![words.to_vec()];
+    };
+    let names = listed.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+        let name = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split_whitespace().next()?;
+        (name != "help").then(|| [words, &[name.to_owned()]].concat())
+    });
+    names.flat_map(|below| leaves(bench, &below)).collect()
+}
+
+#[test]
+fn with_json_every_command_answers_by_a_document_however_it_ends() {
+    let bench = Bench::new();
+    let leaves = leaves(&bench, &[]);
+    assert!(leaves.len() > 40, "{leaves:?}");
+    let configuration = bench.configured();
+    bench.script("device", "exit 1\n"); // rather than wait for what it never says
+    for leaf in &leaves {
+        let words: Vec<&str> = leaf.iter().map(String::as_str).collect();
+        // As it is, and with words that mean nothing to it: most of these fail, each in its own way.
+        for further in [&[][..], &["nothing-of-that-name", "--", "true"]] {
+            let asked = [&["--json", "--config", &configuration], &words[..], further].concat();
+            let mut command = bench.command(&asked);
+            let output = command.current_dir(bench.path(".")).stdin(Stdio::null()).output().unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            let went = Went { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
+            let is_program = PROGRAMS.contains(&words.as_slice());
+            if went.code == 0 {
+                assert!(is_program || whole(&went.out), "{words:?} {further:?}: {}", went.out);
+                continue;
+            }
+            let error = went.err.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+            match error {
+                Some(error) => {
+                    let error = &error["error"];
+                    assert_eq!(error["exit"], went.code, "{words:?} {further:?}: {error}");
+                    assert!(error["problem"].as_str().is_some_and(|problem| problem.len() > 3), "{words:?}: {error}");
+                }
+                // A verdict: the document is on standard output, and what it says is not good.
+                None => assert!(whole(&went.out), "{words:?} {further:?}: {} {}", went.out, went.err),
+            }
+            assert!(went.out.is_empty() || whole(&went.out) || is_program, "{words:?} {further:?}: {}", went.out);
+        }
+    }
+}
+
+fn whole(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok()
+}
+
+#[test]
+fn without_json_a_failure_is_lines_for_people() {
+    let bench = Bench::new();
+    let went = bench.run(&["status", "--config", "/nonexistent/operator.toml"], b"");
+    assert!(went.err.starts_with("blindferry: ") && went.err.contains("\ntry: "), "{}", went.err);
+    let went = bench.run(&["status", "--json", "--config", "/nonexistent/operator.toml"], b"");
+    let told: Value = serde_json::from_str(&went.err).unwrap();
+    assert_eq!(told["error"]["problem"], "cannot use the configuration");
+    assert!(told["error"]["fix"].as_str().unwrap().contains("check-config"), "{told}");
 }
