@@ -17,6 +17,7 @@ use blindferry_tests::operator::{Operator, jwt_signer, settings};
 use blindferry_tests::process::eventually;
 use blindferry_tests::taken_front::contents_of;
 use blindferry_tests::worker::released;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -230,8 +231,9 @@ fn key_pem() -> Vec<u8> {
 /// The identifiers of the keys that the front publishes.
 fn published(fleet: &Fleet) -> BTreeSet<String> {
     let (_, body) = http_get(fleet.enclave.public, "/jwks/tokens.example.org").unwrap();
-    let keys: serde_json::Value = serde_json::from_str(&body).unwrap();
-    keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    let keys: Value = serde_json::from_str(&body).unwrap();
+    let keys = keys.get("keys").and_then(Value::as_array).unwrap();
+    keys.iter().filter_map(|key| key.get("kid")?.as_str().map(str::to_owned)).collect()
 }
 
 fn put_back(fleet: &Fleet, (table, key): &(Table, Vec<u8>), value: Vec<u8>) {

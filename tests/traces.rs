@@ -1,6 +1,6 @@
 //! Is a crossing one trace at the collector, by nobody's choice but ours, and does nobody wait for it?
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::audit::Event;

@@ -23,6 +23,8 @@ mod load;
 mod memory;
 #[path = "product/process.rs"]
 mod process;
+#[path = "product/scale.rs"]
+mod scale;
 #[path = "product/sizes.rs"]
 mod sizes;
 #[path = "product/start.rs"]
@@ -48,6 +50,7 @@ const SECTIONS: &[Section] = &[
     ("crossing", crossing::section),
     ("start", start::section),
     ("memory", memory::section),
+    ("scale", scale::section),
     ("sizes", sizes::section),
 ];
 

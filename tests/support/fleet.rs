@@ -280,6 +280,12 @@ impl Enclave {
         self.running.as_mut().unwrap()
     }
 
+    /// The front's process id.
+    #[must_use]
+    pub fn front_id(&self) -> u32 {
+        self.running.as_ref().unwrap().id()
+    }
+
     /// Whether it was started and not stopped.
     #[must_use]
     pub fn is_started(&self) -> bool {
@@ -448,6 +454,12 @@ impl Host {
     /// The broker's process.
     pub fn broker(&mut self) -> &mut Running {
         self.running.as_mut().unwrap()
+    }
+
+    /// The broker's process id.
+    #[must_use]
+    pub fn broker_id(&self) -> u32 {
+        self.running.as_ref().unwrap().id()
     }
 
     /// The broker's device process.

@@ -51,6 +51,7 @@ pub mod terminal;
 pub mod tpm;
 pub mod tsm_tree;
 pub mod upstream;
+pub mod usage;
 pub mod waiting;
 pub mod way;
 pub mod worker;

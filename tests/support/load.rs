@@ -2,7 +2,9 @@
 
 use crate::fleet::Fleet;
 use crate::process::eventually;
+use blindferry_handle::memfd::Handle;
 use blindferry_parent::{Ask, Parent};
+use blindferry_worker::Worker;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
@@ -47,9 +49,29 @@ impl Load {
         let until = self.done.load(Ordering::Relaxed) + more;
         eventually("the load to go on", || {
             let refused = self.refused.lock().unwrap();
-            assert!(refused.is_empty(), "{refused:?}");
+            assert!(refused.is_empty(), "{:?}", refused.first());
             (self.done.load(Ordering::Relaxed) >= until).then_some(())
         });
+    }
+
+    /// How many were done so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Crossings of this credential, each with a worker of its own that gives its lease back.
+    #[must_use]
+    pub fn of_crossings(fleet: &Fleet, credential: &str) -> Self {
+        let (parents, workers) = (fleet.host.parents(), fleet.host.workers());
+        let ask = Ask::for_credential(credential.parse().unwrap());
+        let mut parent = Parent::connect(&parents).unwrap();
+        Self::of(move || {
+            let grant = parent.ask(&ask).map_err(|error| error.to_string())?.into_descriptor();
+            let worker = Worker::connect(&workers).map_err(|error| error.to_string())?;
+            let leased = worker.redeem(Handle::from_fd(grant).unwrap()).map_err(|error| error.to_string())?;
+            leased.end().map_err(|error| error.to_string())
+        })
     }
 
     /// Ends it; gives how many were done.
@@ -60,7 +82,7 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
         let refused = self.refused.lock().unwrap();
-        assert!(refused.is_empty(), "{refused:?}");
+        assert!(refused.is_empty(), "{:?}, and so on {} times", refused.first(), refused.len());
         self.done.load(Ordering::Relaxed)
     }
 }

@@ -70,6 +70,7 @@ impl ScriptedPage {
             condition: watch::channel(Condition::default()).0,
             publication: watch::channel(Arc::new(Publication::default())).0,
             pulse: Arc::new(Pulse::default()),
+            traces: None,
             reported,
             page: Some(Arc::clone(&page)),
         };

@@ -69,7 +69,9 @@ impl Peer {
         let (mut device, socket) = spawn(&executable, process).unwrap();
         let connected = runtime.block_on(async {
             let attester = attester(Device::new(socket).unwrap());
-            connect(TcpStream::connect(address).await.unwrap(), &settings, attester).await
+            // Nobody listens there, or not yet again.
+            let stream = TcpStream::connect(address).await.map_err(|source| ConnectError::Tls { source })?;
+            connect(stream, &settings, attester).await
         });
         let Established { welcome, caller, mut pushes, driver } = match connected {
             Ok(established) => established,

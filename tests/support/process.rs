@@ -1,6 +1,7 @@
 //! A process that a test started: its log in a file, and its end by its id, at the latest when it is dropped.
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -135,9 +136,10 @@ fn first_word(id: u32) -> Option<String> {
 /// Asks again until there is an answer.
 ///
 /// # Panics
-/// After [`PATIENCE`].
+/// After [`PATIENCE`], or as many times that as `BLINDFERRY_PATIENCE` says, for runs in the background.
 pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    within(PATIENCE, ask).unwrap_or_else(|| panic!("waited in vain for {what}"))
+    let times = env::var("BLINDFERRY_PATIENCE").map_or(1, |text| text.parse().unwrap());
+    within(PATIENCE * times, ask).unwrap_or_else(|| panic!("waited in vain for {what}"))
 }
 
 /// Asks again until there is an answer, or the time is over.

@@ -8,6 +8,7 @@ use blindferry_attest::tpm::{PcrSelection, PcrValues};
 use blindferry_proto::identifier::EkDigest;
 use blindferry_proto::platform::DeviceProcess;
 use blindferry_proto::role::Role;
+use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -68,6 +69,27 @@ impl Tpm {
         self.tool("tpm2_shutdown", &["-c"]);
         self.process.stop();
         (self.process, self.port) = start(&self.directory, &self.directory.join("tpm"));
+    }
+
+    /// It answers nobody from now on; see [`Tpm::go_on`].
+    pub fn hold(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// It answers again, also what was asked meanwhile.
+    pub fn go_on(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// Reset under a running system: PCRs are zero again, nothing that was loaded is left, and clients stay connected.
+    pub fn reset(&self) {
+        // CMD_INIT without flags, of swtpm's control channel (swtpm_ioctls(3)): the number of the command, then flags. It
+        // answers with a result of 4 bytes.
+        let mut control = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port + 1)).unwrap();
+        control.write_all(&[0, 0, 0, 2, 0, 0, 0, 0]).unwrap();
+        let mut result = [0xff; 4];
+        control.read_exact(&mut result).unwrap();
+        assert_eq!(result, [0; 4], "the TPM is not reset");
     }
 
     /// What a boot of `image` measures: another value into each of [`PCRS`].

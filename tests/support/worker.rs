@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 /// The descriptor on which a worker finds its grant.
@@ -37,12 +38,18 @@ impl ScriptedWorker {
 
     /// Starts any command that gets a grant on [`GRANT_FD`] and speaks in lines.
     #[must_use]
-    pub fn run(fleet: &Fleet, mut command: Command, grant: OwnedFd) -> Self {
+    pub fn run(fleet: &Fleet, command: Command, grant: OwnedFd) -> Self {
         // Where it may write its core.
-        command.current_dir(fleet.user_directory());
+        Self::run_in(&fleet.user_directory(), &log_file(fleet), command, grant)
+    }
+
+    /// The same in any directory, with its standard error in the file `log`.
+    #[must_use]
+    pub fn run_in(directory: &Path, log: &Path, mut command: Command, grant: OwnedFd) -> Self {
+        command.current_dir(directory);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.fd_mappings(vec![FdMapping { parent_fd: grant, child_fd: GRANT_FD }]).unwrap();
-        let mut running = Running::start(command, &log_file(fleet));
+        let mut running = Running::start(command, log);
         let input = running.child().stdin.take();
         let output = BufReader::new(running.child().stdout.take().unwrap());
         Self { running, input, output }
@@ -69,7 +76,12 @@ impl ScriptedWorker {
 
     /// Tells it what to do.
     pub fn order(&mut self, order: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{order}").unwrap();
+        assert!(self.try_order(order), "the worker has ended");
+    }
+
+    /// The same, to one that may have ended; whether it could be told.
+    pub fn try_order(&mut self, order: &str) -> bool {
+        writeln!(self.input.as_mut().unwrap(), "{order}").is_ok()
     }
 
     /// Lets it end in good order.

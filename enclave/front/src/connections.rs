@@ -7,8 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use blindferry_proto::source::Source;
 
 use crate::configuration::Limits;
 
@@ -87,19 +89,6 @@ impl Connections {
         for from in ended {
             self.forget(from);
         }
-    }
-}
-
-/// Who a connection is counted for: an IPv4 address, or an IPv6 /64, which one customer has to himself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
-
-impl Source {
-    fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        })
     }
 }
 

@@ -49,3 +49,20 @@ impl Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system's clock stands before 1970: set it, since grants and audit records carry times")]
 pub struct ClockError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_the_systems_clock_says_after_the_start_does_not_matter() {
+        // As if it had been 1970 when the vault started, and somebody had set the clock right a minute and a half ago.
+        let started = Instant::now().checked_sub(Duration::from_secs(90)).unwrap();
+        let clock = Clock { started, epoch_millis: 1000 };
+        assert!((91..100).contains(&clock.now()), "{}", clock.now());
+        assert!((90..99).contains(&clock.uptime()));
+        let ahead = Clock { started, epoch_millis: u64::MAX - 10 };
+        assert_eq!(ahead.millis(), u64::MAX, "nothing wraps to the past");
+    }
+}

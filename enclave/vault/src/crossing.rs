@@ -15,7 +15,7 @@ use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Approver};
 use crate::traced;
-use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
+use crate::vault::{Minted, NotMinted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
@@ -152,7 +152,7 @@ async fn fulfil(
         Ok(minted) => minted,
         Err(failed) => {
             vault.settle(ticket, failed.failure);
-            return Err(failed.refusal);
+            return Err(not_minted(vault, session, &body.credential, failed).await);
         }
     };
     let lease = match vault.draw() {
@@ -201,6 +201,19 @@ async fn fulfil(
     vault.fulfil(ticket, parcelled.clone());
     vault.figures.count("redemptions_total", None);
     Ok(parcelled)
+}
+
+/// What is answered when there is no token. Where the upstream may have made one, the audit says so.
+async fn not_minted(
+    vault: &Vault,
+    session: &SessionEntry,
+    credential: &CredentialName,
+    NotMinted { failure, refusal }: NotMinted,
+) -> Refusal {
+    if failure == Failure::Unknown {
+        vault.denied(credential, &session.host, &refusal).await;
+    }
+    refusal
 }
 
 /// Which record is missing.
@@ -284,8 +297,10 @@ async fn mint_renewal(
 ) -> Result<Parcelled, Refusal> {
     let policy_epoch = permit.policy_version();
     let order = order_of(vault, session, &of.audience, of.worker);
-    let minted = vault.mint(&order, permit).await.map_err(|failed| failed.refusal)?;
-    let Minted { token, lease_idle, fetched } = minted;
+    let Minted { token, lease_idle, fetched } = match vault.mint(&order, permit).await {
+        Ok(minted) => minted,
+        Err(failed) => return Err(not_minted(vault, session, &of.credential, failed).await),
+    };
     let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
     let wrapped = wrap(vault, &token, header, id, lease_idle);
     let revocable = Revocable::of(token, of.credential.clone());

@@ -28,6 +28,7 @@ pub mod deposit;
 pub mod figures;
 pub mod grant;
 mod hand_over;
+mod handshakes;
 pub mod host;
 pub mod hpke_keys;
 pub mod lease;

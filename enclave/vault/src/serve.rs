@@ -9,6 +9,7 @@ use crate::confine::Confined;
 use crate::figures::{Figures, durations};
 use crate::grant::{GRANT_LIFE, GrantError, GrantKeys};
 use crate::hand_over::Guests;
+use crate::handshakes::Handshakes;
 use crate::host::Knocks;
 use crate::hpke_keys::{DepositKeyPair, KeyPairError, ParcelKeyPair};
 use crate::lease::Leases;
@@ -38,10 +39,12 @@ use blindferry_proto::front::{Condition, FromVault};
 use blindferry_proto::identifier::ReplicaId;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
+use blindferry_proto::source::Source;
 use blindferry_session::identity::IdentityError;
 use blindferry_session::{Attester, Identity, tls};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -108,10 +111,10 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
     loop {
         tokio::select! {
             Some(incoming) = arrivals.recv() => match incoming {
-                Incoming::Accepted { connection, from: _ } => {
+                Incoming::Accepted { connection, from } => {
                     vault.figures.count("connections_total", None);
                     match tokio::net::TcpStream::from_std(connection) {
-                        Ok(stream) => drop(tokio::spawn(session::serve(Arc::clone(&vault), stream))),
+                        Ok(stream) => drop(tokio::spawn(session::serve(Arc::clone(&vault), stream, source(&from)))),
                         Err(_) => vault.figures.count("handshakes_refused_total", Some("connection")),
                     }
                 }
@@ -140,6 +143,11 @@ async fn run(vault: Arc<Vault>, arrivals: &mut mpsc::Receiver<Incoming>) {
             }
         }
     }
+}
+
+/// Whom a connection is counted for, as the front says.
+fn source(from: &Text<64>) -> Option<Source> {
+    Some(Source::of(from.as_str().parse::<SocketAddr>().ok()?.ip()))
 }
 
 async fn start(
@@ -205,7 +213,7 @@ async fn start(
         documents: Mutex::new(documents),
         publish_again: Mutex::new(None),
         figures: Figures::default(),
-        handshakes: Semaphore::new(HANDSHAKES),
+        handshakes: Handshakes::new(HANDSHAKES),
         large_frames: Semaphore::new(LARGE_FRAMES),
         cache: MasterCache::default(),
         grants: Mutex::new(GrantKeys::new(replica, clock.now(), &random).map_err(ServeError::Grants)?),

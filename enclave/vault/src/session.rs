@@ -16,6 +16,7 @@ use blindferry_proto::limits::MAX_FRAME;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Call, FromVault, LeaseEnd, Request};
+use blindferry_proto::source::Source;
 use blindferry_session::channel::Stream;
 use blindferry_session::server::Standing;
 use blindferry_session::spans::Numbered;
@@ -37,19 +38,27 @@ pub const REATTEST_TIME: Duration = Duration::from_secs(60);
 pub const LARGE_FRAME_TIME: Duration = Duration::from_secs(20);
 /// Calls of one session under way at once; further ones wait in its connection.
 pub const CALLS: usize = 64;
+/// How a handshake is counted for which there is no place, or whose place was given away.
+const BUSY: &str = "busy";
 /// How a handshake that ran out of time is counted.
 pub(crate) const LATE: &str = "late";
 /// Nothing is sent for longer than this to a peer that does not read.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
-/// Serves one connection to its end.
-pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S) {
-    let Ok(place) = vault.handshakes.try_acquire() else {
-        vault.figures.count("handshakes_refused_total", Some("busy"));
+/// Serves one connection to its end, which came from there as far as is known.
+pub async fn serve<S: Stream>(vault: Arc<Vault>, stream: S, from: Option<Source>) {
+    let Some(place) = vault.handshakes.take(from) else {
+        vault.figures.count("handshakes_refused_total", Some(BUSY));
         return;
     };
     let since = Instant::now();
-    let admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)).await;
+    let admitted = tokio::select! {
+        admitted = timeout(HANDSHAKE_TIME, admit_peer(&vault, stream)) => admitted,
+        () = place.given_away() => {
+            vault.figures.count("handshakes_refused_total", Some(BUSY));
+            return;
+        }
+    };
     drop(place);
     match admitted {
         Ok(Some(admitted)) => {

@@ -16,6 +16,7 @@ use crate::confine::Confined;
 use crate::figures::{Figures, Kind};
 use crate::grant::GrantKeys;
 use crate::hand_over::Guests;
+use crate::handshakes::Handshakes;
 use crate::host::{Knocks, Pin};
 use crate::hpke_keys::{DepositKeyPair, ParcelKeyPair};
 use crate::lease::Leases;
@@ -94,7 +95,7 @@ pub struct Vault {
     /// When the time of a published key is over, in seconds since the epoch.
     pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,
-    pub(crate) handshakes: Semaphore,
+    pub(crate) handshakes: Handshakes,
     pub(crate) large_frames: Semaphore,
     pub(crate) cache: MasterCache,
     pub(crate) grants: Mutex<GrantKeys>,

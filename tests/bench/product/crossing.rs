@@ -9,7 +9,7 @@ use crate::process::time_of;
 use std::time::Duration;
 
 /// A load and the processor time of whoever served it, in milliseconds a crossing.
-struct Served {
+pub(crate) struct Served {
     load: Load,
     processor: Vec<(&'static str, f64)>,
 }
@@ -26,9 +26,24 @@ impl Served {
         Self { load, processor }
     }
 
-    fn whole(&self) -> f64 {
+    pub(crate) fn whole(&self) -> f64 {
         self.processor.iter().map(|(_, each)| each).sum()
     }
+
+    /// Of one process.
+    pub(crate) fn of(&self, process: &str) -> f64 {
+        self.processor.iter().filter(|(name, _)| *name == process).map(|(_, each)| each).sum()
+    }
+}
+
+/// Crossings by so many workers.
+pub(crate) fn served(ground: &Ground, processes: &[(&'static str, u32)], workers: usize, time: Duration) -> Served {
+    Served::during(processes, || {
+        Load::run(workers, time, |_| {
+            let mut parent = ground.parent();
+            move || ground.cross_and_end(&mut parent)
+        })
+    })
 }
 
 pub(crate) fn section(extent: Extent) -> Vec<Figure> {
@@ -38,13 +53,7 @@ pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     let time = extent.of(Duration::from_secs(8), Duration::from_secs(2));
     let mut figures = Vec::new();
     for workers in [1, 8, 64] {
-        let ours = Served::during(&processes, || {
-            Load::run(workers, time, |_| {
-                let mut parent = ground.parent();
-                let ground = &ground;
-                move || ground.cross_and_end(&mut parent)
-            })
-        });
+        let ours = served(&ground, &processes, workers, time);
         let theirs: Vec<Served> = peers
             .iter()
             .map(|bao| {

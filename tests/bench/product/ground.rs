@@ -3,6 +3,7 @@
 use blindferry_handle::memfd::Handle;
 use blindferry_parent::{Ask, Parent};
 use blindferry_proto::credential::Kind;
+use blindferry_proto::operator::Approvee;
 use blindferry_tests::fleet::{Fleet, HOST, Plan};
 use blindferry_tests::operator::settings;
 use blindferry_tests::tpm::PCRS;
@@ -17,13 +18,19 @@ pub(crate) struct Ground {
 impl Ground {
     /// `None`, and a line says why, where the machine has no software TPMs.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same, with more lines in the configuration of the enclave.
+    pub(crate) fn start_with(more: &str) -> Option<Self> {
         let plan = Plan::default();
         let mut fleet = Fleet::set_up(&plan)?;
+        fleet.enclave.configure_with(&plan, more);
         // One user is all of the load here.
         fleet.host.configure_with(HOST, &PCRS, "[limits]\nper_uid = 1024\n");
         fleet.init(&plan);
         fleet.enclave.serve();
-        fleet.operator().approve(HOST, blindferry_proto::operator::Approvee::Ek(fleet.host.tpm.ek()));
+        fleet.operator().approve(HOST, Approvee::Ek(fleet.host.tpm.ek()));
         fleet.host.serve();
         fleet.operator().put(CREDENTIAL, settings(Kind::Release), MASTER);
         Some(Self { fleet })

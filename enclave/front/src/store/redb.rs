@@ -380,8 +380,8 @@ const GROUPS: TableDefinition<'static, (), u64> = TableDefinition::new("front-gr
 const PAGE_ROOM: usize = MAX_PACKET - 64;
 /// postcard writes each length in at most 3 bytes, the bounds of a key and a value being under 2^21.
 const ENTRY_OVERHEAD: usize = 6;
-/// Bytes of pages that redb keeps in memory. The whole store of a large fleet fits; the file system caches as well.
-const CACHE: usize = 64 * 1024 * 1024;
+/// Bytes of pages that redb keeps in memory. The file system caches as well; more of it only grows with the audit.
+const CACHE: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;
