@@ -1,4 +1,4 @@
-//! Does the drill of `docs/operating.md` bring back an enclave whose machine is lost? Its lines are run as they stand there.
+//! Does the drill of `docs/operating/backup.md` bring back an enclave whose machine is lost? Its lines are run as they stand there.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ fn the_drill_of_the_operating_page_brings_a_lost_enclave_back() {
 
 /// The lines of the block.
 fn drill() -> Vec<String> {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md")).unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating/backup.md")).unwrap();
     let (_, rest) = page.split_once("<!-- drill -->\n```\n").unwrap();
     let (block, _) = rest.split_once("```").unwrap();
     block.lines().map(str::to_owned).collect()

@@ -13,7 +13,7 @@ use std::process::Command;
 
 #[test]
 fn the_documented_metrics_are_those_that_are_served() {
-    let text = file("docs/operating.md").text;
+    let text = file("docs/operating/watching.md").text;
     let (_, section) = text.split_once("\n### Metrics\n").unwrap();
     let (section, _) = section.split_once("\n### ").unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `blindferry_"));
@@ -36,7 +36,7 @@ fn the_documented_metrics_are_those_that_are_served() {
 
 #[test]
 fn the_documented_events_are_those_that_are_written() {
-    let text = file("docs/operating.md").text;
+    let text = file("docs/operating/watching.md").text;
     let (_, section) = text.split_once("\n### Logs\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let (_, table) = section.split_once("| event | of |").unwrap();

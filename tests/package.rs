@@ -84,7 +84,7 @@ fn files_have_the_modes_that_they_need(machine: &Booted) {
     }
 }
 
-/// As docs/operating.md says.
+/// As docs/operating/installing.md says.
 fn units_are_confined(machine: &Booted) {
     machine.run("systemd-analyze verify blindferryd.service blindferry-enclave.service blindferry-starter.service");
     for (unit, tenths) in [("blindferry-enclave", 14), ("blindferryd", 15)] {

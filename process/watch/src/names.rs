@@ -1,4 +1,4 @@
-//! Every metric that there is. What is not here is not served, and `docs/operating.md` has the same list.
+//! Every metric that there is. What is not here is not served, and `docs/operating/watching.md` has the same list.
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
