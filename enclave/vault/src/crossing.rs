@@ -16,7 +16,7 @@ use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Approver};
 use crate::traced;
-use crate::vault::{Minted, NotMinted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
+use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
@@ -153,7 +153,7 @@ async fn fulfil(
         Ok(minted) => minted,
         Err(failed) => {
             vault.settle(ticket, failed.failure);
-            return Err(not_minted(vault, session, &body.credential, failed).await);
+            return Err(vault.not_minted(&body.credential, &session.host, failed).await);
         }
     };
     let lease = match vault.draw() {
@@ -202,19 +202,6 @@ async fn fulfil(
     vault.fulfil(ticket, parcelled.clone());
     vault.figures.count("redemptions_total", None);
     Ok(parcelled)
-}
-
-/// What is answered when there is no token. Where the upstream may have made one, the audit says so.
-async fn not_minted(
-    vault: &Vault,
-    session: &SessionEntry,
-    credential: &CredentialName,
-    NotMinted { failure, refusal }: NotMinted,
-) -> Refusal {
-    if failure == Failure::Unknown {
-        vault.denied(credential, &session.host, &refusal).await;
-    }
-    refusal
 }
 
 /// Which record is missing.

@@ -1,6 +1,6 @@
 //! Renew → the next parcel: policy is asked again, and what the lease holds is minted anew.
 
-use super::{Unrecorded, Wanted, allow, not_minted, order_of, record, wrap};
+use super::{Unrecorded, Wanted, allow, order_of, record, wrap};
 use crate::lease::{LeaseError, RenewalTurn, Terms};
 use crate::policy::Action;
 use crate::vault::{Minted, Permit, Revocable, SessionEntry, Vault};
@@ -55,7 +55,7 @@ async fn mint_renewal(
     let order = order_of(vault, session, &of.audience, of.worker);
     let Minted { token, lease_idle, fetched } = match vault.mint(&order, permit).await {
         Ok(minted) => minted,
-        Err(failed) => return Err(not_minted(vault, session, &of.credential, failed).await),
+        Err(failed) => return Err(vault.not_minted(&of.credential, &session.host, failed).await),
     };
     let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
     let wrapped = wrap(vault, &token, header, id, lease_idle);
