@@ -49,7 +49,7 @@ fn the_documented_events_are_those_that_are_written() {
         "enclave/vault/src/",
         "host/broker/src/",
         "host/starter/src/",
-        "proto/watch/traces/src/",
+        "process/watch/traces/src/",
     ];
     for source in rust().iter().filter(|source| folders.iter().any(|folder| source.path.starts_with(folder))) {
         written.extend(events(source));

@@ -38,7 +38,7 @@ fn on_a_full_disk_nothing_is_given_out_that_cannot_be_audited_and_all_goes_on_wh
     let operator = fleet.operator();
 
     // Grants that are out, and one that was bought.
-    let granted: Vec<_> = (0..4).map(|_| ask_for(fleet, "api").unwrap()).collect();
+    let granted: Vec<_> = (0..12).map(|_| ask_for(fleet, "api").unwrap()).collect();
     let mut kept = ScriptedWorker::start(fleet, ask_for(fleet, "api").unwrap(), fleet.enclave.public);
     assert!(kept.says()["lease"].is_string());
     disk.fill();
@@ -48,13 +48,23 @@ fn on_a_full_disk_nothing_is_given_out_that_cannot_be_audited_and_all_goes_on_wh
     });
     assert_eq!(refused.code, RefusalCode::Store, "{refused:?}");
     println!("refused: {refused:?}");
-    let mut refusals = Vec::new();
+    // A small record may find room in the file where a larger one did not: what is given out is in the audit then.
+    let (mut given, mut refused) = (Vec::new(), 0);
     for grant in granted {
+        // A store that is opened anew may give room back.
+        disk.fill();
         let mut worker = ScriptedWorker::start(fleet, grant, fleet.enclave.public);
-        refusals.push(worker.says());
+        let says = worker.says();
+        match says["lease"].as_str() {
+            Some(lease) => given.push(lease.to_owned()),
+            None => {
+                assert_eq!(says["code"], "store", "{says}");
+                refused += 1;
+            }
+        }
     }
-    println!("redemptions: {refusals:?}");
-    assert!(refusals.iter().all(|answer| answer["lease"].is_null()), "a token that is not in the audit");
+    println!("redemptions: {} given out, {refused} refused", given.len());
+    assert!(refused > 0, "the disk is full");
     let (status, health) = http_get(fleet.enclave.public, "/readyz").unwrap();
     println!("readyz: {status} {health}");
     assert!(fleet.enclave.log().contains("store-request-failed"), "it is in the log");
@@ -73,7 +83,8 @@ fn on_a_full_disk_nothing_is_given_out_that_cannot_be_audited_and_all_goes_on_wh
         _ => None,
     };
     let leases: BTreeSet<String> = operator.events().iter().filter_map(redeemed).collect();
-    assert!(leases.contains(&lease.unwrap()));
+    given.extend(lease);
+    assert!(given.iter().all(|lease| leases.contains(lease)), "{given:?} were given out, the audit has {leases:?}");
     drop(operator);
 
     // What was written is whole: it opens again.
@@ -107,7 +118,7 @@ impl SmallDisk {
 
     /// To the last byte.
     fn fill(&self) {
-        let mut file = File::create(self.path.join("ballast")).unwrap();
+        let mut file = File::options().create(true).append(true).open(self.path.join("ballast")).unwrap();
         for size in [64 * 1024, 512] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }

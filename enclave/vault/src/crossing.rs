@@ -4,18 +4,19 @@
 //! attested. The verdict goes by value into what it allows.
 
 mod asked;
+mod renewal;
 
 pub(crate) use asked::grant_approved;
 
 use crate::audit::Entered;
 use crate::grant::{GrantError, OpenedGrant};
-use crate::lease::{LeaseError, RenewalTurn, Terms};
+use crate::lease::Terms;
 use crate::ledger::{Claim, Failure, LedgerError, Ticket, Turn};
 use crate::mint::{Order, Token};
 use crate::parcel;
 use crate::policy::{Action, Approver};
 use crate::traced;
-use crate::vault::{Minted, NotMinted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
+use crate::vault::{Minted, NotPermitted, Permit, Revocable, SessionEntry, Vault};
 use crate::waiting;
 use blindferry_proto::audit::{Alarm, Event, Sight};
 use blindferry_proto::bounded::Bytes;
@@ -25,7 +26,7 @@ use blindferry_proto::name::{Audience, CredentialName, VariableName};
 use blindferry_proto::parcel::ParcelHeader;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::{
-    Answer, BrokerRequest, Delivered, LeaseEnd, Parcelled, ProcessFacts, Redeem, Renew, WorkerConstraint,
+    Answer, BrokerRequest, Delivered, LeaseEnd, Parcelled, ProcessFacts, Redeem, WorkerConstraint,
 };
 use blindferry_proto::waiting::AskEnd;
 
@@ -36,7 +37,7 @@ pub(crate) async fn answer(vault: &Vault, session: &SessionEntry, request: Broke
         BrokerRequest::Delivered(delivered) => note_delivery(vault, delivered).await,
         BrokerRequest::Redeem(redemption) => redeem(vault, session, redemption).await.map(Answer::Parcelled),
         BrokerRequest::Acknowledge { lease, request } => acknowledge(vault, session, lease, request).await,
-        BrokerRequest::Renew(renewal) => renew(vault, session, renewal).await.map(Answer::Parcelled),
+        BrokerRequest::Renew(renewal) => renewal::renew(vault, session, renewal).await.map(Answer::Parcelled),
         BrokerRequest::Keep { leases } => keep(vault, session, &leases),
         BrokerRequest::End { lease, why } => end(vault, session, lease, why).await,
         BrokerRequest::Collect { ask } => waiting::collect(vault, session, ask).await,
@@ -152,7 +153,7 @@ async fn fulfil(
         Ok(minted) => minted,
         Err(failed) => {
             vault.settle(ticket, failed.failure);
-            return Err(not_minted(vault, session, &body.credential, failed).await);
+            return Err(vault.not_minted(&body.credential, &session.host, failed).await);
         }
     };
     let lease = match vault.draw() {
@@ -203,19 +204,6 @@ async fn fulfil(
     Ok(parcelled)
 }
 
-/// What is answered when there is no token. Where the upstream may have made one, the audit says so.
-async fn not_minted(
-    vault: &Vault,
-    session: &SessionEntry,
-    credential: &CredentialName,
-    NotMinted { failure, refusal }: NotMinted,
-) -> Refusal {
-    if failure == Failure::Unknown {
-        vault.denied(credential, &session.host, &refusal).await;
-    }
-    refusal
-}
-
 /// Which record is missing.
 enum Unrecorded {
     /// That the master was opened.
@@ -252,83 +240,6 @@ async fn acknowledge(
         vault.audit_after(Event::Acknowledged { lease, request }).await?;
     }
     Ok(Answer::Done)
-}
-
-/// The next token of a lease, encrypted to the same key.
-async fn renew(vault: &Vault, session: &SessionEntry, renewal: Renew) -> Result<Parcelled, Refusal> {
-    let Renew { lease: id, request } = renewal;
-    let of = vault.lease_terms(id, &session.host)?;
-    let wanted = Wanted {
-        credential: &of.credential,
-        audience: of.audience.as_ref(),
-        worker: of.worker,
-        inherited: &of.inherited,
-        parent: of.parent,
-        // An approval is for what the worker does with it, which it may go on doing: the lease keeps it.
-        approval: of.approval,
-    };
-    let permit = match allow(vault, session, Action::Renew, &wanted).await {
-        Ok(permit) => permit,
-        Err(refusal) => {
-            vault.end_lease(id, &session.host, LeaseEnd::Denied).await;
-            return Err(refusal);
-        }
-    };
-    match vault.begin_renewal(id, &session.host, request) {
-        Ok(RenewalTurn::Again(parcelled)) => return Ok(*parcelled),
-        Ok(RenewalTurn::Mint) => {}
-        Err(LeaseError::Unknown) => return Err(RefusalCode::Unknown.into()),
-        Err(LeaseError::UnderWay | LeaseError::Full) => return Err(RefusalCode::Busy.into()),
-    }
-    let outcome = mint_renewal(vault, session, id, request, &of, permit).await;
-    if outcome.is_err() {
-        vault.not_renewed(id);
-    }
-    outcome
-}
-
-async fn mint_renewal(
-    vault: &Vault,
-    session: &SessionEntry,
-    id: LeaseId,
-    request: RequestId,
-    of: &Terms,
-    permit: Permit,
-) -> Result<Parcelled, Refusal> {
-    let policy_epoch = permit.policy_version();
-    let order = order_of(vault, session, &of.audience, of.worker);
-    let Minted { token, lease_idle, fetched } = match vault.mint(&order, permit).await {
-        Ok(minted) => minted,
-        Err(failed) => return Err(not_minted(vault, session, &of.credential, failed).await),
-    };
-    let header = ParcelHeader { request, grant: of.grant, worker: of.worker_key, uid: of.worker.uid, policy_epoch };
-    let wrapped = wrap(vault, &token, header, id, lease_idle);
-    let revocable = Revocable::of(token, of.credential.clone());
-    let parcelled = match wrapped {
-        Ok(parcelled) => parcelled,
-        Err(refusal) => {
-            vault.revoke_if(revocable).await;
-            return Err(refusal);
-        }
-    };
-    let event = Event::Renewed { lease: id, credential: of.credential.clone(), sight: Sight::Plaintext };
-    if let Err(Unrecorded::Fetched(refusal) | Unrecorded::Handed(refusal)) = record(vault, fetched, event).await {
-        vault.revoke_if(revocable).await;
-        return Err(refusal);
-    }
-    match vault.renewed(id, request, parcelled.clone(), revocable) {
-        Ok(left_behind) => {
-            for revocable in left_behind {
-                vault.revoke(revocable).await;
-            }
-            vault.figures.count("renewals_total", None);
-            Ok(parcelled)
-        }
-        Err(orphan) => {
-            vault.revoke_if(orphan).await;
-            Err(RefusalCode::Unknown.into())
-        }
-    }
 }
 
 fn keep(vault: &Vault, session: &SessionEntry, leases: &[LeaseId]) -> Result<Answer, Refusal> {

@@ -8,6 +8,7 @@ use crate::deposit::DepositError;
 use crate::document::DocumentError;
 use crate::enclave::ApprovalError;
 use crate::exit::Exit;
+use crate::fixes::fix;
 use crate::generate::GenerateError;
 use crate::kind::KindError;
 use crate::output::printable;
@@ -273,7 +274,7 @@ impl Failure {
             Self::Device { source: DeviceError::Refused(refusal), .. } => of_device(refusal),
             Self::Dial { .. } => Some("see whether the enclave runs, and whether `vault` names its address"),
             Self::Connect { source } => match source.as_ref() {
-                ConnectError::Refused { refusal } => of_code(refusal.code),
+                ConnectError::Refused { refusal } => Some(fix(refusal.code)),
                 ConnectError::AnotherVault => Some(
                     "its hardware and software are those of the reference, and its store is not: if the vault was made anew \
                      with `init`, get its new reference from whoever runs it; otherwise this is not your vault",
@@ -295,7 +296,7 @@ impl Failure {
             }
             Self::Call { source: CallError::Refused(refusal), .. }
             | Self::Setup(SetupError::Refused(refusal))
-            | Self::Grant { source: ParentError::Refused(refusal) } => of_code(refusal.code),
+            | Self::Grant { source: ParentError::Refused(refusal) } => Some(fix(refusal.code)),
             Self::Call { .. } | Self::SessionOver { .. } => Some("look whether it was done before doing it again"),
             Self::SecretOnCommandLine | Self::NotAName => Some("blindferry put NAME --kind KIND < FILE"),
             Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
@@ -349,43 +350,6 @@ fn of_refusal(refusal: &Refusal) -> Exit {
             Exit::NotApproved
         }
         _ => Exit::Refused,
-    }
-}
-
-fn of_code(code: RefusalCode) -> Option<&'static str> {
-    match code {
-        RefusalCode::HostPending => Some(
-            "ask an operator to approve this machine: `blindferry host approve NAME --ek HASH --role operator`, with the \
-             hash that `blindferry tpm` shows here",
-        ),
-        RefusalCode::NotAttested => Some(
-            "the vault's audit says why; compare this machine's PCRs (`blindferry reference capture`) with the reference \
-             values in force",
-        ),
-        RefusalCode::Version => Some("install the version of the vault on this machine"),
-        RefusalCode::Exists => Some("remove it first, or say --replace where there is such an option"),
-        RefusalCode::Unknown => {
-            Some("look at what there is, for example with `blindferry list` or `blindferry host list`")
-        }
-        RefusalCode::Busy | RefusalCode::NotReady | RefusalCode::Upstream => Some("the same again in a moment"),
-        RefusalCode::Store => Some("the enclave's log; what is stored may have been tampered with"),
-        RefusalCode::Denied => Some("the vault's audit says which policy or right was missing"),
-        RefusalCode::ProtectionTooLow => Some(
-            "`blindferry run --explain` tells which levels this machine offers, and --protection LEVEL asks for one",
-        ),
-        RefusalCode::Internal => Some("the enclave's log says more"),
-        RefusalCode::ApprovalRequired => {
-            Some("wait for it (leave --no-wait out), and have an operator approve meanwhile")
-        }
-        RefusalCode::ApprovalTimedOut => Some("tell an operator before asking again; they say `blindferry approve`"),
-        RefusalCode::ApprovalQueueFull => Some("have an operator decide about what waits: `blindferry approve`"),
-        RefusalCode::ApprovalMismatch => Some("see what waits now: `blindferry approve`"),
-        RefusalCode::Malformed
-        | RefusalCode::GrantForeign
-        | RefusalCode::GrantExpired
-        | RefusalCode::GrantSpent
-        | RefusalCode::WorkerMismatch
-        | RefusalCode::ApprovalDenied => None,
     }
 }
 

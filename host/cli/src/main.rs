@@ -38,6 +38,7 @@ mod env;
 mod environment;
 mod exit;
 mod failure;
+mod fixes;
 mod generate;
 mod host;
 mod init;

@@ -190,14 +190,17 @@ fn version(version: u64) -> String {
 mod tests {
     use super::verdict::tests::facts;
     use super::*;
+    use blindferry_proto::bounded::Text;
 
     #[test]
     fn the_verdict_stands_first_and_what_is_missing_is_said() {
         let mut facts = facts();
         facts.vault.policy_version = 0;
+        facts.vault.warnings.push(Text::cut("there is no policy yet: nothing is allowed"));
         let verdict = judge(&facts, None);
         let text = render(&document(&facts, &verdict));
-        assert!(text.starts_with("degraded\n") && text.contains("fix: ") && text.contains("none yet"), "{text}");
+        assert!(text.starts_with("degraded\n") && text.contains("none yet"), "{text}");
+        assert!(text.contains("fix: blindferry policy apply FILE"), "{text}");
         assert!(text.contains("ATTESTED") && text.contains("web-1") && text.contains("1m ago"), "{text}");
         assert!(text.contains("version 2") && text.contains("ENDS UNLESS KEPT"), "{text}");
     }

@@ -12,6 +12,7 @@ use crate::upstream::UpstreamError;
 use blindferry_proto::audit::{Event, Sight};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::credential::Kind;
+use blindferry_proto::name::{CredentialName, HostName};
 use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use std::sync::Arc;
@@ -198,6 +199,19 @@ impl Vault {
         if let Some(revocable) = revocable {
             self.revoke(revocable).await;
         }
+    }
+
+    /// What is answered when there is no token. Where the upstream may have made one, the audit says so.
+    pub(crate) async fn not_minted(
+        &self,
+        credential: &CredentialName,
+        host: &HostName,
+        NotMinted { failure, refusal }: NotMinted,
+    ) -> Refusal {
+        if failure == Failure::Unknown {
+            self.denied(credential, host, &refusal).await;
+        }
+        refusal
     }
 }
 
