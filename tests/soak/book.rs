@@ -16,8 +16,8 @@ pub(crate) struct Pages {
     pub(crate) redeemed: BTreeSet<String>,
     /// How often each lease was renewed.
     pub(crate) renewed: BTreeMap<String, u64>,
-    /// Leases that their workers gave back.
-    pub(crate) given_back: BTreeSet<String>,
+    /// Leases that their workers gave back, and when they were told so, in milliseconds since the epoch.
+    pub(crate) given_back: BTreeMap<String, u64>,
     /// Asks that were decided, and whether it was a yes.
     pub(crate) decided: BTreeMap<String, bool>,
     /// What the operator did to what, and how often.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Grants, each for a worker with a life of its own.
 pub(crate) fn cross(ground: &Ground, mut dice: Dice) {
@@ -129,7 +129,7 @@ fn work(ground: &Ground, dice: &mut Dice, grant: GrantHandle) {
     if fate < 7 {
         let _told = worker.try_order("end");
         if said(&mut worker)["ended"] == true {
-            ground.book.write().given_back.insert(lease);
+            ground.book.write().given_back.insert(lease, now());
         }
     }
     worker.finish();
@@ -149,4 +149,10 @@ fn lease(ground: &Ground, worker: &mut ScriptedWorker) -> Option<String> {
 /// The next line of a worker, which may be killed before it is through with it.
 fn said(worker: &mut ScriptedWorker) -> Value {
     serde_json::from_str(&worker.line()).unwrap_or(Value::Null)
+}
+
+/// Milliseconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "compared with the dates of the audit")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
