@@ -5,7 +5,7 @@
 
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "a peer that answers otherwise is not measured")]
 
-use crate::ground::MASTER;
+use crate::ground::{MASTER, Storage};
 use blindferry_tests::process::{Running, eventually};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,15 +15,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 use tempfile::TempDir;
-
-/// Where a server keeps what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Storage {
-    /// Nothing is written, and nothing audited.
-    Memory,
-    /// Its integrated storage, and an audit log in a file.
-    Disk,
-}
 
 /// A running server that holds one secret.
 pub(crate) struct Bao {

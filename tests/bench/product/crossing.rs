@@ -1,9 +1,9 @@
 //! Crossings over an established session, by 1, 8 and 64 workers at once, beside wrapping and unwrapping by OpenBao.
 
 use crate::Extent;
-use crate::bao::{Bao, Storage};
+use crate::bao::Bao;
 use crate::figure::Figure;
-use crate::ground::Ground;
+use crate::ground::{Ground, Storage};
 use crate::load::Load;
 use crate::process::time_of;
 use std::time::Duration;
@@ -46,42 +46,47 @@ pub(crate) fn served(ground: &Ground, processes: &[(&'static str, u32)], workers
     })
 }
 
+/// Each beside the peer that keeps what it has in the same place.
 pub(crate) fn section(extent: Extent) -> Vec<Figure> {
-    let Some(mut ground) = Ground::start() else { return Vec::new() };
-    let peers: Vec<Bao> = [Storage::Memory, Storage::Disk].into_iter().filter_map(Bao::start).collect();
+    [Storage::Memory, Storage::Disk].into_iter().flat_map(|storage| kept_in(storage, extent)).collect()
+}
+
+fn kept_in(storage: Storage, extent: Extent) -> Vec<Figure> {
+    let Some(mut ground) = Ground::start_with(storage, "") else { return Vec::new() };
+    let peer = Bao::start(storage);
     let processes = ground.processes();
+    let place = match storage {
+        Storage::Memory => "store in memory",
+        Storage::Disk => "store on disk",
+    };
     let time = extent.of(Duration::from_secs(8), Duration::from_secs(2));
     let mut figures = Vec::new();
     for workers in [1, 8, 64] {
         let ours = served(&ground, &processes, workers, time);
-        let theirs: Vec<Served> = peers
-            .iter()
-            .map(|bao| {
-                Served::during(&[("server", bao.id())], || {
-                    Load::run(workers, time, |_| {
-                        let mut client = bao.client();
-                        move || client.wrap_and_unwrap()
-                    })
+        let theirs = peer.as_ref().map(|bao| {
+            let served = Served::during(&[("server", bao.id())], || {
+                Load::run(workers, time, |_| {
+                    let mut client = bao.client();
+                    move || client.wrap_and_unwrap()
                 })
-            })
-            .collect();
-        let named = if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") };
+            });
+            (bao.name(), served)
+        });
+        let plural = if workers == 1 { "" } else { "s" };
+        let named = format!("crossing, {place}, {workers} worker{plural}");
         let mut beside = |what: &str, unit, value: &dyn Fn(&Served) -> f64| {
-            let name = format!("crossing, {named}: {what}");
-            let figure = Figure::new(name, value(&ours), unit);
-            if theirs.is_empty() {
-                figures.push(figure.clone());
-            }
-            for (bao, served) in peers.iter().zip(&theirs) {
-                figures.push(figure.clone().beside(bao.name(), value(served)));
-            }
+            let figure = Figure::new(format!("{named}: {what}"), value(&ours), unit);
+            figures.push(match &theirs {
+                Some((name, served)) => figure.beside(name, value(served)),
+                None => figure,
+            });
         };
         beside("p50", "ms", &|served| served.load.of_thousand(500));
         beside("p99", "ms", &|served| served.load.of_thousand(990));
         beside("throughput", "a second", &|served| served.load.rate());
         beside("processor, vault + front + broker", "ms", &Served::whole);
         for (process, each) in &ours.processor {
-            figures.push(Figure::new(format!("crossing, {named}: processor, {process}"), *each, "ms"));
+            figures.push(Figure::new(format!("{named}: processor, {process}"), *each, "ms"));
         }
     }
     figures

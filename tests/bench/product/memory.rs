@@ -1,9 +1,9 @@
 //! Resident memory of each process: when it has done nothing, and after very many crossings.
 
 use crate::Extent;
-use crate::bao::{Bao, Storage};
+use crate::bao::Bao;
 use crate::figure::Figure;
-use crate::ground::Ground;
+use crate::ground::{Ground, Storage};
 use crate::load::Load;
 use crate::process::resident;
 use std::sync::atomic::{AtomicU32, Ordering};

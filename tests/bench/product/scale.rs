@@ -7,7 +7,7 @@
 use crate::Extent;
 use crate::crossing::{Served, served};
 use crate::figure::Figure;
-use crate::ground::{Ground, MASTER};
+use crate::ground::{Ground, MASTER, Storage};
 use blindferry_attest::tpm::PcrSelection;
 use blindferry_device::client::Device;
 use blindferry_device::spawn::spawn;
@@ -25,9 +25,10 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 pub(crate) fn section(extent: Extent) -> Vec<Figure> {
-    let Some(mut ground) =
-        Ground::start_with("reattest_every = 86400\n[limits]\nconnections = 12000\nconnections_per_source = 12000\n")
-    else {
+    let Some(mut ground) = Ground::start_with(
+        Storage::Disk,
+        "reattest_every = 86400\n[limits]\nconnections = 12000\nconnections_per_source = 12000\n",
+    ) else {
         return Vec::new();
     };
     let time = extent.of(Duration::from_secs(6), Duration::from_secs(2));
