@@ -65,12 +65,18 @@ fn on_a_full_disk_nothing_is_given_out_that_cannot_be_audited_and_all_goes_on_wh
     }
     println!("redemptions: {} given out, {refused} refused", given.len());
     assert!(refused > 0, "the disk is full");
-    let (status, health) = http_get(fleet.enclave.public, "/readyz").unwrap();
-    println!("readyz: {status} {health}");
+    let ready = || http_get(fleet.enclave.public, "/readyz").unwrap();
+    eventually("the truth about it", || {
+        disk.fill();
+        let _refused = ask_for(fleet, "api");
+        let (status, why) = ready();
+        (status == 503 && why.contains("the store takes no changes")).then_some(())
+    });
     assert!(fleet.enclave.log().contains("store-request-failed"), "it is in the log");
 
     disk.free();
     let granted = eventually("grants again", || ask_for(fleet, "api").ok());
+    assert_eq!(ready().0, 200);
     let mut worker = ScriptedWorker::start(fleet, granted, fleet.enclave.public);
     let lease = worker.says()["lease"].as_str().map(str::to_owned);
     assert!(lease.is_some(), "redemptions again");

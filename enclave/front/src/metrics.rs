@@ -59,7 +59,8 @@ pub fn text(condition: &Condition, counters: &Counters, store: &StoreFigures, pu
         }
     }
     let answers = pulse.vital() == Vital::Answers;
-    all.number("ready", None, (condition.ready && answers && !pulse.is_stopping()).into());
+    let able = answers && !pulse.is_stopping() && !store.refusing.load(Ordering::Relaxed);
+    all.number("ready", None, (condition.ready && able).into());
     all.number("front_vault_answers", None, answers.into());
 
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -4,13 +4,14 @@
 //! | path | answer |
 //! |---|---|
 //! | `/healthz` | 200 while the vault answers the front within [`crate::pulse::BOUND`], else 503 and why |
-//! | `/readyz` | 200 while, besides, it has unsealed its key and was not told to stop, else 503 and why |
+//! | `/readyz` | 200 while, besides, it has unsealed its key, its store takes changes, and it was not told to stop, else 503 and why |
 //! | `/metrics` | Prometheus text 0.0.4 |
 //! | `{path}/.well-known/openid-configuration`, `{path}/.well-known/jwks.json`, `/jwks/{host}{path}` | see [`crate::publication`] |
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -118,6 +119,9 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, String) {
     match answers(&shown.pulse) {
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
         Ok(()) if !shown.condition.borrow().ready => not("the vault has not unsealed its key yet"),
+        Ok(()) if shown.store.figures().refusing.load(Ordering::Relaxed) => {
+            not("the store takes no changes, so nothing is given out: see the log")
+        }
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
     }
 }

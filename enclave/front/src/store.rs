@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -42,6 +42,9 @@ pub struct StoreFigures {
     pub groups: AtomicU64,
     /// Requests answered with [`StoreReply::Failed`].
     pub failed: AtomicU64,
+    /// Whether the database refused the newest changes: its disk is full, or worse. Nothing can be audited, so nothing is
+    /// given out.
+    pub refusing: AtomicBool,
     /// From a question's arrival to its answer.
     pub reads: Histogram,
     /// From the arrival of changes to the answer that they are durable.
@@ -137,6 +140,7 @@ fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &
             if answer == StoreReply::Committed {
                 figures.committed.fetch_add(1, Ordering::Relaxed);
             }
+            figures.refusing.store(matches!(answer, StoreReply::Failed { .. }), Ordering::Relaxed);
             figures.commit(reply, since, answer);
         }
     }
