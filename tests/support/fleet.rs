@@ -337,7 +337,9 @@ impl Enclave {
         self.directory.join("enclave.log")
     }
 
-    fn configuration(&self) -> PathBuf {
+    /// What [`Enclave::configure`] writes.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
         self.directory.join("enclave.toml")
     }
 
