@@ -154,6 +154,22 @@ async fn records_survive_a_restart_and_the_chain_goes_on() {
     }
 }
 
+/// Who compares what it was given with the head would take the record for a made-up one.
+#[tokio::test]
+async fn a_record_that_is_stored_before_its_writer_has_heard_so_is_not_given_out() {
+    let memory = Arc::new(Memory::default());
+    let auditor = running(memory.clone()).await;
+    assert_eq!(auditor.record(event("known")).await.unwrap().number(), 0);
+    // Writes to the same store, as a commit does whose answer is still on its way.
+    let other = running(memory.clone()).await;
+    assert_eq!(other.record(event("under way")).await.unwrap().number(), 1);
+    let rows = memory.contents.lock().unwrap().keys().filter(|(table, _)| *table == Table::Audit).count();
+    assert_eq!(rows, 2, "it is in the store");
+    let records = all(&auditor).await;
+    assert_eq!(verify(&records, &auditor.key(), None).unwrap().head(), auditor.head());
+    assert_eq!(records.len(), 1);
+}
+
 #[tokio::test]
 async fn concurrent_events_are_all_recorded_in_one_chain() {
     let auditor = running(Arc::new(Memory::default())).await;
