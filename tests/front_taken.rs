@@ -255,6 +255,9 @@ fn a_taken_front_learns_who_uses_what_only_while_an_operator_may_look() {
     assert!(redeemed(&broker, &granted(&broker, "second")).is_ok());
     let asked_last = next().unwrap();
     assert_eq!(asked_last.leases.len(), 2, "what happened meanwhile is in it");
+    let counted =
+        asked_last.minutes.iter().fold((0, 0), |sum, minute| (sum.0 + minute.granted, sum.1 + minute.redeemed));
+    assert_eq!(counted, (2, 2), "each grant and each redemption of the last hour");
     let answers = u64::try_from(front.reports().len() - before).unwrap();
     assert!(answers <= 2 * (begun.elapsed().as_secs() + 1), "{answers} in {:?}", begun.elapsed());
     assert_nothing_seen(&front, &fleet);

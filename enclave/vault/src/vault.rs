@@ -271,21 +271,20 @@ impl Vault {
 
     /// Writes an audit record, durably.
     pub(crate) async fn audit(&self, event: Event) -> Result<(), Refusal> {
-        let (now, since) = (self.clock.now(), Instant::now());
-        lock(&self.lately).note(&event, now);
-        let recorded = self.auditor.record(event).await;
+        let since = Instant::now();
+        let recorded = self.auditor.record(self.noted(event)).await;
         self.audited(recorded, since)
     }
 
     /// Has an audit record written, to be waited for by [`Self::durable`].
     pub(crate) async fn enter(&self, event: Event) -> Result<Entered, Refusal> {
-        self.auditor.enter(event).await.map_err(|error| self.unaudited(&error))
+        self.auditor.enter(self.noted(event)).await.map_err(|error| self.unaudited(&error))
     }
 
     /// Writes an audit record of what has happened already, durably, a moment later.
     pub(crate) async fn audit_after(&self, event: Event) -> Result<(), Refusal> {
         let since = Instant::now();
-        let recorded = self.auditor.report(event).await;
+        let recorded = self.auditor.report(self.noted(event)).await;
         self.audited(recorded, since)
     }
 
@@ -294,6 +293,12 @@ impl Vault {
         let since = Instant::now();
         let recorded = entered.durable().await;
         self.audited(recorded, since)
+    }
+
+    /// Each event passes here on its way to the audit: the operators' page counts those of the last hour.
+    fn noted(&self, event: Event) -> Event {
+        lock(&self.lately).note(&event, self.clock.now());
+        event
     }
 
     fn audited(&self, recorded: Result<Recorded, AuditError>, since: Instant) -> Result<(), Refusal> {
