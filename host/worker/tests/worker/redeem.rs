@@ -14,9 +14,12 @@ use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::session::LeaseEnd;
 use blindferry_worker::{Leased, OpenError, Token, Worker, WorkerError, receive};
 use std::os::fd::AsFd;
+use std::sync::mpsc;
 use std::time::Duration;
 
 const TOKEN: &[u8] = b"a token that nobody else may read";
+/// For what comes within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_grant_is_redeemed_for_the_token_and_acknowledged() {
@@ -27,8 +30,10 @@ fn a_grant_is_redeemed_for_the_token_and_acknowledged() {
     assert_eq!(leased.token().token_type(), "Bearer");
     assert!(leased.token().renew_after().abs_diff(Duration::from_secs(TOKEN_LIFE * 4 / 5)) < Duration::from_secs(5));
     assert_eq!(leased.lease(), LEASE);
+    // Answered, so everything before it was seen.
+    leased.end().unwrap();
     let seen = broker.seen();
-    assert_eq!(seen.len(), 2);
+    assert_eq!(seen.len(), 3);
     assert_eq!(seen[0].grant.as_deref(), Some(&b"opaque grant"[..]));
     let WorkerRequest::Redeem { request, executable, .. } = seen[0].request else { panic!("{seen:?}") };
     assert_eq!(executable, None);
@@ -92,6 +97,29 @@ fn a_lost_acknowledgement_does_not_cost_the_token() {
         _ => vault(seen),
     });
     assert!(is(redeem(&broker).unwrap().token(), TOKEN));
+}
+
+#[test]
+fn nobody_waits_for_the_answer_to_an_acknowledgement_nor_takes_it_for_another() {
+    let mut vault = honest(TOKEN);
+    let (redeemed, is_redeemed) = mpsc::channel();
+    let broker = FakeBroker::start("acknowledged-late", move |seen: &Seen| match seen.request {
+        // Whoever waited for this would have no token yet.
+        WorkerRequest::Acknowledge { .. } => {
+            is_redeemed.recv_timeout(PATIENCE).unwrap();
+            vec![(WorkerReply::Refused(RefusalCode::Unknown.into()), None)]
+        }
+        _ => vault(seen),
+    });
+    let mut leased = redeem(&broker).unwrap();
+    assert!(is(leased.token(), TOKEN));
+    redeemed.send(()).unwrap();
+    redeemed.send(()).unwrap(); // for the acknowledgement of what follows
+    assert!(is(leased.renew().unwrap(), TOKEN));
+    leased.end().unwrap();
+    let asked: Vec<_> = broker.seen().into_iter().map(|seen| (seen.connection, seen.request)).collect();
+    assert!(asked.iter().all(|(connection, _)| *connection == 0), "{asked:?}");
+    assert_eq!(asked.len(), 5, "{asked:?}");
 }
 
 #[test]
@@ -239,7 +267,7 @@ fn a_lease_outlives_a_broker_that_is_started_again() {
         _ => vault(seen),
     });
     let mut leased = redeem(&broker).unwrap();
-    assert!(matches!(leased.lease_end(), Err(WorkerError::Lost { .. })));
+    assert!(matches!(leased.wait_lease_end(Some(PATIENCE)), Err(WorkerError::Lost { .. })));
     assert!(is(leased.renew().unwrap(), TOKEN));
     assert_eq!(broker.seen().last().unwrap().connection, 1);
 }
@@ -274,7 +302,7 @@ fn the_end_of_a_lease_is_heard_also_in_the_middle_of_an_answer() {
         _ => vault(seen),
     });
     let mut leased = redeem(&broker).unwrap();
-    assert_eq!(leased.lease_end().unwrap(), Some(LeaseEnd::HostRefused));
+    assert_eq!(leased.wait_lease_end(Some(PATIENCE)).unwrap(), Some(LeaseEnd::HostRefused));
     assert!(matches!(leased.renew(), Err(WorkerError::LeaseOver { why: LeaseEnd::HostRefused })));
 
     let broker = FakeBroker::start("pushed-later", honest(TOKEN));
