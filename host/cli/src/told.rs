@@ -4,10 +4,12 @@
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{note, steers};
+use crate::read::ReadError;
 use crate::setup::SetupError;
 use blindferry_parent::ParentError;
 use blindferry_proto::causes::with_causes;
 use blindferry_session::client::{CallError, ConnectError};
+use blindferry_worker::WorkerError;
 use serde::Serialize;
 use std::error::Error;
 use std::fmt::Write;
@@ -54,7 +56,8 @@ fn code(failure: &Failure) -> Option<&'static str> {
     let refusal = match failure {
         Failure::Call { source: CallError::Refused(refusal), .. }
         | Failure::Setup(SetupError::Refused(refusal))
-        | Failure::Grant { source: ParentError::Refused(refusal) } => refusal,
+        | Failure::Grant { source: ParentError::Refused(refusal) }
+        | Failure::Read(ReadError::Redeem(WorkerError::Refused(refusal))) => refusal,
         Failure::Connect { source } => match source.as_ref() {
             ConnectError::Refused { refusal } => refusal,
             _ => return None,
