@@ -18,6 +18,7 @@
 
 mod backup;
 mod blobs;
+mod held;
 pub(crate) mod keys;
 pub(crate) mod log;
 mod manifest;
@@ -45,6 +46,7 @@ pub(crate) use self::blobs::AUDIT_SEED;
 pub use self::blobs::{SealedName, audit_seed, erase, sealed_alone, sealed_get, sealed_put};
 pub use self::typed::{Credential, Document, IfPresent, Master, Removed, StoredDocument};
 
+use self::held::Held;
 use self::keys::Keys;
 use self::manifest::{Change, Entry, Manifest, Place};
 
@@ -144,6 +146,7 @@ pub struct Records<B> {
     keys: Mutex<Arc<Keys>>,
     random: SystemRandom,
     manifest: Mutex<Manifest>,
+    held: Held,
     /// Held by whoever changes something. Inside: a change whose outcome is not known, because the answer did not come
     /// or was not waited for.
     turn: tokio::sync::Mutex<Option<Change>>,
@@ -199,6 +202,7 @@ impl<B: Backing> Records<B> {
             keys: Mutex::new(Arc::new(Keys::of(kek)?)),
             random: SystemRandom::new(),
             manifest: Mutex::new(manifest),
+            held: Held::default(),
             turn: tokio::sync::Mutex::new(None),
         })
     }

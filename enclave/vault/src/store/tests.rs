@@ -372,7 +372,7 @@ async fn a_credential_that_was_read_opens_as_it_was_read_whatever_takes_its_plac
     records.put_master(&name("a"), settings(2), &secret("two"), IfPresent::Replace).await.unwrap();
     assert!(records.version_of(&name("a")) > Some(version));
     memory.contents.lock().unwrap().clear(); // nor is the store asked again
-    let master = records.open_master(judged).unwrap();
+    let master = records.open_master(&judged).unwrap();
     assert_eq!((master.settings, master.version), (settings(1), version));
     assert!(master.secret.wake().unwrap().ct_eq(b"one"));
 }
