@@ -6,8 +6,8 @@
 //! - each record is encrypted for its table, its key and its version ([`crate::sealed::record`]), so that it cannot be
 //!   read, changed, or passed off as another;
 //! - the **manifest**, itself encrypted, holds for every master, host and document its version and the SHA-256 of what
-//!   is stored. It is split into 64 shards, and one root names the shards' hashes and the newest audit record. Each
-//!   change rewrites record, shard and root in one transaction, so the store is always whole;
+//!   is stored. It is split into 1024 shards; an index names the shards' hashes, and one root the index and the newest audit
+//!   record. Each change rewrites record, shard, index and root in one transaction, so the store is always whole;
 //! - the running vault keeps the manifest in memory and compares every answer with it.
 //!
 //! So a record that was removed, added, changed, swapped or replayed is found: at the start, when everything is
@@ -108,7 +108,7 @@ pub enum StoreError {
     /// There is a manifest already.
     #[error("the store is initialised already")]
     AlreadyInitialised,
-    /// A shard of the manifest is at its bound; some 500 to 1500 names fall to each of 64.
+    /// A shard of the manifest is at its bound; some 190 to 600 names fit each of 1024.
     #[error("the store is full: no more records can be listed in its manifest")]
     Full,
     /// A record is longer than the store takes.
