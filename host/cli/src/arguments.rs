@@ -97,7 +97,7 @@ pub(crate) enum Command {
     CheckConfig(CheckConfig),
     Approve(Approve),
     Audit(Audit),
-    Run(Box<Run>),
+    Run(Run),
     Env(Env),
     Read(Read),
     Completions(Completions),
@@ -154,7 +154,7 @@ enum OnlyRead {
 /// A part of [`Command`].
 #[derive(Debug, Subcommand)]
 enum OnlyRun {
-    Run(Box<Run>),
+    Run(Run),
 }
 
 /// Whether a command line that was not parsed asks for JSON.

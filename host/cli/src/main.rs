@@ -135,7 +135,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Page(_) => page::run(invocation),
         Command::Approve(approve) => approve::run(invocation, approve),
         Command::Audit(audit) => audit::run(invocation, audit),
-        Command::Run(run) => run::run(invocation, *run),
+        Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),
         Command::Read(read) => read::run(entered, read),
         Command::Completions(completions) => completions::run(invocation.output, &completions),
