@@ -235,7 +235,8 @@ pub enum BrokerRequest {
 }
 
 impl Request {
-    /// Whether it only tells what has happened: nobody waits for what the vault says to it.
+    /// Whether it only tells what has happened: nobody waits for what the vault says to it. A keep is none: it is for what
+    /// shall go on, and the next one waits for its answer.
     #[must_use]
     pub fn is_report(&self) -> bool {
         matches!(
@@ -243,7 +244,6 @@ impl Request {
             Self::Broker(
                 BrokerRequest::Delivered(_)
                     | BrokerRequest::Acknowledge { .. }
-                    | BrokerRequest::Keep { .. }
                     | BrokerRequest::End { .. }
             )
         )

@@ -10,7 +10,7 @@ use blindferry_proto::session::Call;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// A report waits for a request to leave with for no longer than this: the time in which a program that was given a grant
+/// A report waits for a request to leave with for no longer than this: about the time in which a program that was given a grant
 /// is started and redeems it. It comes on top of what a flush of the vault's disk takes, and nobody waits for either.
 pub const REPORT_TIME: Duration = Duration::from_millis(5);
 /// So many reports leave without waiting for a request: half of the calls that a vault takes of one session at once, so
