@@ -11,7 +11,6 @@ use crate::exit::Exit;
 use crate::fixes::fix;
 use crate::generate::GenerateError;
 use crate::kind::KindError;
-use crate::output::printable;
 use crate::read::ReadError;
 use crate::reference::FirmwareError;
 use crate::reference::compute::ComputeError;
@@ -37,6 +36,7 @@ use blindferry_proto::identifier::{AskId, Digest};
 use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
+use blindferry_proto::shown::visible;
 use blindferry_session::PlatformError;
 use blindferry_session::client::{CallError, ConnectError, SessionOver, VaultReferenceError};
 use blindferry_worker::WorkerError;
@@ -340,7 +340,7 @@ impl Failure {
     pub(crate) fn told(&self) -> String {
         let line = format!("blindferry: {}", with_causes(self));
         // Parsers point into the text over several lines; anything else that steers a terminal is shown as it is.
-        let lines: Vec<String> = line.lines().map(printable).collect();
+        let lines: Vec<String> = line.lines().map(visible).collect();
         let mut told = lines.join("\n");
         if let Some(hint) = self.hint() {
             told.push_str("\ntry: ");
