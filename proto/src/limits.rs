@@ -34,5 +34,5 @@ pub const MAX_STORED: usize = 96 * 1024;
 pub const MAX_PAGE: usize = 64;
 /// Inherited credentials that a redemption tells of: with names of full length an audit record still holds them.
 pub const MAX_INHERITED: usize = 8;
-/// Operations in one store transaction.
-pub const MAX_OPERATIONS: usize = 16;
+/// Operations in one store transaction: as many of the longest audit records fit a packet.
+pub const MAX_OPERATIONS: usize = 32;

@@ -234,6 +234,18 @@ pub enum BrokerRequest {
     },
 }
 
+impl Request {
+    /// Whether it only tells what has happened: nobody waits for what the vault says to it. A keep is none: it is for what
+    /// shall go on, and the next one waits for its answer.
+    #[must_use]
+    pub fn is_report(&self) -> bool {
+        matches!(
+            self,
+            Self::Broker(BrokerRequest::Delivered(_) | BrokerRequest::Acknowledge { .. } | BrokerRequest::End { .. })
+        )
+    }
+}
+
 /// A parent's request as its broker passes it on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {

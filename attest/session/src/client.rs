@@ -24,10 +24,12 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 mod call;
 mod driver;
+mod outgoing;
 mod reference;
 
 pub use call::{CallError, Caller};
 pub use driver::{Driver, Pushes, SessionOver};
+pub use outgoing::{REPORT_TIME, REPORTS};
 pub use reference::{VaultIdentity, VaultReference, VaultReferenceError};
 
 /// From the first byte to the welcome; a hardware TPM takes seconds for its part.

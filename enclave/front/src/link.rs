@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use blindferry_handle::packet::{Packet, PacketError};
 use blindferry_proto::bounded::{CodecError, Text, decode, encode};
-use blindferry_proto::front::{Condition, FromFront, FromVault};
+use blindferry_proto::front::{Condition, FromFront, FromVault, StoreReply};
 use blindferry_proto::limits::MAX_PACKET;
 use blindferry_proto::refusal::Refusal;
 use blindferry_seqpacket::AsyncPackets;
@@ -152,6 +152,7 @@ pub async fn run(
     (outbox, outgoings): (Outbox, Outgoings),
     stop: impl Future<Output = ()>,
 ) -> Result<LinkEnd, LinkError> {
+    let packets = Arc::new(packets);
     let asked_to_stop = AtomicBool::new(false);
     let stopping = async {
         stop.await;
@@ -178,7 +179,7 @@ pub async fn run(
     Ok(if end == LinkEnd::Closed && asked_to_stop.load(Ordering::Relaxed) { LinkEnd::Stopped } else { end })
 }
 
-async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) -> Result<LinkEnd, LinkError> {
+async fn read_all(packets: &Arc<AsyncPackets>, services: &Services, outbox: &Outbox) -> Result<LinkEnd, LinkError> {
     loop {
         let Packet { bytes, descriptors } = match packets.receive().await {
             Ok(packet) => packet,
@@ -191,13 +192,12 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
         match decode(&bytes, MAX_PACKET).map_err(LinkError::Malformed)? {
             FromVault::Dial { id, host, port } => services.dials.dial(id, host, port, outbox.clone()),
             FromVault::Store { id, request } => {
-                // Queued here, in the order of arrival; only the answer is waited for in a task. The queue's bound is
-                // the bound on these tasks.
-                let reply = services.store.ask(request);
-                let outbox = outbox.clone();
-                tokio::spawn(async move {
-                    outbox.answer(FromFront::Stored { id, reply: reply.await }, None).await;
-                });
+                // Queued here, in the order of arrival, and answered by the store's own thread: what waits for a disk
+                // does not wait for another thread to be woken as well.
+                let to = (Arc::clone(packets), outbox.clone());
+                if let Err(reply) = services.store.answer(request, move |reply| stored(&to, id, reply)) {
+                    outbox.answer(FromFront::Stored { id, reply }, None).await;
+                }
             }
             FromVault::Condition(condition) => {
                 services.condition.send_replace(condition);
@@ -224,6 +224,16 @@ async fn read_all(packets: &AsyncPackets, services: &Services, outbox: &Outbox) 
                 }
             }
         }
+    }
+}
+
+/// Sends an answer from the store's thread, or leaves it to [`write_all`] when the socket has no room, or the link has
+/// ended.
+fn stored((packets, outbox): &(Arc<AsyncPackets>, Outbox), id: u64, reply: StoreReply) {
+    let message = FromFront::Stored { id, reply };
+    let sent = encode(&message, MAX_PACKET).is_ok_and(|bytes| packets.socket().send(&bytes, &[]).is_ok());
+    if !sent {
+        drop(outbox.answers.blocking_send(Outgoing { message, descriptor: None }));
     }
 }
 

@@ -72,20 +72,35 @@ impl Store {
         Ok((Self { waiting, figures }, thread))
     }
 
-    /// Answers one request; a commit is answered once it is durable.
+    /// Has one request answered by the store's own thread, through `to`; a commit is answered once it is durable.
     ///
     /// The request is in the queue when this returns, so requests keep the order in which this was called.
+    ///
+    /// # Errors
+    /// The answer, where there is no place in the queue; `to` is not called then.
+    pub fn answer(
+        &self,
+        request: StoreRequest,
+        to: impl FnOnce(StoreReply) + Send + 'static,
+    ) -> Result<(), StoreReply> {
+        let waiting = Waiting { request, to: Box::new(to), since: Instant::now() };
+        self.waiting.try_send(waiting).map_err(|unsent| {
+            self.figures.failed.fetch_add(1, Ordering::Relaxed);
+            match unsent {
+                mpsc::error::TrySendError::Full(_) => failed("too many requests wait for the store"),
+                mpsc::error::TrySendError::Closed(_) => failed("the store has ended"),
+            }
+        })
+    }
+
+    /// The same for whoever waits for the answer.
     pub fn ask(&self, request: StoreRequest) -> impl Future<Output = StoreReply> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        let queued = self.waiting.try_send(Waiting { request, reply, since: Instant::now() });
-        if queued.is_err() {
-            self.figures.failed.fetch_add(1, Ordering::Relaxed);
-        }
+        let queued = self.answer(request, |answer| drop(reply.send(answer)));
         async move {
             match queued {
                 Ok(()) => answer.await.unwrap_or_else(|_| failed("the store has ended")),
-                Err(mpsc::error::TrySendError::Full(_)) => failed("too many requests wait for the store"),
-                Err(mpsc::error::TrySendError::Closed(_)) => failed("the store has ended"),
+                Err(refused) => refused,
             }
         }
     }
@@ -98,12 +113,14 @@ impl Store {
 }
 
 /// One request in the queue.
-#[derive(Debug)]
 struct Waiting {
     request: StoreRequest,
-    reply: oneshot::Sender<StoreReply>,
+    to: Answer,
     since: Instant,
 }
+
+/// Takes the answer. Nobody may want it any more; what was written is written.
+type Answer = Box<dyn FnOnce(StoreReply) + Send>;
 
 /// The thread: takes everything that waits, answers the reads, then makes one group of the changes.
 fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &StoreFigures) {
@@ -112,23 +129,23 @@ fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &
         database.give_up_idle_snapshot(Instant::now());
         let mut changes = Vec::new();
         let mut askers = Vec::new();
-        for Waiting { request, reply, since } in batch.drain(..) {
+        for Waiting { request, to, since } in batch.drain(..) {
             match request {
-                StoreRequest::Get { table, key } => figures.read(reply, since, database.get(table, &key)),
+                StoreRequest::Get { table, key } => figures.read(to, since, database.get(table, &key)),
                 StoreRequest::List { table, after, most } => {
-                    figures.read(reply, since, database.list(table, after.as_ref(), most));
+                    figures.read(to, since, database.list(table, after.as_ref(), most));
                 }
-                StoreRequest::Last { table } => figures.read(reply, since, database.last(table)),
-                StoreRequest::Snapshot => figures.read(reply, since, database.snapshot(since)),
+                StoreRequest::Last { table } => figures.read(to, since, database.last(table)),
+                StoreRequest::Snapshot => figures.read(to, since, database.snapshot(since)),
                 StoreRequest::Pieces { snapshot, after } => {
-                    figures.read(reply, since, database.pieces(snapshot, after.as_ref(), since));
+                    figures.read(to, since, database.pieces(snapshot, after.as_ref(), since));
                 }
                 StoreRequest::Commit { operations } => match Transaction::new(operations) {
                     Ok(transaction) => {
                         changes.push(transaction);
-                        askers.push((reply, since));
+                        askers.push((to, since));
                     }
-                    Err(error) => figures.commit(reply, since, failed(&error.to_string())),
+                    Err(error) => figures.commit(to, since, failed(&error.to_string())),
                 },
             }
         }
@@ -136,34 +153,33 @@ fn answer_all(mut database: Redb, mut queue: mpsc::Receiver<Waiting>, figures: &
             continue;
         }
         figures.groups.fetch_add(1, Ordering::Relaxed);
-        for ((reply, since), answer) in askers.into_iter().zip(database.commit_group(&changes)) {
+        for ((to, since), answer) in askers.into_iter().zip(database.commit_group(&changes)) {
             if answer == StoreReply::Committed {
                 figures.committed.fetch_add(1, Ordering::Relaxed);
             }
             figures.refusing.store(matches!(answer, StoreReply::Failed { .. }), Ordering::Relaxed);
-            figures.commit(reply, since, answer);
+            figures.commit(to, since, answer);
         }
     }
 }
 
 impl StoreFigures {
-    fn read(&self, reply: oneshot::Sender<StoreReply>, since: Instant, answer: StoreReply) {
+    fn read(&self, to: Answer, since: Instant, answer: StoreReply) {
         self.reads.observe(since.elapsed());
-        self.answer(reply, answer);
+        self.answer(to, answer);
     }
 
-    fn commit(&self, reply: oneshot::Sender<StoreReply>, since: Instant, answer: StoreReply) {
+    fn commit(&self, to: Answer, since: Instant, answer: StoreReply) {
         self.commits.observe(since.elapsed());
-        self.answer(reply, answer);
+        self.answer(to, answer);
     }
 
-    fn answer(&self, reply: oneshot::Sender<StoreReply>, answer: StoreReply) {
+    fn answer(&self, to: Answer, answer: StoreReply) {
         if let StoreReply::Failed { why } = &answer {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(name: "store-request-failed", %why, "the store could not answer a request");
         }
-        // Nobody waits any more when the link to the vault has ended meanwhile; what was written is written.
-        drop(reply.send(answer));
+        to(answer);
     }
 }
 

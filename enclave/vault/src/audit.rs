@@ -27,6 +27,7 @@ use blindferry_proto::identifier::AuditKey;
 use blindferry_proto::limits::MAX_PAGE;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 pub use self::chain::{Chain, Rows, Signer};
@@ -41,6 +42,9 @@ use crate::store::{Backing, Records, StoreError, Tampering};
 const MAX_WAITING: usize = 256;
 /// What a report waits for company at most: about as long as a disk takes for a flush.
 const LINGER: Duration = Duration::from_millis(2);
+
+/// Turns that everybody else has before a transaction goes off: one to read what has come, one to act on it.
+const TURNS: usize = 2;
 
 /// What trust is extended in a `dangerously_` word, a line each.
 pub type Dangers = Vec<Text<MAX_DANGER>>;
@@ -251,9 +255,22 @@ impl<B: Backing> AuditWriter<B> {
     pub async fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_APPEND);
         while self.events.recv_many(&mut batch, MAX_APPEND).await != 0 {
+            self.company_of_the_ready(&mut batch).await;
             // Nobody is kept waiting by reports alone; what comes meanwhile comes along.
             let _over = timeout(LINGER, self.company(&mut batch)).await;
             self.write(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Lets everybody run who has something to do now, and takes along what they bring.
+    async fn company_of_the_ready(&mut self, batch: &mut Vec<Waiting>) {
+        for _ in 0..TURNS {
+            yield_now().await;
+            while batch.len() < MAX_APPEND
+                && let Ok(waiting) = self.events.try_recv()
+            {
+                batch.push(waiting);
+            }
         }
     }
 

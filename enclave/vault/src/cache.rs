@@ -28,7 +28,7 @@ impl MasterCache {
     /// [`StoreError`] when it does not verify or there is no room for it.
     pub fn master<B: Backing>(
         &self,
-        credential: Credential,
+        credential: &Credential,
         records: &Records<B>,
         now: u64,
     ) -> Result<Arc<Master>, StoreError> {
@@ -60,7 +60,7 @@ impl MasterCache {
         if let Some(master) = records.version_of(name).and_then(|version| self.open_one(name, version, now)) {
             return Ok(Some(master));
         }
-        records.credential(name).await?.map(|credential| self.master(credential, records, now)).transpose()
+        records.credential(name).await?.map(|credential| self.master(&credential, records, now)).transpose()
     }
 
     fn open_one(&self, name: &CredentialName, version: u64, now: u64) -> Option<Arc<Master>> {
@@ -110,7 +110,7 @@ mod tests {
         (records, name)
     }
 
-    async fn read(records: &Records<Arc<Memory>>, name: &CredentialName) -> Credential {
+    async fn read(records: &Records<Arc<Memory>>, name: &CredentialName) -> Arc<Credential> {
         records.credential(name).await.unwrap().unwrap()
     }
 
@@ -124,7 +124,7 @@ mod tests {
     async fn a_master_is_opened_for_one_use_unless_its_settings_say_otherwise() {
         let (records, name) = records(None).await;
         let cache = MasterCache::default();
-        let master = cache.master(read(&records, &name).await, &records, 0).unwrap();
+        let master = cache.master(&*read(&records, &name).await, &records, 0).unwrap();
         assert_eq!(Arc::strong_count(&master), 1, "somebody else keeps it");
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let master = cache.newest(&name, &records, 0).await.unwrap().unwrap();
         assert_eq!(Arc::strong_count(&master), 2);
         assert!(cache.evict(59).is_empty());
-        let again = cache.master(read(&records, &name).await, &records, 59).unwrap();
+        let again = cache.master(&*read(&records, &name).await, &records, 59).unwrap();
         assert!(Arc::ptr_eq(&master, &again), "it was opened twice");
         drop(again);
         assert!(cache.evict(118).is_empty(), "a use did not count");
@@ -190,7 +190,7 @@ mod tests {
         let before = read(&records, &name).await;
         replace(&records, &name).await;
         cache.forget(&name);
-        let old = cache.master(before, &records, 0).unwrap();
+        let old = cache.master(&before, &records, 0).unwrap();
         assert!(old.secret.wake().unwrap().ct_eq(b"master"));
         assert_eq!(Arc::strong_count(&old), 1, "the old master stays open");
         let new = cache.newest(&name, &records, 0).await.unwrap().unwrap();
@@ -204,7 +204,7 @@ mod tests {
         let before = read(&records, &name).await;
         records.remove_master(&name).await.unwrap();
         cache.forget(&name);
-        assert_eq!(Arc::strong_count(&cache.master(before, &records, 0).unwrap()), 1);
+        assert_eq!(Arc::strong_count(&cache.master(&before, &records, 0).unwrap()), 1);
         assert!(cache.newest(&name, &records, 0).await.unwrap().is_none());
     }
 }

@@ -136,18 +136,7 @@ impl FrontLink {
     pub async fn store(&self, request: StoreRequest) -> Result<StoreReply, LinkError> {
         let since = Instant::now();
         let kind = if matches!(request, StoreRequest::Commit { .. }) { Kind::StoreCommit } else { Kind::StoreRead };
-        let (reply, answer) = oneshot::channel();
-        let id = {
-            let mut waiting = self.waiting();
-            let id = waiting.number()?;
-            waiting.stored.insert(id, reply);
-            id
-        };
-        if let Err(error) = self.tell(&FromVault::Store { id, request }).await {
-            self.waiting().stored.remove(&id);
-            return Err(error);
-        }
-        let reply = answer.await.map_err(|_| LinkError::Gone)?;
+        let reply = self.ask(|waiting| &mut waiting.stored, |id| FromVault::Store { id, request }).await?;
         self.took(kind, since.elapsed());
         Ok(reply)
     }
@@ -157,18 +146,7 @@ impl FrontLink {
     /// # Errors
     /// [`LinkError`] when there is no answer.
     pub async fn announce(&self, digest: Digest) -> Result<Option<Text<MAX_ORIGIN>>, LinkError> {
-        let (reply, answer) = oneshot::channel();
-        let id = {
-            let mut waiting = self.waiting();
-            let id = waiting.number()?;
-            waiting.announced.insert(id, reply);
-            id
-        };
-        if let Err(error) = self.tell(&FromVault::Ticket { id, digest }).await {
-            self.waiting().announced.remove(&id);
-            return Err(error);
-        }
-        answer.await.map_err(|_| LinkError::Gone)
+        self.ask(|waiting| &mut waiting.announced, |id| FromVault::Ticket { id, digest }).await
     }
 
     /// Has the front connect to an upstream.
@@ -178,19 +156,29 @@ impl FrontLink {
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, LinkError> {
         let host =
             Text::new(host).map_err(|_| LinkError::NotDialled { why: Text::cut("the host name is too long") })?;
+        let dialled = self.ask(|waiting| &mut waiting.dialled, |id| FromVault::Dial { id, host, port }).await?;
+        let descriptor = dialled.map_err(|why| LinkError::NotDialled { why })?;
+        connection(descriptor).map_err(|source| LinkError::Connection { source })
+    }
+
+    /// Puts a question with a number of its own, and waits for the answer that names it.
+    async fn ask<T>(
+        &self,
+        of: impl Fn(&mut Waiting) -> &mut HashMap<u64, oneshot::Sender<T>>,
+        question: impl FnOnce(u64) -> FromVault,
+    ) -> Result<T, LinkError> {
         let (reply, answer) = oneshot::channel();
         let id = {
             let mut waiting = self.waiting();
             let id = waiting.number()?;
-            waiting.dialled.insert(id, reply);
+            of(&mut waiting).insert(id, reply);
             id
         };
-        if let Err(error) = self.tell(&FromVault::Dial { id, host, port }).await {
-            self.waiting().dialled.remove(&id);
+        if let Err(error) = self.tell(&question(id)).await {
+            of(&mut self.waiting()).remove(&id);
             return Err(error);
         }
-        let descriptor = answer.await.map_err(|_| LinkError::Gone)?.map_err(|why| LinkError::NotDialled { why })?;
-        connection(descriptor).map_err(|source| LinkError::Connection { source })
+        answer.await.map_err(|_| LinkError::Gone)
     }
 
     fn dialled(&self, id: u64, outcome: Result<OwnedFd, Text<256>>) {
@@ -222,15 +210,22 @@ impl Dial for FrontLink {
 }
 
 impl Waiting {
+    /// The next question's number. Who gave up waiting is looked for only when there seems to be no room.
     fn number(&mut self) -> Result<u64, LinkError> {
-        self.stored.retain(|_, waiting| !waiting.is_closed());
-        self.dialled.retain(|_, waiting| !waiting.is_closed());
-        self.announced.retain(|_, waiting| !waiting.is_closed());
-        if self.stored.len() + self.dialled.len() + self.announced.len() >= WAITING {
+        if self.len() >= WAITING {
+            self.stored.retain(|_, waiting| !waiting.is_closed());
+            self.dialled.retain(|_, waiting| !waiting.is_closed());
+            self.announced.retain(|_, waiting| !waiting.is_closed());
+        }
+        if self.len() >= WAITING {
             return Err(LinkError::Busy);
         }
         self.last += 1;
         Ok(self.last)
+    }
+
+    fn len(&self) -> usize {
+        self.stored.len() + self.dialled.len() + self.announced.len()
     }
 }
 

@@ -112,7 +112,8 @@ pub async fn mint<D: Dial>(
     match prepared {
         Prepared::Release(master) => release::mint(master, order, latest),
         Prepared::Jwt(signer) => jwt::mint(&signer, order, latest, random),
-        Prepared::Oauth(client) => oauth::mint(client, order, latest, dial, random).await,
+        // In a place of its own: a conversation with an upstream is large, and most requests have none.
+        Prepared::Oauth(client) => Box::pin(oauth::mint(client, order, latest, dial, random)).await,
     }
 }
 
@@ -130,7 +131,7 @@ pub async fn revoke<D: Dial>(
 ) -> Result<Revoked, MintError> {
     match Prepared::new(master, settings)? {
         Prepared::Release(_) | Prepared::Jwt(_) => Err(MintError::NotRevocable),
-        Prepared::Oauth(client) => oauth::revoke(client, token, dial, now, random).await,
+        Prepared::Oauth(client) => Box::pin(oauth::revoke(client, token, dial, now, random)).await,
     }
 }
 

@@ -196,13 +196,17 @@ async fn answer(vault: &Arc<Vault>, entry: &SessionEntry, request: Request) -> (
     let (answer, traced) = match (entry.role, request) {
         (Role::Broker, Request::Broker(request)) if vault.settings.traces => {
             let numbered = Numbered::of(&request);
-            let (answer, noted) = traced::recorded(since, crossing::answer(vault, entry, request)).await;
+            let (answer, noted) = Box::pin(traced::recorded(since, crossing::answer(vault, entry, request))).await;
             let traced = noted.told(kind, numbered, answer.as_ref().err());
             (answer, traced)
         }
         (Role::Broker, Request::Broker(request)) => (crossing::answer(vault, entry, request).await, None),
-        (Role::Operator, Request::Operator(request)) => (operator::answer(vault, entry, *request).await, None),
-        (Role::Successor, Request::Successor(request)) => (hand_over::answer(vault, entry, request).await, None),
+        (Role::Operator, Request::Operator(request)) => {
+            (Box::pin(operator::answer(vault, entry, *request)).await, None)
+        }
+        (Role::Successor, Request::Successor(request)) => {
+            (Box::pin(hand_over::answer(vault, entry, request)).await, None)
+        }
         _ => (Err(Refusal::new(RefusalCode::Malformed, "this request is not for this role")), None),
     };
     vault.link.steps().observe(kind, since.elapsed());

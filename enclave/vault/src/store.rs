@@ -6,8 +6,8 @@
 //! - each record is encrypted for its table, its key and its version ([`crate::sealed::record`]), so that it cannot be
 //!   read, changed, or passed off as another;
 //! - the **manifest**, itself encrypted, holds for every master, host and document its version and the SHA-256 of what
-//!   is stored. It is split into 64 shards, and one root names the shards' hashes and the newest audit record. Each
-//!   change rewrites record, shard and root in one transaction, so the store is always whole;
+//!   is stored. It is split into 1024 shards; an index names the shards' hashes, and one root the index and the newest audit
+//!   record. Each change rewrites record, shard, index and root in one transaction, so the store is always whole;
 //! - the running vault keeps the manifest in memory and compares every answer with it.
 //!
 //! So a record that was removed, added, changed, swapped or replayed is found: at the start, when everything is
@@ -18,6 +18,7 @@
 
 mod backup;
 mod blobs;
+mod held;
 pub(crate) mod keys;
 pub(crate) mod log;
 mod manifest;
@@ -45,6 +46,7 @@ pub(crate) use self::blobs::AUDIT_SEED;
 pub use self::blobs::{SealedName, audit_seed, erase, sealed_alone, sealed_get, sealed_put};
 pub use self::typed::{Credential, Document, IfPresent, Master, Removed, StoredDocument};
 
+use self::held::Held;
 use self::keys::Keys;
 use self::manifest::{Change, Entry, Manifest, Place};
 
@@ -106,7 +108,7 @@ pub enum StoreError {
     /// There is a manifest already.
     #[error("the store is initialised already")]
     AlreadyInitialised,
-    /// A shard of the manifest is at its bound; some 500 to 1500 names fall to each of 64.
+    /// A shard of the manifest is at its bound; some 190 to 600 names fit each of 1024.
     #[error("the store is full: no more records can be listed in its manifest")]
     Full,
     /// A record is longer than the store takes.
@@ -144,6 +146,7 @@ pub struct Records<B> {
     keys: Mutex<Arc<Keys>>,
     random: SystemRandom,
     manifest: Mutex<Manifest>,
+    held: Held,
     /// Held by whoever changes something. Inside: a change whose outcome is not known, because the answer did not come
     /// or was not waited for.
     turn: tokio::sync::Mutex<Option<Change>>,
@@ -199,6 +202,7 @@ impl<B: Backing> Records<B> {
             keys: Mutex::new(Arc::new(Keys::of(kek)?)),
             random: SystemRandom::new(),
             manifest: Mutex::new(manifest),
+            held: Held::default(),
             turn: tokio::sync::Mutex::new(None),
         })
     }

@@ -93,6 +93,7 @@ pub struct Figures {
     stands: AtomicBool,
     sessions: AtomicU64,
     calls: AtomicU64,
+    reports: AtomicU64,
     failed_dials: Counted,
     refusals: Counted,
 }
@@ -133,6 +134,18 @@ impl Figures {
         self.calls.fetch_add(1, Ordering::Relaxed);
         Calling(self)
     }
+
+    /// A connection reports something; it is under way until the guard is dropped.
+    pub(crate) fn reporting(self: &Arc<Self>) -> Reporting {
+        self.reports.fetch_add(1, Ordering::Relaxed);
+        Reporting(Arc::clone(self))
+    }
+
+    /// Whether the vault has heard of everything that connections had to report, or will not.
+    #[must_use]
+    pub fn is_reported(&self) -> bool {
+        self.reports.load(Ordering::Relaxed) == 0
+    }
 }
 
 /// A request that is under way.
@@ -142,6 +155,16 @@ pub(crate) struct Calling<'a>(&'a Figures);
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A report that is under way.
+#[derive(Debug)]
+pub(crate) struct Reporting(Shared);
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.0.reports.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -42,6 +42,7 @@ pub mod parents;
 pub mod peer;
 pub mod public;
 pub mod registry;
+mod reports;
 pub mod serve;
 pub mod traced;
 pub mod uplink;

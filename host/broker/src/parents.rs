@@ -5,6 +5,7 @@
 
 use crate::admission::Admission;
 use crate::connection::{Connection, FIRST_LIMIT, Incoming, accept};
+use crate::reports::Reports;
 use crate::uplink::{NotHeard, Uplink};
 use crate::waiting::{Ended, wait};
 use blindferry_handle::memfd::Handle;
@@ -16,7 +17,7 @@ use blindferry_proto::session::{Answer, Ask, BrokerRequest, Delivered};
 use blindferry_seqpacket::AsyncListener;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 /// Serves parents for ever. One that says nothing for `idle` is hung up on.
 pub async fn serve(listener: AsyncListener, admission: Admission, uplink: Uplink, idle: Duration) {
@@ -25,6 +26,7 @@ pub async fn serve(listener: AsyncListener, admission: Admission, uplink: Uplink
 
 async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
     let mut patience = FIRST_LIMIT;
+    let mut reports = Reports::of(&uplink);
     // One request at a time: the next packet is not taken before this one is answered.
     while let Ok(incoming) = timeout(patience, connection.receive()).await {
         patience = idle;
@@ -32,7 +34,8 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
             Incoming::Message(ParentRequest::Ask { credential, audience, worker, wait }, descriptors) => {
                 if descriptors.is_empty() {
                     let parent = connection.process.facts(None, None);
-                    ask(&connection, &uplink, Ask { credential, audience, worker, parent, wait }).await
+                    let asked = Ask { credential, audience, worker, parent, wait };
+                    ask(&connection, &uplink, &mut reports, asked).await
                 } else {
                     refuse(&connection, &uplink, Refusal::new(RefusalCode::Malformed, "a parent sends no descriptors"))
                         .await
@@ -42,12 +45,14 @@ async fn parent(connection: Connection, uplink: Uplink, idle: Duration) {
             Incoming::Gone => false,
         };
         if !still_there {
-            return;
+            break;
         }
     }
+    // The parent's place is taken meanwhile.
+    reports.finish().await;
 }
 
-async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
+async fn ask(connection: &Connection, uplink: &Uplink, reports: &mut Reports, ask: Ask) -> bool {
     let (credential, uid, waits) = (ask.credential.clone(), ask.parent.uid, ask.wait.is_some());
     let granted = match uplink.call(BrokerRequest::Ask(ask)).await.map(|heard| heard.answer) {
         Ok(Answer::Granted(granted)) => granted,
@@ -72,13 +77,13 @@ async fn ask(connection: &Connection, uplink: &Uplink, ask: Ask) -> bool {
         }
     };
     drop(granted);
-    info!(name: "grant-delivered", grant = %id, %credential, uid, taken, "grant delivered");
-    report(uplink, Delivered { grant: id, taken }).await;
+    debug!(name: "grant-delivered", grant = %id, %credential, uid, taken, "grant delivered");
+    reports.begin(report(uplink.clone(), Delivered { grant: id, taken })).await;
     taken
 }
 
 /// Tells the vault what became of a grant: it belongs into the audit, so a passing trouble is waited out.
-async fn report(uplink: &Uplink, delivered: Delivered) {
+async fn report(uplink: Uplink, delivered: Delivered) {
     for pause in REPORT_PAUSES {
         match uplink.call(BrokerRequest::Delivered(delivered)).await {
             Ok(_) => return,
@@ -105,7 +110,7 @@ pub(crate) fn unexpected() -> Refusal {
     Refusal::new(RefusalCode::Internal, "the vault answered something else than a grant")
 }
 
-/// Longer in all than a vault takes to restart; the parent's place is taken meanwhile, so that the reports are bounded.
+/// Longer in all than a vault takes to restart.
 const REPORT_PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_secs(1),

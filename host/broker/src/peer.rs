@@ -8,8 +8,9 @@ use blindferry_proto::protection::ProtectionLevel;
 use blindferry_proto::session::ProcessFacts;
 use rustix::fs::{fstat, fstatfs};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -23,9 +24,19 @@ struct Held {
     uid: u32,
     gid: u32,
     pid: u32,
-    pidfd: OwnedFd,
-    /// The kernel's number for this very process, never used again: the inode of its pidfd in pidfs, Linux 6.9.
-    number: Option<u64>,
+    pidfd: Arc<OwnedFd>,
+    number: Number,
+    /// Registered with the runtime when somebody first waits for its end, and once for all who do.
+    watched: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+}
+
+/// What tells a process from every other, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Number {
+    /// The kernel's, never used again: the inode of its pidfd in pidfs, Linux 6.9.
+    Kernels(u64),
+    /// Ours, before that: a process that connects again is not recognised.
+    Ours(u64),
 }
 
 impl Process {
@@ -38,7 +49,8 @@ impl Process {
         let (uid, gid, pid) = (peer.uid(), peer.gid(), u32::try_from(peer.pid()).unwrap_or(0));
         let pidfd = Peer::into_pidfd(peer);
         let number = number(&pidfd);
-        Ok(Self(Arc::new(Held { uid, gid, pid, pidfd, number })))
+        let watched = OnceLock::new();
+        Ok(Self(Arc::new(Held { uid, gid, pid, pidfd: Arc::new(pidfd), number, watched })))
     }
 
     /// What the vault is told about it. `executable` and `protection` are what a launcher says that it measured and
@@ -65,7 +77,16 @@ impl Process {
     /// # Errors
     /// What the kernel said when its pidfd cannot be watched.
     pub async fn ended(&self) -> io::Result<()> {
-        ended(self.0.pidfd.try_clone()?).await
+        let Held { pidfd, watched, .. } = &*self.0;
+        let watched = match watched.get() {
+            Some(watched) => watched,
+            None => {
+                let begun = watch(Arc::clone(pidfd))?;
+                watched.get_or_init(|| begun)
+            }
+        };
+        let _ready = watched.readable().await?;
+        Ok(())
     }
 }
 
@@ -74,24 +95,34 @@ impl Process {
 /// # Errors
 /// What the kernel said when it cannot be watched.
 pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
-    #[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned for as long as it is watched")]
-    let watched = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    let watched = watch(pidfd)?;
     let _ready = watched.readable().await?;
     Ok(())
 }
 
+fn watch<F: AsRawFd>(pidfd: F) -> io::Result<AsyncFd<F>> {
+    #[expect(deprecated, reason = "its successor is unsafe; the descriptor is owned for as long as it is watched")]
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
 impl Identity for Process {
-    /// By the kernel's number, never by the process id. Before Linux 6.9 there is none, and a process that connects
-    /// again is not recognised.
-    fn same_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.number.is_some() && self.0.number == other.0.number)
+    type Key = Number;
+
+    /// By the kernel's number, never by the process id.
+    fn key(&self) -> Number {
+        self.0.number
     }
 }
 
-fn number(pidfd: &OwnedFd) -> Option<u64> {
-    // Elsewhere all pidfds share one inode, which would make every process the same.
-    let pidfs = fstatfs(pidfd).is_ok_and(|fs| fs.f_type == PIDFS);
-    fstat(pidfd).ok().filter(|_| pidfs).map(|status| status.st_ino)
+fn number(pidfd: &OwnedFd) -> Number {
+    // Elsewhere all pidfds share one inode, which would make every process the same. One kernel has one or the other.
+    static PIDFS_HERE: OnceLock<bool> = OnceLock::new();
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let pidfs = *PIDFS_HERE.get_or_init(|| fstatfs(pidfd).is_ok_and(|fs| fs.f_type == PIDFS));
+    match fstat(pidfd) {
+        Ok(status) if pidfs => Number::Kernels(status.st_ino),
+        _ => Number::Ours(LAST.fetch_add(1, Ordering::Relaxed)),
+    }
 }
 
 /// `PID_FS_MAGIC`, include/uapi/linux/magic.h.

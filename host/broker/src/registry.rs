@@ -5,7 +5,7 @@
 use crate::admission::Place;
 use crate::lease::{Bound, Leases};
 use crate::peer::Process;
-use crate::uplink::{Event, NotHeard, Uplink};
+use crate::uplink::{Event, Heard, NotHeard, Uplink};
 use blindferry_proto::identifier::LeaseId;
 use blindferry_proto::refusal::RefusalCode;
 use blindferry_proto::session::{BrokerRequest, LeaseEnd};
@@ -39,10 +39,11 @@ impl Registry {
         // The watch waits for the lock, so it cannot end a lease that is not bound yet.
         let mut leases = self.leases();
         let watch = tokio::spawn(self.clone().watch(lease, process.clone())).abort_handle();
-        let bound = leases.bind(lease, process.clone(), idle, Attached { watch, ends, _place: place });
-        drop(leases);
-        // Its idle time may be the smallest.
-        self.0.work.notify_one();
+        let before = leases.keep_every();
+        let bound = leases.bind(lease, process, idle, Attached { watch, ends, _place: place });
+        if leases.keep_every() != before {
+            self.0.impatient.notify_one();
+        }
         bound
     }
 
@@ -50,8 +51,8 @@ impl Registry {
     pub fn end(&self, lease: LeaseId, why: LeaseEnd) -> bool {
         let ended = self.leases().end(lease, why);
         if ended {
-            info!(name: "lease-ended", %lease, ?why, "lease ended");
-            self.0.work.notify_one();
+            debug!(name: "lease-ended", %lease, ?why, "lease ended");
+            self.0.ends.notify_one();
         }
         ended
     }
@@ -71,13 +72,14 @@ impl Registry {
     /// Whether the vault has heard of every end.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.leases().ends(1).is_empty()
+        self.leases().is_settled()
     }
 
     /// Serves the leases for ever: hears what the vault ends, and tells the vault what lives and what ended.
     pub async fn run(self, uplink: Uplink, events: mpsc::Receiver<Event>) {
-        // Apart, so that hearing never waits for an answer: the answer comes behind what is to be heard.
-        tokio::join!(self.hear(events), self.tell(&uplink));
+        // Apart, so that none waits for an answer to another: what is to be heard comes before an answer, and the end of
+        // one lease may take the vault as long as an upstream takes to revoke its token.
+        tokio::join!(self.hear(events), self.tell_ends(&uplink), self.keep_living(&uplink));
     }
 
     async fn watch(self, lease: LeaseId, process: Process) {
@@ -91,70 +93,71 @@ impl Registry {
     async fn hear(&self, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Up => self.0.up.notify_one(),
+                Event::Up => {
+                    self.0.ends.notify_one();
+                    self.0.up.notify_one();
+                }
                 Event::LeaseEnded(lease, why) => self.ended_by_vault(lease, why),
             }
         }
     }
 
-    async fn tell(&self, uplink: &Uplink) {
-        let mut kept = Instant::now();
+    /// Tells the vault of each end until it has heard.
+    async fn tell_ends(&self, uplink: &Uplink) {
+        let mut telling = JoinSet::new();
+        let mut retry = None;
         loop {
-            let mut heard = self.tell_ends(uplink).await;
-            if self.keep_due(kept).is_some_and(|due| due <= Instant::now()) {
-                if self.keep(uplink).await {
-                    kept = Instant::now();
-                } else {
-                    heard = false;
-                }
-            }
-            let now = Instant::now();
-            let retry = (!heard).then(|| now + RETRY);
-            // A keep that is still due was not heard: the retry is for it as well.
-            let next = self.keep_due(kept).filter(|due| *due > now);
-            tokio::select! {
-                () = self.0.work.notified() => {}
-                () = until([retry, next].into_iter().flatten().min()) => {}
-                () = self.0.up.notified() => {
-                    // Perhaps after a long time without a session: say at once who still lives.
-                    if self.keep(uplink).await {
-                        kept = Instant::now();
-                    }
-                }
-            }
-        }
-    }
-
-    fn keep_due(&self, kept: Instant) -> Option<Instant> {
-        self.leases().keep_every().map(|every| kept + every)
-    }
-
-    /// Tells the vault of the ends, several at a time. True when it heard them all.
-    async fn tell_ends(&self, uplink: &Uplink) -> bool {
-        loop {
-            let ends = self.leases().ends(ENDS_AT_ONCE);
-            if ends.is_empty() {
-                return true;
-            }
-            let mut telling = JoinSet::new();
+            let room = if retry.is_none() { ENDS_AT_ONCE.saturating_sub(telling.len()) } else { 0 };
+            let ends = self.leases().tell(room);
             for (lease, why) in ends {
                 let uplink = uplink.clone();
                 telling.spawn(async move { (lease, uplink.call(BrokerRequest::End { lease, why }).await) });
             }
-            let mut all = true;
-            while let Some(told) = telling.join_next().await {
-                match told {
-                    Ok((lease, Ok(_))) => drop(self.leases().heard(lease)),
-                    Ok((lease, Err(NotHeard::Refused(refusal)))) if !refusal.code.is_passing() => {
-                        // Already over there, or never known: nothing is left to tell.
-                        debug!(name: "lease-unknown-there", %lease, %refusal, "the vault knows no such lease any more");
-                        drop(self.leases().heard(lease));
-                    }
-                    Ok((_, Err(_))) | Err(_) => all = false,
-                }
+            tokio::select! {
+                Some(Ok((lease, told))) = telling.join_next() => if !self.told(lease, told) {
+                    retry = Some(Instant::now() + RETRY);
+                },
+                () = self.0.ends.notified() => retry = None,
+                () = until(retry), if retry.is_some() => retry = None,
             }
-            if !all {
+        }
+    }
+
+    /// True when the vault has heard of this end.
+    fn told(&self, lease: LeaseId, told: Result<Heard, NotHeard>) -> bool {
+        match told {
+            Ok(_) => {}
+            Err(NotHeard::Refused(refusal)) if !refusal.code.is_passing() => {
+                // Already over there, or never known: nothing is left to tell.
+                debug!(name: "lease-unknown-there", %lease, %refusal, "the vault knows no such lease any more");
+            }
+            Err(_) => {
+                self.leases().unheard(lease);
                 return false;
+            }
+        }
+        drop(self.leases().heard(lease));
+        true
+    }
+
+    /// Tells the vault who still lives, in time and whenever a session stands.
+    async fn keep_living(&self, uplink: &Uplink) {
+        let mut kept = Instant::now();
+        let mut retry = None;
+        loop {
+            let due = self.leases().keep_every().map(|every| kept + every);
+            tokio::select! {
+                // A keep that was not heard is due since long.
+                () = until(due.max(due.and(retry))) => {}
+                () = self.0.impatient.notified() => continue,
+                // Perhaps after a long time without a session: say at once who still lives.
+                () = self.0.up.notified() => {}
+            }
+            let heard = self.keep(uplink).await;
+            let now = Instant::now();
+            retry = (!heard).then(|| now + RETRY);
+            if heard {
+                kept = now;
             }
         }
     }
@@ -213,9 +216,11 @@ async fn until(time: Option<Instant>) {
 #[derive(Debug, Default)]
 struct Shared {
     leases: Mutex<Leases<Process, Attached>>,
-    /// Something ended or was bound.
-    work: Notify,
-    /// A session stands.
+    /// Something ended, or a session stands to tell it over.
+    ends: Notify,
+    /// Leases have to be kept more often, or less.
+    impatient: Notify,
+    /// A session stands to keep leases over.
     up: Notify,
 }
 

@@ -29,7 +29,7 @@ pub struct Sockets {
 }
 
 /// Serves until `stop` is ready, then in order: no new requests, the sockets are removed, and the vault gets some time
-/// to hear of the leases that have ended. Living leases are left alone: their workers outlive a restart of the broker.
+/// to hear of the leases that have ended, and of what connections had to report. Living leases are left alone: their workers outlive a restart of the broker.
 pub async fn serve(
     sockets: Sockets,
     limits: &Limits,
@@ -46,13 +46,14 @@ pub async fn serve(
         leases: Admission::new(limits.leases.get(), per_uid),
     };
     let workers = Workers { uplink: uplink.clone(), registry: registry.clone(), leases: places.leases.clone(), idle };
+    let figures = uplink.figures().clone();
     let run = registry.clone().run(uplink.clone(), events);
     tokio::pin!(run);
     {
         let parents = parents::serve(sockets.parents, places.parents.clone(), uplink.clone(), idle);
         let workers = workers.serve(sockets.workers, places.workers.clone());
         let (listener, sizes) = sockets.public;
-        let public = public::serve(listener, Shown { figures: uplink.figures().clone(), places, sizes });
+        let public = public::serve(listener, Shown { figures: figures.clone(), places, sizes });
         tokio::select! {
             () = stop => {}
             ((), ()) = async { tokio::join!(parents, workers) } => {}
@@ -62,7 +63,7 @@ pub async fn serve(
     }
     info!(name: "stopping", "stopping");
     let settled = async {
-        while !registry.is_settled() {
+        while !(registry.is_settled() && figures.is_reported()) {
             sleep(SETTLE_PAUSE).await;
         }
     };
@@ -70,7 +71,7 @@ pub async fn serve(
         tokio::select! { () = settled => {}, () = run => {} }
     });
     if told.await.is_err() {
-        warn!(name: "ends-not-told", "the vault has not heard of every ended lease; those idle out there");
+        warn!(name: "ends-not-told", "the vault has not heard of every ended lease, which idle out there, or of every delivery");
     }
 }
 

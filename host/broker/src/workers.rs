@@ -7,6 +7,7 @@ use crate::admission::Admission;
 use crate::connection::{Connection, FIRST_LIMIT, Incoming, accept};
 use crate::lease::Bound;
 use crate::registry::{Ends, Registry};
+use crate::reports::Reports;
 use crate::uplink::{Heard, Uplink};
 use blindferry_handle::memfd::Handle;
 use blindferry_proto::bounded::Bytes;
@@ -20,7 +21,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 /// What every worker's connection works with.
 #[derive(Clone, Debug)]
@@ -43,6 +44,13 @@ impl Workers {
 }
 
 async fn worker(connection: Connection, workers: Workers) {
+    let mut reports = Reports::of(&workers.uplink);
+    converse(&connection, &workers, &mut reports).await;
+    // The worker's place is taken meanwhile.
+    reports.finish().await;
+}
+
+async fn converse(connection: &Connection, workers: &Workers, reports: &mut Reports) {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let mut patience = FIRST_LIMIT;
     loop {
@@ -63,7 +71,7 @@ async fn worker(connection: Connection, workers: Workers) {
             Err(_elapsed) if workers.registry.holds_any(&connection.process) => continue,
             Err(_elapsed) => return,
             Ok(Incoming::Message(request, descriptors)) => {
-                answer(&connection, &workers, &ends, request, descriptors).await
+                answer(connection, workers, (&ends, reports), request, descriptors).await
             }
             Ok(Incoming::Refused(refusal)) => Err(refusal),
             Ok(Incoming::Gone) => return,
@@ -90,7 +98,7 @@ enum Answered {
 async fn answer(
     connection: &Connection,
     workers: &Workers,
-    ends: &Ends,
+    (ends, reports): (&Ends, &mut Reports),
     request: WorkerRequest,
     descriptors: Vec<OwnedFd>,
 ) -> Result<Answered, Refusal> {
@@ -109,7 +117,11 @@ async fn answer(
         }
         WorkerRequest::Acknowledge { lease, request } => {
             own(connection, workers, lease)?;
-            workers.uplink.call(BrokerRequest::Acknowledge { lease, request }).await?;
+            // The worker has nothing to do about a failure, and neither has this broker: without it, the vault forgets
+            // the parcel when the grant's time is over.
+            let uplink = workers.uplink.clone();
+            let told = async move { drop(uplink.call(BrokerRequest::Acknowledge { lease, request }).await) };
+            reports.begin(told).await;
             Ok(Answered::Done)
         }
         WorkerRequest::Renew { lease, request } => renew(connection, workers, ends, lease, request).await,
@@ -156,7 +168,7 @@ async fn parcel(
     let lease = parcelled.lease;
     // First of all, whatever becomes of the parcel: if the process has ended meanwhile, this ends the lease.
     match workers.registry.bind(lease, &connection.process, parcelled.lease_idle, place, ends.clone()) {
-        Bound::New => info!(name: "lease-begun", %lease, uid, "lease begun"),
+        Bound::New => debug!(name: "lease-begun", %lease, uid, "lease begun"),
         Bound::Already => {}
         Bound::Foreign => return Err(foreign()),
         Bound::Ended => return Err(over()),

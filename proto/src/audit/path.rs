@@ -14,7 +14,7 @@ pub const SIGNED: &[u8] = b"blindferry audit records v2";
 /// Records that one signature may be for.
 pub const MAX_TOGETHER: usize = 1 << MAX_PATH;
 /// Steps of the longest path.
-pub const MAX_PATH: usize = 4;
+pub const MAX_PATH: usize = 5;
 
 /// A record's way up to the root, the lowest step first; none where it was signed alone.
 ///

@@ -1,8 +1,8 @@
 //! Does a crossing cost more where there are more credentials, or more sessions?
 //!
-//! Credentials are put by the operator's session, each in a change of its own. Sessions are those of many operators on one
-//! machine: one TPM quotes for all of them, one process holds them, and they are idle but for what the vault asks. Both
-//! take time to make, so that as many are made as fit into it, and the figures say how many there were.
+//! Credentials are put over the operator's session, several at once, each in a change of its own. Sessions are those of
+//! many operators on one machine: one TPM quotes for all of them, one process holds them, and they are idle but for what
+//! the vault asks. Both take time to make, so that as many are made as fit into it, and the figures say how many there were.
 
 use crate::Extent;
 use crate::crossing::{Served, served};
@@ -19,6 +19,8 @@ use blindferry_tests::fleet::OPERATOR;
 use blindferry_tests::operator::settings;
 use blindferry_tests::program::ours;
 use blindferry_tests::tpm::PCRS;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -39,13 +41,7 @@ pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     let few = measure(&mut ground);
 
     let deadline = Instant::now() + extent.of(Duration::from_secs(900), Duration::from_secs(10));
-    let operator = ground.fleet.operator();
-    let mut credentials = 1;
-    while credentials < extent.of(100_000, 1000) && Instant::now() < deadline {
-        operator.put(&format!("c{credentials}"), settings(Kind::Release), MASTER);
-        credentials += 1;
-    }
-    drop(operator);
+    let credentials = put(&ground, extent.of(100_000, 1000), deadline);
     let many = measure(&mut ground);
     let mut figures = compared(&format!("{credentials} credentials"), &many, "one credential", &few);
 
@@ -54,6 +50,25 @@ pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     let crowded = measure(&mut ground);
     figures.extend(compared(&format!("{} more sessions", crowd.standing()), &crowded, "one session", &many));
     figures
+}
+
+/// Puts credentials beside the one that there is, until there are so many; how many there are then.
+fn put(ground: &Ground, most: u32, deadline: Instant) -> u32 {
+    let (operator, next) = (ground.fleet.operator(), AtomicU32::new(1));
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while Instant::now() < deadline {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= most {
+                        break;
+                    }
+                    operator.put(&format!("c{number}"), settings(Kind::Release), MASTER);
+                }
+            });
+        }
+    });
+    next.into_inner().min(most)
 }
 
 fn compared(name: &str, figure: &Served, peer: &str, other: &Served) -> Vec<Figure> {
@@ -76,20 +91,28 @@ impl Crowd {
         let mut sessions = Vec::new();
         runtime.block_on(async {
             let device = Device::new(socket).unwrap();
-            while sessions.len() < most && Instant::now() < deadline {
+            let open = || {
                 let settings = ClientSettings {
                     name: OPERATOR.parse().unwrap(),
                     role: Role::Operator,
                     vault: VaultReference::parse(&ground.fleet.enclave.reference).unwrap(),
                 };
                 let attester = Attester::new(device.clone(), PcrSelection::new(PCRS).unwrap());
-                let stream = TcpStream::connect(ground.fleet.enclave.listen).await.unwrap();
-                let standing = connect(stream, &settings, attester).await.unwrap();
-                sessions.push(tokio::spawn(async move {
-                    // All of it is kept: a session ends when its caller is gone.
-                    let _caller = (standing.caller, standing.pushes);
-                    let _why = standing.driver.run().await;
-                }));
+                let address = ground.fleet.enclave.listen;
+                async move {
+                    let stream = TcpStream::connect(address).await.unwrap();
+                    connect(stream, &settings, attester).await.unwrap()
+                }
+            };
+            // Two at once, so that the TPMs at both ends have something to do.
+            while sessions.len() < most && Instant::now() < deadline {
+                for standing in <[_; 2]>::from(tokio::join!(open(), open())) {
+                    sessions.push(tokio::spawn(async move {
+                        // All of it is kept: a session ends when its caller is gone.
+                        let _caller = (standing.caller, standing.pushes);
+                        let _why = standing.driver.run().await;
+                    }));
+                }
             }
         });
         // It ends with its socket, which the runtime holds.
@@ -104,3 +127,5 @@ impl Crowd {
 }
 
 const WORKERS: usize = 8;
+/// Credentials that are put at once.
+const AT_ONCE: usize = 16;

@@ -1,6 +1,7 @@
 //! Keeps an established session going: calls out, answers and pushes in, and fresh evidence whenever the vault asks.
 
 use super::call::Serving;
+use super::outgoing::Outgoing;
 use crate::channel::{ChannelError, Exporter, Reader, Stream, Writer};
 use crate::platform::{Platform, PlatformError};
 use blindferry_proto::bounded::Bytes;
@@ -65,24 +66,29 @@ impl<S: Stream, P: Platform> Driver<S, P> {
             }
         };
         let send = async {
+            let mut outgoing = Outgoing::new(&serving, &mut writer);
             loop {
-                let (call, logs) = tokio::select! {
+                let next = tokio::select! {
                     biased;
-                    Some(proof) = proofs.recv() => proof,
+                    Some(proof) = proofs.recv() => Some(proof),
                     call = asked.recv() => match call {
-                        Some(call) => (call, WantedLogs::NONE),
-                        None => return SessionOver::Ended,
+                        Some(call) => Some((call, WantedLogs::NONE)),
+                        None => return outgoing.last().await,
                     },
+                    () = outgoing.patience() => None,
                 };
-                let mut held = hold(&serving, &mut writer, &call, MAX_FRAME + logs.most());
-                while held.is_ok()
-                    && !writer.is_full()
+                let mut taken = match next {
+                    Some((call, logs)) => outgoing.take(&call, MAX_FRAME + logs.most()),
+                    None => Ok(()),
+                };
+                while taken.is_ok()
+                    && !outgoing.is_full()
                     && let Ok(call) = asked.try_recv()
                 {
-                    held = hold(&serving, &mut writer, &call, MAX_FRAME);
+                    taken = outgoing.take(&call, MAX_FRAME);
                 }
-                let sent = match held {
-                    Ok(()) => writer.flush().await,
+                let sent = match taken {
+                    Ok(()) => outgoing.leave_if_due().await,
                     Err(error) => Err(error),
                 };
                 if let Err(source) = sent {
@@ -104,11 +110,6 @@ impl<S: Stream, P: Platform> Driver<S, P> {
         writer.close().await;
         over
     }
-}
-
-/// Takes a call to be sent, if anybody still waits for its answer.
-fn hold<S: Stream>(serving: &Serving, writer: &mut Writer<S>, call: &Call, limit: usize) -> Result<(), ChannelError> {
-    if serving.is_awaited(call.id) { writer.hold(call, limit) } else { Ok(()) }
 }
 
 async fn prove_again<S: Stream, P: Platform>(

@@ -17,6 +17,8 @@ mod reattestation;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod sequences;
 #[cfg(test)]
 mod stalls;

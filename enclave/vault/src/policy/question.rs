@@ -83,6 +83,14 @@ pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
     }
 });
 
+impl Vocabulary {
+    /// What each question is compared with while it is made. It fits by construction, which builds with debug assertions
+    /// look at each time; in others the comparison would cost half of the question.
+    fn checked_against(&self) -> Option<&Schema> {
+        cfg!(debug_assertions).then_some(&self.schema)
+    }
+}
+
 impl Question<'_> {
     /// The question for Cedar.
     ///
@@ -114,9 +122,9 @@ impl Question<'_> {
             Entity::new(worker.clone(), self.worker_attributes(), HashSet::from([host])),
         ];
         let entities = entities.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-        let entities = Entities::from_entities(entities, Some(&words.schema)).map_err(|e| e.to_string())?;
+        let entities = Entities::from_entities(entities, words.checked_against()).map_err(|e| e.to_string())?;
         let context = Context::from_pairs(self.circumstances()).map_err(|e| e.to_string())?;
-        let request = Request::new(worker, action.clone(), credential, context, Some(&words.schema))
+        let request = Request::new(worker, action.clone(), credential, context, words.checked_against())
             .map_err(|e| e.to_string())?;
         Ok((request, entities))
     }

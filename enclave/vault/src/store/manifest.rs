@@ -1,10 +1,12 @@
-//! The manifest: what else the store must hold, in 64 shards under one root.
+//! The manifest: what else the store must hold, in 1024 shards under one index under one root.
 //!
-//! The root holds a counter of all changes, the head of the audit, and version and hash of each shard; a shard holds
-//! version and hash of the records that fall to it, by the first six bits of SHA-256 over table and key. Each part is
-//! a record like any other (see [`crate::sealed::record`]), under the counter's value at the change that wrote it.
+//! The root holds a counter of all changes, the head of the audit, and version and hash of the index; the index holds
+//! those of each shard, and a shard those of the records that fall to it, by the first ten bits of SHA-256 over table and
+//! key. So the audit, which every crossing adds to, rewrites the root alone, some hundred bytes. Each part is a record like
+//! any other (see [`crate::sealed::record`]), under the counter's value at the change that wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use blindferry_proto::bounded::{Bytes, decode, encode};
@@ -12,6 +14,7 @@ use blindferry_proto::front::{Key, Operation, Table};
 use blindferry_proto::identifier::Digest;
 use blindferry_proto::limits::MAX_STORED;
 use ring::digest::{SHA256, digest};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
@@ -19,10 +22,13 @@ use super::{Backing, Records, StoreError, Tampering, get, matches, value};
 use crate::audit::Head;
 use crate::sealed::record::{OVERHEAD, table_byte};
 
-const SHARDS: usize = 64;
+const SHARDS: u16 = 1024;
 /// Bytes of a part in the clear.
 const MAX_PART: usize = MAX_STORED - OVERHEAD;
+/// Bytes of a shard in the clear: with the index and the longest record it has to fit one packet to the front.
+const MAX_SHARD: usize = 32 * 1024;
 const ROOT: &[u8] = b"root";
+const INDEX: &[u8] = b"index";
 
 /// Where a record lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,13 +58,17 @@ impl Place {
         Self { table: Table::Manifest, key: ROOT.to_vec() }
     }
 
-    pub(super) fn shard(index: usize) -> Self {
-        Self { table: Table::Manifest, key: format!("shard {index:02}").into_bytes() }
+    fn index() -> Self {
+        Self { table: Table::Manifest, key: INDEX.to_vec() }
     }
 
-    fn falls_to(&self) -> usize {
-        let Digest([first, ..]) = hash(&[&[table_byte(self.table)], self.key.as_slice()].concat());
-        usize::from(first) % SHARDS
+    pub(super) fn shard(number: u16) -> Self {
+        Self { table: Table::Manifest, key: format!("shard {number:04}").into_bytes() }
+    }
+
+    pub(super) fn falls_to(&self) -> u16 {
+        let Digest([first, second, ..]) = hash(&[&[table_byte(self.table)], self.key.as_slice()].concat());
+        u16::from_be_bytes([first, second]) / (u16::MAX / SHARDS + 1)
     }
 }
 
@@ -75,7 +85,8 @@ pub(super) struct Entry {
 pub(super) struct Manifest {
     counter: u64,
     audit: Option<Head>,
-    shards: BTreeMap<usize, Shard>,
+    index: Option<Entry>,
+    shards: BTreeMap<u16, Shard>,
 }
 
 #[derive(Debug)]
@@ -90,18 +101,30 @@ pub(super) struct Change {
     pub(super) operations: Vec<Operation>,
     counter: u64,
     audit: Option<Head>,
-    shard: Option<(usize, Shard)>,
+    shard: Option<ShardChange>,
     /// The keys that are in force then, where they change.
     pub(super) keys: Option<Arc<Keys>>,
+}
+
+#[derive(Debug)]
+struct ShardChange {
+    number: u16,
+    shard: Shard,
+    /// The index that names it.
+    index: Entry,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireRoot {
     counter: u64,
     audit: Option<Head>,
-    /// By number, ascending.
-    shards: Vec<(u8, Entry)>,
+    /// `None` while there is no shard.
+    index: Option<Entry>,
 }
+
+/// Shards by number, ascending.
+#[derive(Serialize, Deserialize)]
+struct WireIndex(Vec<(u16, Entry)>);
 
 #[derive(Serialize, Deserialize)]
 struct WireShard(Vec<(Table, Key, Entry)>);
@@ -127,13 +150,20 @@ impl Manifest {
 
     /// The keys of a table after `after`, in order.
     pub(super) fn page(&self, table: Table, after: Option<&str>, most: usize) -> Vec<Place> {
-        let after = after.map(str::as_bytes);
-        let places = self.places(table).into_iter();
-        places.filter(|place| after.is_none_or(|after| place.key.as_slice() > after)).take(most).collect()
+        let from = Place::new(table, after.unwrap_or_default());
+        let from = if after.is_some() { Bound::Excluded(from) } else { Bound::Included(from) };
+        let range = (from, Bound::Unbounded);
+        let mut first = Vec::new();
+        for shard in self.shards.values() {
+            let of_shard = shard.entries.range(range.clone()).map(|(place, _)| place);
+            first.extend(of_shard.take_while(|place| place.table == table).take(most));
+        }
+        first.sort_unstable();
+        first.into_iter().take(most).cloned().collect()
     }
 
     /// The numbers of all shards.
-    pub(super) fn shards(&self) -> Vec<usize> {
+    pub(super) fn shards(&self) -> Vec<u16> {
         self.shards.keys().copied().collect()
     }
 
@@ -141,15 +171,22 @@ impl Manifest {
     pub(super) fn apply(&mut self, change: Change) {
         self.counter = change.counter;
         self.audit = change.audit;
-        if let Some((index, shard)) = change.shard {
-            self.shards.insert(index, shard);
+        if let Some(ShardChange { number, shard, index }) = change.shard {
+            self.shards.insert(number, shard);
+            self.index = Some(index);
         }
     }
 
     fn root(&self) -> WireRoot {
-        let number = |index: usize| u8::try_from(index).unwrap_or(u8::MAX);
-        let shards = self.shards.iter().map(|(index, shard)| (number(*index), shard.stored)).collect();
-        WireRoot { counter: self.counter, audit: self.audit, shards }
+        WireRoot { counter: self.counter, audit: self.audit, index: self.index }
+    }
+
+    /// The index with another shard in the place of the one of this number.
+    fn index_with(&self, number: u16, stored: Entry) -> WireIndex {
+        let mut shards: BTreeMap<u16, Entry> =
+            self.shards.iter().map(|(number, shard)| (*number, shard.stored)).collect();
+        shards.insert(number, stored);
+        WireIndex(shards.into_iter().collect())
     }
 }
 
@@ -164,8 +201,8 @@ impl<B: Backing> Records<B> {
 
     /// The change that stores `record` at `place` under a version, or removes what is there.
     pub(super) fn change(&self, place: &Place, record: Option<(u64, Vec<u8>)>) -> Result<Change, StoreError> {
-        let index = place.falls_to();
-        let mut entries = self.entries(index);
+        let number = place.falls_to();
+        let mut entries = self.entries(number);
         let (table, key) = (place.table, place.wire()?);
         let operation = match record {
             Some((version, record)) => {
@@ -177,43 +214,42 @@ impl<B: Backing> Records<B> {
                 Operation::Delete { table, key }
             }
         };
-        self.shard_change(index, entries, vec![operation])
+        self.shard_change(number, entries, vec![operation])
     }
 
     /// The change that writes a shard once more as it is.
-    pub(super) fn same_shard(&self, index: usize) -> Result<Change, StoreError> {
-        self.shard_change(index, self.entries(index), Vec::new())
+    pub(super) fn same_shard(&self, number: u16) -> Result<Change, StoreError> {
+        self.shard_change(number, self.entries(number), Vec::new())
     }
 
-    fn entries(&self, index: usize) -> BTreeMap<Place, Entry> {
-        self.manifest().shards.get(&index).map(|shard| shard.entries.clone()).unwrap_or_default()
+    fn entries(&self, number: u16) -> BTreeMap<Place, Entry> {
+        self.manifest().shards.get(&number).map(|shard| shard.entries.clone()).unwrap_or_default()
     }
 
     fn shard_change(
         &self,
-        index: usize,
+        number: u16,
         entries: BTreeMap<Place, Entry>,
         mut operations: Vec<Operation>,
     ) -> Result<Change, StoreError> {
-        let (mut root, audit) = {
-            let manifest = self.manifest();
-            (manifest.root(), manifest.audit)
-        };
+        let mut root = self.manifest().root();
         root.counter = root.counter.saturating_add(1);
         let wire: Result<Vec<_>, StoreError> =
             entries.iter().map(|(place, entry)| Ok((place.table, place.wire()?, *entry))).collect();
-        let shard_place = Place::shard(index);
-        let shard = self.seal_part(&shard_place, root.counter, &WireShard(wire?))?;
-        let stored = Entry { version: root.counter, hash: hash(&shard) };
-
-        let number = u8::try_from(index).unwrap_or(u8::MAX);
-        root.shards.retain(|(other, _)| *other != number);
-        root.shards.push((number, stored));
-        root.shards.sort_by_key(|(number, _)| *number);
-
-        operations.extend([self.put(&shard_place, shard)?, self.put_root(&root)?]);
-        let shard = Some((index, Shard { stored, entries }));
-        Ok(Change { operations, counter: root.counter, audit, shard, keys: None })
+        let mut put_part = |place: &Place, sealed: Vec<u8>| {
+            let entry = Entry { version: root.counter, hash: hash(&sealed) };
+            operations.push(self.put(place, sealed)?);
+            Ok::<_, StoreError>(entry)
+        };
+        let place = Place::shard(number);
+        let stored = put_part(&place, self.seal_shard(&place, root.counter, &WireShard(wire?))?)?;
+        let place = Place::index();
+        let shards = self.manifest().index_with(number, stored);
+        let index = put_part(&place, self.seal_part(&place, root.counter, &shards)?)?;
+        root.index = Some(index);
+        operations.push(self.put_root(&root)?);
+        let shard = Some(ShardChange { number, shard: Shard { stored, entries }, index });
+        Ok(Change { operations, counter: root.counter, audit: root.audit, shard, keys: None })
     }
 
     /// The change after which these keys are in force; the root is written under them.
@@ -247,20 +283,27 @@ impl<B: Backing> Records<B> {
             return Err(changed());
         }
         let mut shards = BTreeMap::new();
-        for (number, stored) in root.shards {
-            shards.insert(usize::from(number), self.load_shard(usize::from(number), stored).await?);
+        if let Some(stored) = root.index {
+            let WireIndex(index) = self.load_part(&Place::index(), stored).await?;
+            for (number, stored) in index {
+                shards.insert(number, self.load_shard(number, stored).await?);
+            }
         }
-        Ok(Manifest { counter: root.counter, audit: root.audit, shards })
+        Ok(Manifest { counter: root.counter, audit: root.audit, index: root.index, shards })
     }
 
-    async fn load_shard(&self, index: usize, stored: Entry) -> Result<Shard, StoreError> {
-        let place = Place::shard(index);
-        let got = get(&self.backing, &place).await?;
-        matches(Some(stored), got.as_deref()).map_err(|what| place.tampered(what))?;
-        let opened = self.decrypt(&place, Some(stored), got)?.ok_or_else(|| place.tampered(Tampering::Missing))?;
-        let WireShard(wire) = decode(&opened.plaintext, MAX_PART).map_err(StoreError::Codec)?;
+    async fn load_shard(&self, number: u16, stored: Entry) -> Result<Shard, StoreError> {
+        let WireShard(wire) = self.load_part(&Place::shard(number), stored).await?;
         let entries = wire.into_iter().map(|(table, key, entry)| (Place { table, key: key.into_vec() }, entry));
         Ok(Shard { stored, entries: entries.collect() })
+    }
+
+    /// A part that another part names.
+    async fn load_part<T: DeserializeOwned>(&self, place: &Place, stored: Entry) -> Result<T, StoreError> {
+        let got = get(&self.backing, place).await?;
+        matches(Some(stored), got.as_deref()).map_err(|what| place.tampered(what))?;
+        let opened = self.decrypt(place, Some(stored), got)?.ok_or_else(|| place.tampered(Tampering::Missing))?;
+        decode(&opened.plaintext, MAX_PART).map_err(StoreError::Codec)
     }
 
     fn put_root(&self, root: &WireRoot) -> Result<Operation, StoreError> {
@@ -273,8 +316,22 @@ impl<B: Backing> Records<B> {
         Ok(Operation::Put { table: place.table, key: place.wire()?, value: value(sealed)? })
     }
 
+    fn seal_shard(&self, place: &Place, version: u64, shard: &WireShard) -> Result<Vec<u8>, StoreError> {
+        self.seal_within(MAX_SHARD, place, version, shard)
+    }
+
     fn seal_part<T: Serialize>(&self, place: &Place, version: u64, part: &T) -> Result<Vec<u8>, StoreError> {
-        let plain = encode(part, MAX_PART).map_err(|_| StoreError::Full)?;
+        self.seal_within(MAX_PART, place, version, part)
+    }
+
+    fn seal_within<T: Serialize>(
+        &self,
+        most: usize,
+        place: &Place,
+        version: u64,
+        part: &T,
+    ) -> Result<Vec<u8>, StoreError> {
+        let plain = encode(part, most).map_err(|_| StoreError::Full)?;
         self.keys().record.seal(&self.random, place.table, &place.key, version, &plain).map_err(StoreError::Seal)
     }
 }

@@ -110,16 +110,16 @@ impl<B: Backing> Records<B> {
         Ok(true)
     }
 
-    async fn renew_shard(&self, index: usize) -> Result<(), StoreError> {
+    async fn renew_shard(&self, number: u16) -> Result<(), StoreError> {
         let mut turn = self.turn().await?;
-        let place = Place::shard(index);
+        let place = Place::shard(number);
         let Some(stored) = get(&self.backing, &place).await? else {
             return Err(place.tampered(Tampering::Missing));
         };
         if self.keys().made(place.table, &place.key, &stored) {
             return Ok(());
         }
-        let change = self.same_shard(index)?;
+        let change = self.same_shard(number)?;
         turn.commit(change).await
     }
 

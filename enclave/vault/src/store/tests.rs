@@ -179,8 +179,7 @@ async fn a_full_manifest_refuses_and_stays_whole() {
     let (memory, records) = fresh().await;
     // The longest names; all in one shard, as an attacker who may choose names would have it.
     let long = |number: u32| host(&format!("{number:0>128}"));
-    let shard = |name: &HostName| manifest::hash(&[&[3], name.as_str().as_bytes()].concat()).0[0] % 64;
-    let names = (0_u32..).map(long).filter(|name| shard(name) == 0);
+    let names = (0_u32..).map(long).filter(|name| Place::new(Table::Hosts, name.as_str()).falls_to() == 0);
     let mut kept = 0;
     for name in names.take(1000) {
         match records.put_host(&name, &host_record(1)).await {
@@ -189,7 +188,7 @@ async fn a_full_manifest_refuses_and_stays_whole() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert!((400..1000).contains(&kept), "{kept}");
+    assert!((150..500).contains(&kept), "{kept}");
     records.put_host(&host("another-shard"), &host_record(1)).await.unwrap();
     assert!(Records::open(memory, &kek()).await.is_ok());
 }
@@ -372,7 +371,7 @@ async fn a_credential_that_was_read_opens_as_it_was_read_whatever_takes_its_plac
     records.put_master(&name("a"), settings(2), &secret("two"), IfPresent::Replace).await.unwrap();
     assert!(records.version_of(&name("a")) > Some(version));
     memory.contents.lock().unwrap().clear(); // nor is the store asked again
-    let master = records.open_master(judged).unwrap();
+    let master = records.open_master(&judged).unwrap();
     assert_eq!((master.settings, master.version), (settings(1), version));
     assert!(master.secret.wake().unwrap().ct_eq(b"one"));
 }

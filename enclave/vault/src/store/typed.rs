@@ -8,6 +8,8 @@ use blindferry_proto::limits::{MAX_DOCUMENT, MAX_MASTER, MAX_PAGE, MAX_STORED};
 use blindferry_proto::name::{CredentialName, HostName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::time::Instant;
 
 use super::manifest::Place;
 use super::{Backing, Records, StoreError, Stored, Tampering};
@@ -62,6 +64,11 @@ impl Credential {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Bytes of the encrypted master.
+    pub(super) fn sealed_len(&self) -> usize {
+        self.record.sealed.as_slice().len()
     }
 }
 
@@ -135,29 +142,41 @@ impl<B: Backing> Records<B> {
         .await
     }
 
-    /// A credential, its master not opened.
+    /// A credential, its master not opened. One that was read a moment ago is not asked of the store again, unless it has
+    /// been changed.
     ///
     /// # Errors
     /// [`StoreError::Tampered`].
-    pub async fn credential(&self, name: &CredentialName) -> Result<Option<Credential>, StoreError> {
-        let found = self.read_as::<StoredMaster>(&master_place(name)).await?;
-        Ok(found.map(|(version, record)| Credential { name: name.clone(), version, record }))
+    pub async fn credential(&self, name: &CredentialName) -> Result<Option<Arc<Credential>>, StoreError> {
+        let place = master_place(name);
+        let known = self.manifest().entry(&place);
+        if let Some(held) = self.held.get(name, known, Instant::now()) {
+            return Ok(Some(held));
+        }
+        let Some((version, record)) = self.read_as::<StoredMaster>(&place).await? else {
+            return Ok(None);
+        };
+        let credential = Arc::new(Credential { name: name.clone(), version, record });
+        if let Some(entry) = known.filter(|_| self.manifest().entry(&place) == known) {
+            self.held.keep(entry, &credential, Instant::now());
+        }
+        Ok(Some(credential))
     }
 
     /// Opens the master of a record that was read, into secret pages. Asks the store for nothing.
     ///
     /// # Errors
     /// [`StoreError::Tampered`], [`StoreError::Seal`] when there is no room for a secret.
-    pub fn open_master(&self, credential: Credential) -> Result<Master, StoreError> {
+    pub fn open_master(&self, credential: &Credential) -> Result<Master, StoreError> {
         let Credential { name, version, record } = credential;
-        let place = master_place(&name);
+        let place = master_place(name);
         let sealed = record.sealed.as_slice();
         let (inner, secret) = self.keys().open_master(place.table, &place.key, sealed).map_err(StoreError::Seal)?;
-        if inner != version {
+        if inner != *version {
             return Err(place.tampered(Tampering::Changed));
         }
         let secret = RestingSecret::lay_down(secret).map_err(|source| StoreError::Seal(SealError::Secret(source)))?;
-        Ok(Master { settings: record.settings, secret, version })
+        Ok(Master { settings: record.settings.clone(), secret, version: *version })
     }
 
     /// A master as it is now, opened into secret pages.
@@ -165,7 +184,7 @@ impl<B: Backing> Records<B> {
     /// # Errors
     /// As [`Self::credential`] and [`Self::open_master`].
     pub async fn master(&self, name: &CredentialName) -> Result<Option<Master>, StoreError> {
-        self.credential(name).await?.map(|credential| self.open_master(credential)).transpose()
+        self.credential(name).await?.map(|credential| self.open_master(&credential)).transpose()
     }
 
     /// The version of a credential's record as it is now; `None` when there is none. Asks the store for nothing.

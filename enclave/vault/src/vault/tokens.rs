@@ -21,7 +21,7 @@ use std::time::Instant;
 /// A permission and the very record that it was given for: what is minted is what was judged.
 pub(crate) struct Permit {
     allowed: Allowed,
-    credential: Credential,
+    credential: Arc<Credential>,
 }
 
 impl Permit {
@@ -129,7 +129,7 @@ impl Vault {
     pub(crate) async fn mint(&self, order: &Order<'_>, permit: Permit) -> Result<Minted, NotMinted> {
         let Permit { allowed, credential: record } = permit;
         let credential = record.name().clone();
-        let master = match self.cache.master(record, &self.records, self.clock.now()) {
+        let master = match self.cache.master(&record, &self.records, self.clock.now()) {
             Ok(master) => master,
             Err(error) => return Err(self.store_failed(&error).await.into()),
         };

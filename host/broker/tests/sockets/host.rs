@@ -18,12 +18,15 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) struct Host {
     directory: TempDir,
     pub(crate) vault: Vault,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Host {
@@ -43,8 +46,21 @@ impl Host {
         let (events, heard) = mpsc::channel(8);
         let vault = Vault::play(orders, events);
         let limits = parse_limits(limits);
-        tokio::spawn(async move { serve(sockets, &limits, uplink, heard, std::future::pending()).await });
-        Self { directory, vault }
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            let stopped = async {
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            serve(sockets, &limits, uplink, heard, stopped).await;
+        });
+        Self { directory, vault, stop: Some(stop), served }
+    }
+
+    /// As by a signal.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
     }
 
     pub(crate) fn parents(&self) -> PathBuf {

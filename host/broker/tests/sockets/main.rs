@@ -17,6 +17,8 @@ mod malformed;
 #[cfg(test)]
 mod parcels;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod vault;
 #[cfg(test)]
 mod waiting;

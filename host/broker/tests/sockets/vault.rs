@@ -4,12 +4,12 @@ use blindferry_broker::uplink::{Event, Heard, NotHeard, Order, Orders};
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::identifier::{AskId, GrantId, LeaseId, ParcelKey, RequestId, WorkerKey};
 use blindferry_proto::refusal::RefusalCode;
-use blindferry_proto::session::{Answer, BrokerRequest, Granted, LeaseEnd, Parcelled};
+use blindferry_proto::session::{Answer, BrokerRequest, Granted, LeaseEnd, Parcelled, Request};
 use blindferry_proto::waiting::Waiting;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 /// The ask of `by-hand`, which waits until somebody decides.
@@ -25,6 +25,8 @@ pub(crate) struct Vault {
 #[derive(Default)]
 struct State {
     down: bool,
+    slow: bool,
+    unanswered: Vec<oneshot::Sender<Result<Heard, NotHeard>>>,
     idle: u32,
     unknown: Vec<LeaseId>,
     told: Vec<BrokerRequest>,
@@ -40,7 +42,13 @@ impl Vault {
         let played = vault.clone();
         tokio::spawn(async move {
             while let Some(Order { request, reply }) = orders.recv().await {
-                let answer = played.state.lock().unwrap().answer(request);
+                let mut state = played.state.lock().unwrap();
+                if state.slow && Request::Broker(request.clone()).is_report() {
+                    state.told.push(request);
+                    state.unanswered.push(reply);
+                    continue;
+                }
+                let answer = state.answer(request);
                 let _gone = reply.send(answer.map(|answer| Heard { answer, parcel_key: PARCEL_KEY }));
             }
         });
@@ -54,6 +62,20 @@ impl Vault {
     pub(crate) async fn come_up(&self) {
         self.state.lock().unwrap().down = false;
         self.events.send(Event::Up).await.unwrap();
+    }
+
+    /// From now on nothing that only reports is answered.
+    pub(crate) fn slow_down(&self) {
+        self.state.lock().unwrap().slow = true;
+    }
+
+    /// What was reported meanwhile is answered, and what comes from now on at once.
+    pub(crate) fn speed_up(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.slow = false;
+        for reply in std::mem::take(&mut state.unanswered) {
+            let _gone = reply.send(Ok(Heard { answer: Answer::Done, parcel_key: PARCEL_KEY }));
+        }
     }
 
     /// A person decides about what waits.
