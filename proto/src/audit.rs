@@ -335,8 +335,9 @@ pub enum Alarm {
     GrantContested {
         /// The grant.
         grant: GrantId,
-        /// Who came first.
-        winner: WorkerKey,
+        /// Who came first. `None` where the winner acknowledged its parcel before: the record that the grant was redeemed
+        /// names it.
+        winner: Option<WorkerKey>,
         /// Who came again.
         loser: WorkerKey,
         /// The loser as its broker saw it.
