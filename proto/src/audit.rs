@@ -1,7 +1,12 @@
 //! One record of the audit: what happened, signed by the vault and chained to the record before it.
 //!
 //! A record's hash is SHA-256 over its encoded body; the body names the hash of the record before. The signature is
-//! Ed25519 (RFC 8032) over [`SIGNED`] ‖ hash. So a record that is removed, changed or reordered breaks the chain.
+//! Ed25519 (RFC 8032) over [`SIGNED`] ‖ root, to which the record's [`Path`] leads from its hash; the records of one
+//! transaction share it. So a record that is removed, changed or reordered breaks the chain.
+
+mod path;
+
+pub use self::path::{BadTree, Beside, MAX_PATH, MAX_TOGETHER, Path, SIGNED, grow, to_sign};
 
 use crate::bounded::{Bytes, CodecError, Text, at_most, decode, encode};
 use crate::identifier::{AskId, Digest, GrantId, LeaseId, Machine, RequestId, SessionId, WorkerKey};
@@ -13,8 +18,6 @@ use crate::session::{LeaseEnd, ProcessFacts, WorkerConstraint};
 use crate::waiting::{AskEnd, Reason, Words};
 use serde::{Deserialize, Serialize};
 
-/// What is signed before the hash: names the one use of the key.
-pub const SIGNED: &[u8] = b"blindferry audit record v1";
 /// Bytes of an encoded body.
 pub const MAX_BODY: usize = 2048;
 
@@ -26,9 +29,11 @@ pub const MAX_DANGER: usize = 64;
 /// A record as it is kept and handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// An encoded [`Body`], byte for byte as it was signed.
+    /// An encoded [`Body`], byte for byte as it was hashed.
     pub body: Bytes<MAX_BODY>,
-    /// Ed25519 signature, 64 bytes.
+    /// From its hash to the root that was signed.
+    pub path: Path,
+    /// Ed25519 signature, 64 bytes: that of all records of the transaction.
     pub signature: Bytes<64>,
 }
 
@@ -330,8 +335,9 @@ pub enum Alarm {
     GrantContested {
         /// The grant.
         grant: GrantId,
-        /// Who came first.
-        winner: WorkerKey,
+        /// Who came first. `None` where the winner acknowledged its parcel before: the record that the grant was redeemed
+        /// names it.
+        winner: Option<WorkerKey>,
         /// Who came again.
         loser: WorkerKey,
         /// The loser as its broker saw it.

@@ -42,6 +42,7 @@ pub mod report;
 pub mod role;
 pub mod session;
 pub mod setup;
+pub mod shown;
 pub mod source;
 pub mod start;
 pub mod succession;

@@ -241,11 +241,7 @@ impl Request {
     pub fn is_report(&self) -> bool {
         matches!(
             self,
-            Self::Broker(
-                BrokerRequest::Delivered(_)
-                    | BrokerRequest::Acknowledge { .. }
-                    | BrokerRequest::End { .. }
-            )
+            Self::Broker(BrokerRequest::Delivered(_) | BrokerRequest::Acknowledge { .. } | BrokerRequest::End { .. })
         )
     }
 }

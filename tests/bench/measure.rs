@@ -77,6 +77,12 @@ pub fn allocations<T>(run: impl FnOnce() -> T) -> usize {
     total(change)
 }
 
+/// How many bytes more are allocated after a function than before it, in the whole process.
+pub fn kept(run: impl FnOnce()) -> usize {
+    let (change, ()) = counted(run);
+    change.bytes_allocated.saturating_sub(change.bytes_deallocated)
+}
+
 fn counted<T>(run: impl FnOnce() -> T) -> (Stats, T) {
     let region = Region::new(ALLOCATOR);
     let result = run();

@@ -340,7 +340,10 @@ fn oauth() -> Kind {
 fn record() -> Record {
     let seed = blindferry_handle::secret::SecretBytes::copy_and_wipe(&mut [6; 32]).unwrap();
     let mut chain = Signer::new(seed).unwrap().chain(None).unwrap();
-    chain.append(Event::Started { notes: Text::cut("a start") }, vec![Text::cut("a danger")], 7).unwrap().1
+    for notes in ["a start", "another", "and another"] {
+        chain.append(Event::Started { notes: Text::cut(notes) }, vec![Text::cut("a danger")], 7).unwrap();
+    }
+    chain.sign().unwrap().0.remove(0).1
 }
 
 /// A key that another guest sealed.

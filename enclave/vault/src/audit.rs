@@ -5,7 +5,8 @@
 //! company, since a transaction costs a flush of the disk whatever its size. The store holds ciphertext, and the head of
 //! the chain is in the root of the manifest, moved by the same transaction. So:
 //!
-//! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify()`]);
+//! - a record that is removed, changed, replaced or reordered breaks the chain for every reader ([`verify()`]). One
+//!   signature stands for all records of a transaction, and each carries what it takes to verify by itself;
 //! - a tail that is cut off does not fit the root: found at the start ([`Auditor::open`]), and at once by a reader who
 //!   compares with the head that the vault tells;
 //! - **not found** by the vault is a store that was replaced as a whole, while the vault was down, by an earlier state
@@ -29,8 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-pub use self::chain::{Chain, Signer};
+pub use self::chain::{Chain, Rows, Signer};
 pub use self::verify::{ChainError, Head, Verified, verify};
+pub(crate) use self::verify::{Signatures, follow};
 
 use crate::clock::Clock;
 use crate::store::log::{MAX_APPEND, audit_tampered};
@@ -287,7 +289,6 @@ impl<B: Backing> AuditWriter<B> {
         let written = self
             .records
             .append_audit(|head| {
-                let mut rows = Vec::with_capacity(batch.len());
                 let mut chain = match self.signer.chain(head) {
                     Ok(chain) => chain,
                     Err(error) => {
@@ -297,14 +298,18 @@ impl<B: Backing> AuditWriter<B> {
                 };
                 for Waiting { event, haste: _, dangers, done } in batch {
                     match chain.append(event, dangers, self.clock.millis()) {
-                        Ok((number, record)) => {
-                            rows.push((number, record));
-                            waiting.push((number, done));
-                        }
+                        Ok(number) => waiting.push((number, done)),
                         Err(error) => answer(done, Err(AuditError::Event(error))),
                     }
                 }
-                (rows, chain.head(), ())
+                match chain.sign() {
+                    Ok((rows, head)) => (rows, head, ()),
+                    Err(error) => {
+                        let unsigned = waiting.drain(..).map(|(_, done)| done);
+                        unsigned.for_each(|done| answer(done, Err(AuditError::Event(error.clone()))));
+                        (Vec::new(), None, ())
+                    }
+                }
             })
             .await;
         let failed = written.err().map(Arc::new);
@@ -342,7 +347,8 @@ async fn check_end<B: Backing>(records: &Records<B>, key: &AuditKey) -> Result<(
         (Some(head), Some((number, _))) if number > head.number => Err(audit_tampered(number, Tampering::Added)),
         (Some(head), Some((number, _))) if number < head.number => Err(audit_tampered(head.number, Tampering::Missing)),
         (Some(head), Some((number, record))) => {
-            let found = verify::signed(&record, key, number).map_err(|_| audit_tampered(number, Tampering::Changed))?;
+            let found =
+                Signatures::by(*key).check(&record, number).map_err(|_| audit_tampered(number, Tampering::Changed))?;
             (found == head).then_some(()).ok_or_else(|| audit_tampered(number, Tampering::Changed))
         }
     }

@@ -48,9 +48,9 @@ pub(crate) async fn begin(vault: &Vault, session: &SessionEntry) -> Result<Opera
     let signer = vault.auditor.signer();
     let made = vault.records.snapshot_after(|head| {
         let mut chain = signer.chain(head).map_err(|error| with_causes(&error))?;
-        let (number, record) = chain.append(event, dangers, now).map_err(|error| with_causes(&error))?;
-        let head = chain.head().ok_or_else(|| "the chain has no end".to_owned())?;
-        Ok::<_, String>((number, record, head))
+        let _number = chain.append(event, dangers, now).map_err(|error| with_causes(&error))?;
+        let (rows, head) = chain.sign().map_err(|error| with_causes(&error))?;
+        Ok::<_, String>((rows, head.ok_or_else(|| "the chain has no end".to_owned())?))
     });
     let snapshot = match made.await {
         Ok(Ok(snapshot)) => snapshot,

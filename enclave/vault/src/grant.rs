@@ -5,7 +5,7 @@
 //!      1   replica id, 8      which running vault issued it
 //!      9   epoch, 4           which of its keys
 //!     13   nonce, 12          random
-//!     25   ciphertext, 592    a body padded to one length for all, and its tag
+//!     25   ciphertext, 608    number and body padded to one length for all, and their tag
 //! ```
 //!
 //! The first 13 bytes are associated data. ChaCha20-Poly1305 (RFC 8439). A key encrypts for an hour at most, so random
@@ -48,11 +48,16 @@ pub struct GrantBody {
     pub approval: Option<Approver>,
 }
 
+/// The number of a grant among those of this running vault, from 0 without a gap: nobody outside sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Serial(pub(crate) u64);
+
 /// A grant that this running vault issued, whose time is not over, brought by the host it was made for. Only
 /// [`GrantKeys::open`] makes one; the ledger spends it.
 #[derive(Debug)]
 #[must_use = "an opened grant is there to be spent"]
 pub struct OpenedGrant {
+    serial: Serial,
     body: GrantBody,
 }
 
@@ -61,6 +66,11 @@ impl OpenedGrant {
     #[must_use]
     pub fn body(&self) -> &GrantBody {
         &self.body
+    }
+
+    /// Its number.
+    pub(crate) fn serial(&self) -> Serial {
+        self.serial
     }
 
     /// Gives up the proof for what it says.
@@ -76,6 +86,7 @@ pub struct GrantKeys {
     replica: ReplicaId,
     current: Epoch,
     previous: Option<Epoch>,
+    next: Serial,
 }
 
 struct Epoch {
@@ -90,7 +101,7 @@ impl GrantKeys {
     /// # Errors
     /// [`GrantError::Random`].
     pub fn new(replica: ReplicaId, now: u64, random: &dyn SecureRandom) -> Result<Self, GrantError> {
-        Ok(Self { replica, current: Epoch::new(0, now, random)?, previous: None })
+        Ok(Self { replica, current: Epoch::new(0, now, random)?, previous: None, next: Serial(0) })
     }
 
     /// Encrypts a grant, under a new key where the old one's time is over.
@@ -102,7 +113,7 @@ impl GrantKeys {
             let next = Epoch::new(self.current.number.wrapping_add(1), now, random)?;
             self.previous = Some(std::mem::replace(&mut self.current, next));
         }
-        let mut padded = postcard::to_stdvec(body).map_err(|_| GrantError::TooLong)?;
+        let mut padded = postcard::to_stdvec(&(self.next, body)).map_err(|_| GrantError::TooLong)?;
         if padded.len() > PADDED {
             return Err(GrantError::TooLong);
         }
@@ -116,6 +127,7 @@ impl GrantKeys {
             &mut padded,
         );
         sealed.map_err(|_| GrantError::TooLong)?;
+        self.next = Serial(self.next.0 + 1);
         Ok([header.as_slice(), &nonce, &padded].concat())
     }
 
@@ -139,14 +151,15 @@ impl GrantKeys {
             .key
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(*head), &mut plain)
             .map_err(|_| GrantError::NotOurs)?;
-        let (body, _padding) = postcard::take_from_bytes::<GrantBody>(plain).map_err(|_| GrantError::NotOurs)?;
+        let said = postcard::take_from_bytes::<(Serial, GrantBody)>(plain).map_err(|_| GrantError::NotOurs)?;
+        let ((serial, body), _padding) = said;
         if body.host != *host {
             return Err(GrantError::Astray { id: body.id });
         }
         if now >= body.expires {
             return Err(GrantError::Expired { id: body.id, credential: body.credential });
         }
-        Ok(OpenedGrant { body })
+        Ok(OpenedGrant { serial, body })
     }
 }
 
@@ -198,8 +211,8 @@ fn header(replica: ReplicaId, epoch: u32) -> [u8; HEADER] {
 
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + ReplicaId::LEN + 4;
-/// The longest body, with all names at their bounds, has 556 bytes.
-const PADDED: usize = 576;
+/// The longest body, with all names at their bounds, has 572 bytes, its number 10.
+const PADDED: usize = 592;
 const TAG: usize = 16;
 const _: () = assert!(GRANT_LEN <= blindferry_proto::limits::MAX_GRANT);
 
@@ -259,7 +272,19 @@ mod tests {
             approval: Some(Approver::OtherMachine),
             ..body("h", 0)
         };
+        keys.next = Serial(u64::MAX - 1);
         assert_eq!(keys.seal(&long, 0, &SystemRandom::new()).unwrap().len(), GRANT_LEN);
+    }
+
+    #[test]
+    fn grants_are_numbered_one_after_the_other_whatever_key_they_are_under() {
+        let mut keys = keys();
+        for (number, now) in [(0, 0), (1, 0), (2, EPOCH_LIFE)] {
+            let bytes = keys.seal(&body("h", u64::MAX), now, &SystemRandom::new()).unwrap();
+            for _ in 0..2 {
+                assert_eq!(keys.open(&bytes, &"h".parse().unwrap(), 0).unwrap().serial(), Serial(number));
+            }
+        }
     }
 
     #[test]

@@ -354,5 +354,5 @@ pub(crate) async fn note(vault: &Vault, session: &SessionEntry, action: &str, su
 const CREDENTIALS_A_PAGE: usize = 3;
 const WAITING_A_PAGE: usize = 64;
 const PROBLEMS: usize = 32;
-/// A record is at most 2.1 KiB.
+/// A record is at most 2.3 KiB.
 const RECORDS_A_PAGE: usize = 24;

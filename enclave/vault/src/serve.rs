@@ -217,7 +217,7 @@ async fn start(
         large_frames: Semaphore::new(LARGE_FRAMES),
         cache: MasterCache::default(),
         grants: Mutex::new(GrantKeys::new(replica, clock.now(), &random).map_err(ServeError::Grants)?),
-        ledger: Mutex::new(Ledger::default()),
+        ledger: Mutex::new(Ledger::new(&random).map_err(ServeError::Grants)?),
         leases: Mutex::new(Leases::default()),
         pending: Mutex::new(Pending::default()),
         knocks: Mutex::new(Knocks::default()),

@@ -216,9 +216,9 @@ fn claimed(words: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::steers;
     use blindferry_proto::bounded::Text;
     use blindferry_proto::session::{ProcessFacts, WorkerConstraint};
+    use blindferry_proto::shown::hides;
     use blindferry_proto::waiting::{AskingHost, Words};
 
     fn one(program: &str, reason: &str) -> Shown {
@@ -274,7 +274,7 @@ mod tests {
     fn the_askers_words_cannot_steer_the_terminal_or_write_lines_of_ours() {
         let evil = one("a\nHost  web-2", "\u{1b}[2J\u{202e}no\rx");
         for text in [described(&evil), listed(std::slice::from_ref(&evil))] {
-            assert!(!text.chars().any(|character| character != '\n' && steers(character)), "{text:?}");
+            assert!(!text.chars().any(|character| character != '\n' && hides(character)), "{text:?}");
             assert!(!text.contains("\nHost  web-2"), "{text}");
         }
         assert_eq!(listed(&[evil]).lines().count(), 2);

@@ -110,8 +110,51 @@ impl Arguments {
         // Options of `put` may stand before or behind it; where the word comes up at all, nothing is repeated.
         let may_hold_secret = words.iter().any(|word| word == "put");
         let json = json_among(&words);
-        Self::try_parse_from(words).map_err(|error| end(&error, may_hold_secret, json))
+        Self::brief(&words)
+            .map_or_else(|| Self::try_parse_from(words), Ok)
+            .map_err(|error| end(&error, may_hold_secret, json))
     }
+
+    /// The commands that programs start, without describing all the others to the parser first: that takes more time than
+    /// the rest of their start. Whatever is not one of them, or not right, is for the whole description to judge.
+    fn brief(words: &[OsString]) -> Option<Self> {
+        let named = |name: &str| words.iter().any(|word| word == name);
+        let read = || {
+            Brief::try_parse_from(words)
+                .ok()
+                .map(|Brief { general, command: OnlyRead::Read(read) }| (general, Command::Read(read)))
+        };
+        let run = || {
+            Brief::try_parse_from(words)
+                .ok()
+                .map(|Brief { general, command: OnlyRun::Run(run) }| (general, Command::Run(run)))
+        };
+        let parsed = if named("read") { read() } else { None };
+        let (general, command) = parsed.or_else(|| if named("run") { run() } else { None })?;
+        Some(Self { general, command })
+    }
+}
+
+/// [`Arguments`] with a part of [`Command`].
+#[derive(Debug, Parser)]
+#[command(name = "blindferry")]
+struct Brief<C: Subcommand> {
+    #[command(flatten)]
+    general: General,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// A part of [`Command`].
+#[derive(Debug, Subcommand)]
+enum OnlyRead {
+    Read(Read),
+}
+
+/// A part of [`Command`].
+#[derive(Debug, Subcommand)]
+enum OnlyRun {
+    Run(Run),
 }
 
 /// Whether a command line that was not parsed asks for JSON.
@@ -184,6 +227,40 @@ mod tests {
         let mut command = Arguments::command();
         command.build();
         assert!(visit(&mut command) > 20);
+    }
+
+    #[test]
+    fn what_is_parsed_briefly_is_parsed_as_by_the_whole() {
+        let brief = |words: &[&str]| {
+            Arguments::brief(&[&["blindferry"], words].concat().iter().map(OsString::from).collect::<Vec<_>>())
+        };
+        let whole = |words: &[&str]| Arguments::try_parse_from([&["blindferry"], words].concat());
+        for words in [
+            &["read", "api"][..],
+            &["--json", "read", "--audience", "https://a.example", "api", "--force"],
+            &["read", "--allow-debugger", "--config", "read", "--no-progress", "--reason", "why", "api"],
+            &["run", "api", "--", "read", "--help"],
+            &["run", "--credential", "api:env:X", "--renew", "--explain", "--json", "--", "sh", "-c", "run"],
+            &["--config=f", "run", "a", "b:memfd", "--via", "broker", "--protection", "none", "--", "x"],
+        ] {
+            let (brief, whole) = (brief(words).unwrap(), whole(words).unwrap());
+            assert_eq!(format!("{brief:?}"), format!("{whole:?}"), "{words:?}");
+        }
+        for words in [
+            &["read"][..],
+            &["read", "--help"],
+            &["read", "api", "--version"],
+            &["run", "--help"],
+            &["help", "read"],
+            &["put", "read", "--kind", "release"],
+            &["host", "remove", "read"],
+            &["read", "api", "other"],
+            &["read", "api", "--no-wait", "--reason", "why"],
+            &["completions", "run"],
+        ] {
+            assert!(brief(words).is_none(), "{words:?}");
+        }
+        assert!(whole(&["put", "read", "--kind", "release"]).is_ok());
     }
 
     fn refused(words: &[&str]) -> String {

@@ -7,7 +7,7 @@ use crate::audit::verify::{Broken, Chain, Head};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::{moment_from_millis, note, printable};
+use crate::output::{moment_from_millis, note};
 use crate::reserve::Reserved;
 use crate::session::{Session, vault_reference, with_session};
 use blindferry_proto::audit::{Body, Event, Record};
@@ -15,6 +15,7 @@ use blindferry_proto::causes::with_causes;
 use blindferry_proto::identifier::AuditKey;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::refusal::RefusalCode;
+use blindferry_proto::shown::visible;
 use blindferry_session::client::{CallError, ConnectError};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -170,7 +171,7 @@ fn fetch(invocation: &Invocation, known: Option<Head>, follows: bool, mut shown:
                 lost = if chain.next() > at { 1 } else { lost.saturating_add(1) };
                 note(&format!(
                     "blindferry: the vault cannot be reached, trying again: {}",
-                    printable(&with_causes(&failure))
+                    visible(&with_causes(&failure))
                 ));
                 sleep(PATIENCE.min(POLL * 2_u32.saturating_pow(lost.min(5))));
             }
@@ -339,7 +340,7 @@ fn sentence(body: &Body) -> Result<String, Failure> {
     for danger in &body.dangers {
         line.push_str(&format!("  !{danger}"));
     }
-    Ok(printable(line.trim_end()))
+    Ok(visible(line.trim_end()))
 }
 
 /// An event's name, and its fields as `name=value`.

@@ -7,10 +7,10 @@ use crate::configuration::{Configuration, default_path};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::printable;
 use blindferry_configuration::{Checks, Faults, Severity, Source};
 use blindferry_proto::causes::with_causes;
 use blindferry_proto::platform::DeviceProcess;
+use blindferry_proto::shown::visible;
 use clap::ValueEnum;
 use std::ffi::OsStr;
 use std::io;
@@ -115,7 +115,7 @@ fn told(faults: &Faults) -> String {
         return format!("{}: in order\n", faults.path.display());
     }
     // What a file says cannot steer the terminal, though its lines stay lines.
-    faults.to_string().lines().map(|line| printable(line) + "\n").collect()
+    faults.to_string().lines().map(|line| visible(line) + "\n").collect()
 }
 
 /// What the service's own executable says.
@@ -131,7 +131,7 @@ fn asked(invocation: &Invocation, name: &'static str, how: &str, file: &Path) ->
     })?;
     serde_json::from_slice(&output.stdout).map_err(|_| {
         let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("nothing").to_owned();
-        CheckError::NotChecked { executable, file: file.to_owned(), said: printable(&said) }
+        CheckError::NotChecked { executable, file: file.to_owned(), said: visible(&said) }
     })
 }
 

@@ -2,8 +2,9 @@
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Output, Table, printable};
+use crate::output::{Output, Table};
 use blindferry_probe::{Finding, Machine, Need, Start, State, Tried, Verdict, examine, names, verdict};
+use blindferry_proto::shown::visible;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
@@ -74,7 +75,7 @@ fn text(findings: &[Finding]) -> String {
             "\n{} is {}: {}\n  means:  {}\n{remedy}",
             finding.name,
             state(finding.state),
-            printable(&finding.found),
+            visible(&finding.found),
             finding.means,
         ));
     }

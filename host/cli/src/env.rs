@@ -36,7 +36,7 @@ pub(crate) fn run(invocation: &Invocation, Env { wanted, program }: Env) -> Resu
     }
     let inherited: Vec<_> = selection.inherited_credentials().map(|name| name.to_string_lossy()).collect();
     if !inherited.is_empty() {
-        let names = crate::output::printable(&inherited.join(", "));
+        let names = blindferry_proto::shown::visible(&inherited.join(", "));
         note(&format!("blindferry: warning: inherits credentials of its parent: {names}"));
     }
     let mut words = program.into_iter();

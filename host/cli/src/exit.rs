@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Every end that this command has. `run` and `read` become another program and end as that does.
+/// Every end that this command has. `run` becomes another program and ends as that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// The vault said no; its code is in the error.

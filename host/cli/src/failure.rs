@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::fixes::fix;
 use crate::generate::GenerateError;
 use crate::kind::KindError;
-use crate::output::printable;
+use crate::read::ReadError;
 use crate::reference::FirmwareError;
 use crate::reference::compute::ComputeError;
 use crate::reference::sign::SigningError;
@@ -36,8 +36,10 @@ use blindferry_proto::identifier::{AskId, Digest};
 use blindferry_proto::platform::NoPlatform;
 use blindferry_proto::refusal::{Refusal, RefusalCode};
 use blindferry_proto::role::Role;
+use blindferry_proto::shown::visible;
 use blindferry_session::PlatformError;
 use blindferry_session::client::{CallError, ConnectError, SessionOver, VaultReferenceError};
+use blindferry_worker::WorkerError;
 use std::io;
 use std::path::PathBuf;
 
@@ -153,6 +155,8 @@ pub(crate) enum Failure {
     Grant { source: ParentError },
     #[error("standard output is a terminal, where the token would be shown")]
     TokenOnTerminal,
+    #[error("no token")]
+    Read(#[from] ReadError),
     #[error("the broker does not run the program")]
     Via(#[from] ViaError),
     #[error("cannot execute {program}", program = program.display())]
@@ -217,6 +221,7 @@ impl Failure {
             | Self::NotConfirmed
             | Self::TokenOnTerminal
             | Self::Approval { path: None, .. } => Exit::Usage,
+            Self::Read(error) => error.exit(),
             Self::Via(error) => error.exit(),
             Self::Attest(_) => Exit::Unjudged,
             Self::Audit(error) => error.exit(),
@@ -302,6 +307,8 @@ impl Failure {
             Self::NowhereForRecoveryKey => Some("name a new file for it with --recovery-out"),
             Self::NotConfirmed => Some("answer yes on a terminal, or say --yes"),
             Self::InTheWay { .. } => Some("name another file with --reference-out"),
+            Self::Read(ReadError::Redeem(WorkerError::Refused(refusal))) => Some(fix(refusal.code)),
+            Self::Read(error) => error.hint(),
             Self::Via(error) => error.hint(),
             Self::Attest(error) => Some(error.hint()),
             Self::Audit(error) => error.hint(),
@@ -333,7 +340,7 @@ impl Failure {
     pub(crate) fn told(&self) -> String {
         let line = format!("blindferry: {}", with_causes(self));
         // Parsers point into the text over several lines; anything else that steers a terminal is shown as it is.
-        let lines: Vec<String> = line.lines().map(printable).collect();
+        let lines: Vec<String> = line.lines().map(visible).collect();
         let mut told = lines.join("\n");
         if let Some(hint) = self.hint() {
             told.push_str("\ntry: ");

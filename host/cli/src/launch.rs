@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::via::Starter;
-use crate::wait::Wait;
+use crate::wait::{Wait, tell_of};
 use blindferry_environment::Environment;
 use blindferry_handle::inherit::close_on_exec_all_but;
 use blindferry_parent::{Ask, Parent, parents_socket};
@@ -71,21 +71,19 @@ pub(crate) fn launch_via(mut launch: Launch, explain: bool, environment: Environ
 }
 
 fn ask(launch: &Launch, credential: &CredentialName) -> Result<OwnedFd, Failure> {
-    let failed = |source| Failure::Grant { source };
     let ask = Ask {
         credential: credential.clone(),
         audience: launch.audience.clone(),
-        // The worker is this very process, or one of its user, so nobody else's has to be able to use the grant.
-        worker: WorkerConstraint {
-            uid: Some(getuid().as_raw()),
-            executable: None,
-            protection: Some(launch.protection),
-        },
+        worker: constraint(launch.protection),
     };
     let grant = Parent::connect(&parents_socket())
-        .and_then(|mut parent| launch.wait.ask(&mut parent, &ask, &launch.called))
-        .map_err(failed)?;
-    Ok(grant.into_descriptor())
+        .and_then(|parent| launch.wait.ask(parent, &ask, &launch.called)?.granted(tell_of));
+    Ok(grant.map_err(|source| Failure::Grant { source })?.into_descriptor())
+}
+
+/// The worker is this very process, or one of its user, so nobody else's has to be able to use the grant.
+pub(crate) fn constraint(level: ProtectionLevel) -> WorkerConstraint {
+    WorkerConstraint { uid: Some(getuid().as_raw()), executable: None, protection: Some(level) }
 }
 
 /// Becomes the launcher without a grant, to say what it would do; returns only when that fails.

@@ -1,9 +1,10 @@
 //! `blindferry`: the command of operators and of people.
 //!
 //! ```text
-//!  holds     on `put` a master, on `init` and `recover` the recovery key: in secret memory, for as long as it is needed
+//!  holds     on `put` a master, on `init` and `recover` the recovery key, on `read` a token: in secret memory, for as long
+//!            as it is needed
 //!  talks to  the vault, over an attested session; its device process; the enclave's executable while it is set up;
-//!            on `run` and `read` the broker, as a parent that hands its grant on and sees no token
+//!            the broker: on `run` as a parent that hands its grant on and sees no token, on `read` as a worker too
 //!  is        non-dumpable from its first instruction, without core files and new privileges
 //! ```
 
@@ -136,7 +137,7 @@ fn obey(entered: &Entered, invocation: &Invocation, command: Command) -> Result<
         Command::Audit(audit) => audit::run(invocation, audit),
         Command::Run(run) => run::run(invocation, run),
         Command::Env(env) => env::run(invocation, env),
-        Command::Read(read) => read::run(invocation, read),
+        Command::Read(read) => read::run(entered, read),
         Command::Completions(completions) => completions::run(invocation.output, &completions),
         Command::Man(man) => man::run(invocation.output, &man),
     }

@@ -2,10 +2,11 @@
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::{span, steers};
+use crate::output::span;
 use crate::session::with_session;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::report::{LOOKING, PageTicket, TICKET_LIFE};
+use blindferry_proto::shown::hides;
 use serde::Serialize;
 
 /// Open the operators' page of the enclave: prints an address with a ticket in it, which is good once
@@ -49,7 +50,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
 fn url(origin: &str, ticket: &PageTicket) -> Option<String> {
     let authority = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme))?;
     let plain = !authority.is_empty()
-        && !authority.chars().any(|letter| steers(letter) || letter.is_whitespace() || "/#?@\\".contains(letter));
+        && !authority.chars().any(|letter| hides(letter) || letter.is_whitespace() || "/#?@\\".contains(letter));
     plain.then(|| format!("{origin}/enter#{}", ticket.to_text()))
 }
 

@@ -3,9 +3,10 @@
 use crate::document;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::{note, printable};
+use crate::output::note;
 use crate::session::with_session;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
+use blindferry_proto::shown::visible;
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ pub(crate) fn show_document(
 
 /// `FILE:LINE:COLUMN: what`, as compilers write it; the vault begins a problem with line and column.
 fn problem_lines(file: &Path, problems: &[&str]) -> String {
-    problems.iter().map(|problem| format!("{}:{}\n", file.display(), printable(problem))).collect()
+    problems.iter().map(|problem| format!("{}:{}\n", file.display(), visible(problem))).collect()
 }
 
 #[cfg(test)]

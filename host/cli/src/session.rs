@@ -5,12 +5,13 @@ use crate::device::Hardware;
 use crate::document;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::{note, printable};
+use crate::output::note;
 use blindferry_attest::reference::{Danger, ReferenceValues};
 use blindferry_device::client::Device;
 use blindferry_proto::operator::{OperatorReply, OperatorRequest};
 use blindferry_proto::role::Role;
 use blindferry_proto::session::{Answer, Request, Welcome};
+use blindferry_proto::shown::visible;
 use blindferry_session::client::{CallError, Caller, Established, SessionOver, connect};
 use blindferry_session::{ClientSettings, VaultReference};
 use std::io;
@@ -135,7 +136,7 @@ pub(crate) fn warn_of(values: &ReferenceValues) {
 
 /// A danger as people and documents get it.
 pub(crate) fn danger_line(danger: &Danger<'_>) -> String {
-    printable(&format!("{}: {} ({})", danger.key, danger.name, danger.reason))
+    visible(&format!("{}: {} ({})", danger.key, danger.name, danger.reason))
 }
 
 async fn dial(configuration: &Configuration) -> Result<TcpStream, Failure> {

@@ -3,13 +3,14 @@
 use crate::failure::Failure;
 use crate::host;
 use crate::invocation::Invocation;
-use crate::output::{Table, moment, pairs, printable, span};
+use crate::output::{Table, moment, pairs, span};
 use crate::session::{Session, with_session};
 use crate::status::verdict::{Facts, Verdict, judge};
 use blindferry_proto::identifier::SessionId;
 use blindferry_proto::operator::{
     EndingLease, HostEntry, OperatorReply, OperatorRequest, SessionReport, Standing, Status as Reported,
 };
+use blindferry_proto::shown::visible;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -136,8 +137,8 @@ fn render(shown: &Shown<'_>) -> String {
         text.push_str(&format!(
             "  {}: {}\n    fix: {}\n",
             reason.health,
-            printable(&reason.problem),
-            printable(&reason.fix)
+            visible(&reason.problem),
+            visible(&reason.fix)
         ));
     }
     text.push('\n');
@@ -147,7 +148,7 @@ fn render(shown: &Shown<'_>) -> String {
         ("Up for", span(status.uptime)),
         ("Clock", moment(shown.clock.vault)),
         ("Secrets in memory", status.memory.to_string()),
-        ("Platform", printable(status.platform.as_str())),
+        ("Platform", visible(status.platform.as_str())),
         ("Policy", version(status.policy_version)),
         ("Reference values", version(status.reference_version)),
         ("Sessions", status.sessions.to_string()),

@@ -3,11 +3,14 @@
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{note, steers};
+use crate::output::note;
+use crate::read::ReadError;
 use crate::setup::SetupError;
 use blindferry_parent::ParentError;
 use blindferry_proto::causes::with_causes;
+use blindferry_proto::shown::hides;
 use blindferry_session::client::{CallError, ConnectError};
+use blindferry_worker::WorkerError;
 use serde::Serialize;
 use std::error::Error;
 use std::fmt::Write;
@@ -54,7 +57,8 @@ fn code(failure: &Failure) -> Option<&'static str> {
     let refusal = match failure {
         Failure::Call { source: CallError::Refused(refusal), .. }
         | Failure::Setup(SetupError::Refused(refusal))
-        | Failure::Grant { source: ParentError::Refused(refusal) } => refusal,
+        | Failure::Grant { source: ParentError::Refused(refusal) }
+        | Failure::Read(ReadError::Redeem(WorkerError::Refused(refusal))) => refusal,
         Failure::Connect { source } => match source.as_ref() {
             ConnectError::Refused { refusal } => refusal,
             _ => return None,
@@ -69,7 +73,7 @@ fn document(told: &Told) -> String {
     let written = serde_json::to_string(&serde_json::json!({ "error": told })).unwrap_or_default();
     let mut line = String::with_capacity(written.len());
     for character in written.chars() {
-        if steers(character) {
+        if hides(character) {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 let _infallible = write!(line, "\\u{unit:04x}");
             }
@@ -91,7 +95,7 @@ mod tests {
         let refusal = Refusal::new(RefusalCode::Exists, "a\u{1b}[2J\u{202e}\u{e0041}");
         let failure = Failure::Call { doing: "store the credential", source: CallError::Refused(refusal) };
         let written = document(&Told::of(&failure));
-        assert!(!written.chars().any(steers), "{written}");
+        assert!(!written.chars().any(hides), "{written}");
         let read: Value = serde_json::from_str(&written).unwrap();
         assert_eq!(
             read,

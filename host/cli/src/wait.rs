@@ -1,7 +1,7 @@
 //! What `run` and `read` say and do where a person has to approve.
 
 use crate::output::{note, span};
-use blindferry_parent::{Ask, GrantHandle, Parent, ParentError};
+use blindferry_parent::{Ask, Asking, Parent, ParentError};
 use blindferry_proto::bounded::Text;
 use blindferry_proto::waiting::{Reason, Waiting, Words};
 use clap::Args;
@@ -18,18 +18,19 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Asks for a grant; says on standard error that it waits, if it does. Ctrl-C ends this process and so withdraws the
-    /// ask. `program` is what an operator is told that the token is for.
+    /// Asks for a grant, and leaves the vault to decide. `program` is what an operator is told that the token is for.
     ///
     /// # Errors
     /// Those of the parent library.
-    pub(crate) fn ask(&self, parent: &mut Parent, ask: &Ask, program: &str) -> Result<GrantHandle, ParentError> {
-        if self.no_wait {
-            return parent.ask(ask);
-        }
-        let words = Words { program: Some(Text::cut(program)), reason: self.reason.clone() };
-        parent.ask_and_wait(ask, &words, |waiting| note(&told(waiting)))
+    pub(crate) fn ask(&self, parent: Parent, ask: &Ask, program: &str) -> Result<Asking, ParentError> {
+        let words = || Words { program: Some(Text::cut(program)), reason: self.reason.clone() };
+        parent.begin_ask(ask, (!self.no_wait).then(words).as_ref())
     }
+}
+
+/// Says on standard error that the vault waits for a person. Ctrl-C ends this process and so withdraws the ask.
+pub(crate) fn tell_of(waiting: &Waiting) {
+    note(&told(waiting));
 }
 
 /// A reason from the command line.

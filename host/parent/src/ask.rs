@@ -69,10 +69,7 @@ impl Parent {
     /// connection is of no use any more.
     pub fn ask(&mut self, ask: &Ask) -> Result<GrantHandle, ParentError> {
         self.send(ask, None)?;
-        match self.answer(ANSWER_WAIT)? {
-            Answered::Granted(grant) => Ok(grant),
-            Answered::Waiting(_) => Err(ParentError::Unasked),
-        }
+        self.granted(None::<fn(&Waiting)>)
     }
 
     /// Asks for one grant and, where a person has to approve it, blocks until that person has decided or the vault's time
@@ -89,11 +86,28 @@ impl Parent {
         waits: impl FnOnce(&Waiting),
     ) -> Result<GrantHandle, ParentError> {
         self.send(ask, Some(words.clone()))?;
-        let waiting = match self.answer(ANSWER_WAIT)? {
-            Answered::Granted(grant) => return Ok(grant),
-            Answered::Waiting(waiting) => waiting,
+        self.granted(Some(waits))
+    }
+
+    /// Asks for one grant, as [`Parent::ask`] does or, with words for a person who may have to approve, as
+    /// [`Parent::ask_and_wait`] does, and returns at once: the vault decides while the caller does something else.
+    ///
+    /// # Errors
+    /// [`ParentError::Encode`], [`ParentError::Lost`].
+    pub fn begin_ask(self, ask: &Ask, words: Option<&Words>) -> Result<Asking, ParentError> {
+        self.send(ask, words.cloned())?;
+        Ok(Asking { parent: self, may_wait: words.is_some() })
+    }
+
+    fn granted(&self, waits: Option<impl FnOnce(&Waiting)>) -> Result<GrantHandle, ParentError> {
+        let waiting = match (self.answer(ANSWER_WAIT)?, waits) {
+            (Answered::Granted(grant), _) => return Ok(grant),
+            (Answered::Waiting(_), None) => return Err(ParentError::Unasked),
+            (Answered::Waiting(waiting), Some(waits)) => {
+                waits(&waiting);
+                waiting
+            }
         };
-        waits(&waiting);
         match self.answer(Duration::from_secs(waiting.seconds.into()) + ANSWER_WAIT)? {
             Answered::Granted(grant) => Ok(grant),
             Answered::Waiting(_) => Err(ParentError::Unasked),
@@ -130,6 +144,24 @@ impl Parent {
         // A late answer must not be taken for that to the next question.
         let _gone = self.socket.shutdown();
         Err(ParentError::Silent { seconds: within.as_secs() })
+    }
+}
+
+/// A question under way, on a connection that is for it alone. Dropping it withdraws the ask.
+#[derive(Debug)]
+#[must_use = "the answer is still to come"]
+pub struct Asking {
+    parent: Parent,
+    may_wait: bool,
+}
+
+impl Asking {
+    /// The answer; blocks until it is there. `waits` hears it when a person has to approve first.
+    ///
+    /// # Errors
+    /// As [`Parent::ask_and_wait`].
+    pub fn granted(self, waits: impl FnOnce(&Waiting)) -> Result<GrantHandle, ParentError> {
+        self.parent.granted(self.may_wait.then_some(waits))
     }
 }
 

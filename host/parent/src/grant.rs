@@ -55,6 +55,12 @@ impl GrantHandle {
         Ok(descriptor)
     }
 
+    /// The handle: for a parent that is its own worker.
+    #[must_use]
+    pub fn into_handle(self) -> Handle {
+        self.handle
+    }
+
     /// The descriptor, close-on-exec.
     #[must_use]
     pub fn into_descriptor(self) -> OwnedFd {

@@ -29,5 +29,5 @@
 pub mod ask;
 pub mod grant;
 
-pub use ask::{Ask, Parent, ParentError, parents_socket};
+pub use ask::{Ask, Asking, Parent, ParentError, parents_socket};
 pub use grant::GrantHandle;

@@ -123,6 +123,26 @@ mod tests {
         assert!(matches!(asked.join().unwrap(), ParentRequest::Ask { wait: None, .. }));
     }
 
+    #[test]
+    fn a_parent_that_does_something_else_meanwhile_gets_the_same_answers() {
+        let (path, asked) = broker("meanwhile", |request| (granted(), request));
+        let asking = Parent::connect(&path).unwrap().begin_ask(&ask(), None).unwrap();
+        // It was asked: the broker's thread has ended before anybody waits for the answer.
+        assert!(matches!(asked.join().unwrap(), ParentRequest::Ask { wait: None, .. }));
+        let grant = asking.granted(|_| panic!("nobody has to approve")).unwrap();
+        assert_eq!(grant.into_handle().read().unwrap(), b"opaque grant");
+
+        let waiting = ParentReply::Waiting(Waiting { ask: AskId([3; 8]), seconds: 60 });
+        let (path, _) = broker("meanwhile-unasked", move |_| ((waiting.clone(), None), ()));
+        let asking = Parent::connect(&path).unwrap().begin_ask(&ask(), None).unwrap();
+        assert!(matches!(asking.granted(|_| panic!("it was not to wait")), Err(ParentError::Unasked)));
+
+        let words = Words { program: None, reason: None };
+        let (path, asked) = broker("meanwhile-words", |request| (granted(), request));
+        Parent::connect(&path).unwrap().begin_ask(&ask(), Some(&words)).unwrap().granted(|_| ()).unwrap();
+        assert!(matches!(asked.join().unwrap(), ParentRequest::Ask { wait: Some(said), .. } if said == words));
+    }
+
     type Answer = (ParentReply, Option<std::os::fd::OwnedFd>);
 
     /// A broker that answers one request on one connection.

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 pub(crate) struct Exchange {
     road: Road,
     socket: PacketSocket,
+    /// Answers under way that nobody waits for. A broker answers one connection's requests in their order, so they come
+    /// before any that is waited for.
+    unheard: usize,
     ended: Option<(LeaseId, LeaseEnd)>,
 }
 
@@ -33,13 +36,14 @@ pub(crate) struct Answered {
 
 impl Exchange {
     pub(crate) fn new((road, socket): (Road, PacketSocket)) -> Self {
-        Self { road, socket, ended: None }
+        Self { road, socket, unheard: 0, ended: None }
     }
 
     /// The same connection for another process, which is to use it alone from then on.
     pub(crate) fn duplicate(&self) -> Result<Self, SocketError> {
         let socket = self.socket.as_fd().try_clone_to_owned().map_err(|source| SocketError::SetUp { source })?;
-        Ok(Self { road: self.road.clone(), socket: PacketSocket::from_fd(socket)?, ended: self.ended })
+        let socket = PacketSocket::from_fd(socket)?;
+        Ok(Self { road: self.road.clone(), socket, unheard: self.unheard, ended: self.ended })
     }
 
     /// Asks until there is an answer, at most `1 + AGAIN_AFTER.len()` times.
@@ -59,10 +63,12 @@ impl Exchange {
         }
     }
 
-    /// Asks once and does not insist.
-    pub(crate) fn mention(&mut self, request: &WorkerRequest) -> Result<Answered, WorkerError> {
+    /// Says something without waiting for its answer, and does not insist.
+    pub(crate) fn mention(&mut self, request: &WorkerRequest) -> Result<(), WorkerError> {
         let bytes = local::encode(request).map_err(|source| WorkerError::Encode { source })?;
-        self.ask_once(&bytes, &[], MENTION_WAIT).map_err(Failure::into_error)
+        self.socket.send(&bytes, &[]).map_err(|source| WorkerError::Lost { source })?;
+        self.unheard += 1;
+        Ok(())
     }
 
     /// Waits for the broker to say that this lease ended; `None` when it did not within `wait`.
@@ -79,8 +85,7 @@ impl Exchange {
                 return Ok(Some(why));
             }
             match self.receive(deadline) {
-                // An answer that nobody waits for any more, to a request that was given up.
-                Ok(_late) => {}
+                Ok(_another) => {}
                 Err(Failure::Silent { .. }) => return Ok(None),
                 Err(failure) => return Err(failure.into_error()),
             }
@@ -100,13 +105,17 @@ impl Exchange {
         }
     }
 
-    /// One packet: an answer, or `None` for a push, which is remembered.
+    /// One packet: an answer, or `None` for a push, which is remembered, and for an answer that nobody waits for.
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Option<Answered>, Failure> {
         wait_readable(self.socket.as_fd(), deadline)?;
         let Packet { bytes, descriptors } = self.socket.receive().map_err(Failure::Lost)?;
         match local::decode(&bytes).map_err(Failure::Undecodable)? {
             WorkerReply::LeaseEnded { lease, why } => {
                 self.ended = Some((lease, why));
+                Ok(None)
+            }
+            _ if self.unheard > 0 => {
+                self.unheard -= 1;
                 Ok(None)
             }
             reply => Ok(Some(Answered { reply, descriptors })),
@@ -120,6 +129,7 @@ impl Exchange {
         match self.road.again() {
             Some(Ok(socket)) => {
                 self.socket = socket;
+                self.unheard = 0;
                 true
             }
             // The broker may be restarting: keep the dead socket, the next attempt fails at once and comes back here.
@@ -180,9 +190,6 @@ fn wait_readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<()
 
 /// A redemption may take a round trip to the vault and one from there to an upstream.
 const REPLY_WAIT: Duration = Duration::from_secs(30);
-
-/// For what is a courtesy to the broker.
-const MENTION_WAIT: Duration = Duration::from_secs(5);
 
 /// Pauses between attempts: long enough for a broker that is being restarted, short beside a grant's life.
 const AGAIN_AFTER: [Duration; 4] =

@@ -106,10 +106,10 @@ fn in_own_frame<R>(private: &SecretBytes, used: impl FnOnce(&PrivateKey) -> R) -
     Ok(used(&key))
 }
 
-/// Overwrites the stack that the frames before it used.
+/// Overwrites the stack that the frames before it used. By words: each is a store that the compiler may not leave out.
 #[inline(never)]
 fn wipe_dead_frames() {
-    let mut dead = [0_u8; DEEPEST];
+    let mut dead = [0_u64; DEEPEST / size_of::<u64>()];
     dead.zeroize();
     black_box(&dead);
 }

@@ -208,10 +208,10 @@ impl Leased {
         }
     }
 
-    /// Tells the vault that it may forget the parcel. Without it, it does so when the grant's time is over, so that there
-    /// is nothing to do about a failure here.
+    /// Tells the vault that it may forget the parcel, and waits for no answer: the token is there. Unheard, the vault
+    /// forgets it when the grant's time is over, so that there is nothing to do about a failure here.
     fn acknowledge(&mut self, request: RequestId) {
-        let _unheard = self.exchange.mention(&WorkerRequest::Acknowledge { lease: self.lease, request });
+        let _unsaid = self.exchange.mention(&WorkerRequest::Acknowledge { lease: self.lease, request });
     }
 }
 

@@ -6,8 +6,8 @@
 //! no second start. Whether it worked is asked of the kernel, never of the marker that ends the loop.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -324,7 +324,11 @@ struct Status {
 
 impl Status {
     fn read() -> Result<Self, EntryError> {
-        let text = fs::read_to_string("/proc/self/status").map_err(|source| EntryError::Status { source })?;
+        // Room for all of it, which the kernel then writes at once.
+        let mut text = String::with_capacity(4096);
+        File::open("/proc/self/status")
+            .and_then(|mut status| status.read_to_string(&mut text))
+            .map_err(|source| EntryError::Status { source })?;
         let number = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())

@@ -5,7 +5,7 @@
 //! questions who is at the other end ([`peer`]), what was inherited ([`inherit`]), how this process and its children
 //! come to be unreadable from their first instruction ([`entry`], [`image`]), what a process leaves beside the program
 //! that it becomes ([`beside`]), what it shows of its start ([`start`]), what freed memory still says ([`wiping`]), what
-//! this kernel does when it is asked in earnest ([`attempt`]), namespaces of one's own ([`namespace`]), powers put aside or
+//! this kernel does when it is asked in earnest ([`attempt`]), what a process of the same user gets at ([`attacked`]), namespaces of one's own ([`namespace`]), powers put aside or
 //! given up ([`power`]), waiting for one descriptor ([`wait`]), and the one device that needs a raw call ([`sev_guest`]).
 //!
 //! Every other crate forbids `unsafe`. Here each block carries the argument why it is sound, and none of it is
@@ -16,6 +16,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Blindferry rests on memfd_secret, sealed memfds and pidfds, which only Linux has");
 
+pub mod attacked;
 pub mod attempt;
 pub mod beside;
 pub mod entry;

@@ -23,8 +23,10 @@ use thiserror::Error;
 use crate::peer::{Peer, PeerError};
 
 pub use crate::packet::listener::PacketListener;
+use crate::packet::room::Room;
 
 mod listener;
+mod room;
 
 /// Where a socket is: the path in this environment variable, else the usual one. An empty variable says nothing.
 #[must_use]
@@ -255,7 +257,13 @@ impl PacketSocket {
     /// [`PacketError::Closed`] at the end; a packet that breaks a bound is dropped, its descriptors closed, and the
     /// reason given. The connection is still usable then, but its peer does not keep to the protocol.
     pub fn receive(&self) -> Result<Packet, PacketError> {
-        ROOM.with_borrow_mut(|room| self.receive_into(room))
+        ROOM.with_borrow_mut(|room| {
+            let room = match room {
+                Some(room) => room,
+                None => room.insert(Room::new().map_err(|source| PacketError::Receive { source })?),
+            };
+            self.receive_into(room.bytes())
+        })
     }
 
     fn receive_into(&self, room: &mut [u8]) -> Result<Packet, PacketError> {
@@ -377,7 +385,7 @@ const ANCILLARY: usize = cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 thread_local! {
     /// Where packets arrive, of whichever socket: most are short, and room for the longest, cleared for each, would cost
     /// more than the packet.
-    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_PACKET].into());
+    static ROOM: RefCell<Option<Room>> = const { RefCell::new(None) };
 }
 
 #[cfg(test)]

@@ -74,10 +74,11 @@ static AUDIT: LazyLock<Audit> = LazyLock::new(|| {
             subject: Text::cut(&Digest([3; 32]).to_string()),
         },
     ];
-    let records: Vec<Record> = events
-        .into_iter()
-        .map(|event| chain.append(event, vec![Text::cut("a danger")], 1_795_219_200_000).expect("a record").1)
-        .collect();
+    for event in events {
+        chain.append(event, vec![Text::cut("a danger")], 1_795_219_200_000).expect("a record");
+    }
+    let (rows, head) = chain.sign().expect("a signature");
+    let records: Vec<Record> = rows.into_iter().map(|(_, record)| record).collect();
     let encoded = encode(&records, MAX_FRAME).expect("three records");
-    Audit { key: signer.key(), encoded, head: chain.head(), records }
+    Audit { key: signer.key(), encoded, head, records }
 });

@@ -1,5 +1,6 @@
 //! Says in plain words what a log says, without judging it.
 
+use blindferry_proto::shown::hides;
 use std::fmt;
 
 use super::{
@@ -96,20 +97,12 @@ fn of_bytes(bytes: &[u8]) -> String {
 
 /// At most [`MAX_SAID`] characters, none of which a terminal would obey.
 fn printable(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(MAX_SAID)
-        .map(|character| if character.is_control() || hidden(character) { '\u{fffd}' } else { character })
-        .collect();
+    let mut out: String =
+        text.chars().take(MAX_SAID).map(|character| if hides(character) { '\u{fffd}' } else { character }).collect();
     if text.chars().nth(MAX_SAID).is_some() {
         out.push('…');
     }
     out
-}
-
-/// Characters that change the order of what is shown, or cannot be seen.
-fn hidden(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The most characters of a text that are shown.

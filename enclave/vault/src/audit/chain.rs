@@ -3,7 +3,7 @@
 use crate::sealed::{RecordKey, SealError};
 use crate::store::AUDIT_SEED;
 use blindferry_handle::secret::SecretBytes;
-use blindferry_proto::audit::{Body, Event, MAX_DANGER, Record};
+use blindferry_proto::audit::{Body, Event, MAX_BODY, MAX_DANGER, MAX_TOGETHER, Record, grow, to_sign};
 use blindferry_proto::bounded::{Bytes, CodecError, Text};
 use blindferry_proto::front::Table;
 use blindferry_proto::identifier::{AuditKey, Digest};
@@ -13,7 +13,7 @@ use ring::rand::SecureRandom;
 use sha2::Sha512;
 
 use super::AuditError;
-use super::verify::{Head, hash, message};
+use super::verify::{Head, sha256};
 
 /// Signs audit records. The seed stays in secret pages; the key that signs is expanded from it for each batch (RFC 8032
 /// section 5.1.5) and wipes itself. The public half is computed once: computing it again costs as much as a signature.
@@ -60,46 +60,61 @@ impl Signer {
     /// # Errors
     /// [`AuditError::Seed`].
     pub fn chain(&self, head: Option<Head>) -> Result<Chain, AuditError> {
-        Ok(Chain { head, key: expand(&self.seed)?, public: self.public })
+        Ok(Chain { head, unsigned: Vec::new(), key: expand(&self.seed)?, public: self.public })
     }
 }
 
-/// The end of the chain, where records are appended.
+/// The end of the chain, where records are appended and then signed together.
 #[expect(missing_debug_implementations, reason = "holds a key")]
 pub struct Chain {
     head: Option<Head>,
+    unsigned: Vec<Unsigned>,
     key: ExpandedSecretKey,
     public: VerifyingKey,
 }
 
+struct Unsigned {
+    body: Bytes<MAX_BODY>,
+    head: Head,
+}
+
+/// Records with their numbers, as they are stored.
+pub type Rows = Vec<(u64, Record)>;
+
 impl Chain {
-    /// Makes the next record; `at` is in milliseconds since the epoch, `dangers` is what holds meanwhile.
+    /// Puts the next record in its place, and says its number; `at` is in milliseconds since the epoch, `dangers` is what
+    /// holds meanwhile.
     ///
     /// # Errors
     /// [`CodecError::TooLong`] when the event does not fit a record; the chain is then where it was.
-    pub fn append(
-        &mut self,
-        event: Event,
-        dangers: Vec<Text<MAX_DANGER>>,
-        at: u64,
-    ) -> Result<(u64, Record), CodecError> {
+    pub fn append(&mut self, event: Event, dangers: Vec<Text<MAX_DANGER>>, at: u64) -> Result<u64, CodecError> {
         let number = self.head.map_or(0, |head| head.number.saturating_add(1));
         let before = self.head.map_or(Digest([0; Digest::LEN]), |head| head.hash);
         let body = Body { number, at, before, dangers, event }.to_bytes()?;
-        let hash = hash(&body);
-        let signature = raw_sign::<Sha512>(&self.key, &message(&hash), &self.public).to_bytes().to_vec();
-        let record = Record {
-            body: Bytes::new(body).map_err(CodecError::TooLong)?,
-            signature: Bytes::new(signature).map_err(CodecError::TooLong)?,
-        };
-        self.head = Some(Head { number, hash });
-        Ok((number, record))
+        let head = Head { number, hash: sha256(&body) };
+        self.unsigned.push(Unsigned { body: Bytes::new(body).map_err(CodecError::TooLong)?, head });
+        self.head = Some(head);
+        Ok(number)
     }
 
-    /// The newest record.
-    #[must_use]
-    pub fn head(&self) -> Option<Head> {
-        self.head
+    /// Signs what was appended, with one signature for each [`MAX_TOGETHER`] records, and says where the chain ends.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLong`] for a signature that does not fit its 64 bytes: there is none.
+    pub fn sign(self) -> Result<(Rows, Option<Head>), CodecError> {
+        let mut rows = Vec::with_capacity(self.unsigned.len());
+        let mut unsigned = self.unsigned.into_iter();
+        loop {
+            let together: Vec<Unsigned> = unsigned.by_ref().take(MAX_TOGETHER).collect();
+            let hashes: Vec<Digest> = together.iter().map(|record| record.head.hash).collect();
+            // An error says that nothing was left.
+            let Ok((root, paths)) = grow(&hashes, sha256) else { return Ok((rows, self.head)) };
+            let signature = raw_sign::<Sha512>(&self.key, &to_sign(root), &self.public).to_bytes().to_vec();
+            let signature = Bytes::new(signature).map_err(CodecError::TooLong)?;
+            rows.extend(together.into_iter().zip(paths).map(|(Unsigned { body, head }, path)| {
+                (head.number, Record { body, path, signature: signature.clone() })
+            }));
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What an attacker does to the audit is found.
 
+mod together;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use blindferry_handle::secret::SecretBytes;
 use blindferry_proto::audit::Event;
-use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::bounded::{Text, decode, encode};
 use blindferry_proto::front::Table;
+use blindferry_proto::limits::MAX_STORED;
 
 use super::*;
 use crate::clock::Clock;
@@ -27,9 +30,17 @@ fn event(text: &str) -> Event {
 
 fn chain_of(count: u64) -> (AuditKey, Vec<Record>) {
     let signer = signer();
-    let mut chain = signer.chain(None).unwrap();
-    let records = (0..count).map(|n| chain.append(event(&n.to_string()), Vec::new(), n).unwrap().1).collect();
-    (signer.key(), records)
+    let texts = (0..count).map(|n| n.to_string());
+    (signer.key(), signed(&signer, None, texts))
+}
+
+/// Records of as few transactions as it takes, that follow `head`.
+fn signed(signer: &Signer, head: Option<Head>, texts: impl IntoIterator<Item = String>) -> Vec<Record> {
+    let mut chain = signer.chain(head).unwrap();
+    for (at, text) in (0..).zip(texts) {
+        let _number = chain.append(event(&text), Vec::new(), at).unwrap();
+    }
+    chain.sign().unwrap().0.into_iter().map(|(_, record)| record).collect()
 }
 
 #[test]
@@ -72,14 +83,11 @@ fn a_reordered_chain_and_one_cut_in_its_middle_are_found() {
 #[test]
 fn a_changed_record_is_found_in_every_byte() {
     let (key, records) = chain_of(3);
-    let (body, signature) = (records[1].body.as_slice(), records[1].signature.as_slice());
-    for at in 0..body.len() + signature.len() {
-        let mut bytes = [body, signature].concat();
+    let encoded = encode(&records[1], MAX_STORED).unwrap();
+    for at in 0..encoded.len() {
+        let mut bytes = encoded.clone();
         bytes[at] ^= 1;
-        let changed = Record {
-            body: Bytes::new(bytes[..body.len()].to_vec()).unwrap(),
-            signature: Bytes::new(bytes[body.len()..].to_vec()).unwrap(),
-        };
+        let Ok(changed) = decode::<Record>(&bytes, MAX_STORED) else { continue };
         assert!(verify([&records[0], &changed, &records[2]], &key, None).is_err(), "byte {at}");
     }
 }
@@ -89,17 +97,15 @@ fn a_record_signed_by_another_key_is_found() {
     let (key, records) = chain_of(3);
     let other = Signer::new(SecretBytes::copy_and_wipe(&mut [8; 32]).unwrap()).unwrap();
     let head = verify(&records[..1], &key, None).unwrap().head();
-    let forged = other.chain(head).unwrap().append(event("forged"), Vec::new(), 1).unwrap().1;
-    assert!(matches!(verify([&records[0], &forged], &key, None), Err(ChainError::Signature { number: 1 })));
+    let forged = signed(&other, head, ["forged".to_owned()]);
+    assert!(matches!(verify([&records[0], &forged[0]], &key, None), Err(ChainError::Signature { number: 1 })));
 }
 
 #[test]
 fn a_history_rewritten_with_the_right_key_does_not_lead_to_a_remembered_head() {
     let (key, records) = chain_of(3);
     let remembered = verify(&records[..2], &key, None).unwrap().head();
-    let signer = signer();
-    let mut chain = signer.chain(None).unwrap();
-    let rewritten: Vec<_> = (0..3).map(|n| chain.append(event("other"), Vec::new(), n).unwrap().1).collect();
+    let rewritten = signed(&signer(), None, vec!["other".to_owned(); 3]);
     assert!(matches!(verify(&rewritten[2..], &key, remembered), Err(ChainError::Link { number: 2 })));
 }
 

@@ -1,7 +1,7 @@
 //! Checking a chain of audit records: pure, and for everybody who has the public key.
 
-use blindferry_proto::audit::{Record, SIGNED};
-use blindferry_proto::bounded::CodecError;
+use blindferry_proto::audit::{Record, to_sign};
+use blindferry_proto::bounded::{Bytes, CodecError};
 use blindferry_proto::identifier::{AuditKey, Digest};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -84,16 +84,17 @@ pub fn verify<'a>(
     key: &AuditKey,
     before: Option<Head>,
 ) -> Result<Verified, ChainError> {
+    let mut signatures = Signatures::by(*key);
     let (mut head, mut count) = (before, 0);
     for record in records {
-        head = Some(follow(record, key, head)?);
+        head = Some(follow(record, &mut signatures, head)?);
         count += 1;
     }
     Ok(Verified { count, head })
 }
 
 /// Checks one record against the head before it.
-pub(super) fn follow(record: &Record, key: &AuditKey, before: Option<Head>) -> Result<Head, ChainError> {
+pub(crate) fn follow(record: &Record, signatures: &mut Signatures, before: Option<Head>) -> Result<Head, ChainError> {
     let after = before.map(|head| head.number);
     let body = record.body().map_err(|source| ChainError::Unreadable { after, source })?;
     let expected = after.map_or(0, |number| number.saturating_add(1));
@@ -103,26 +104,42 @@ pub(super) fn follow(record: &Record, key: &AuditKey, before: Option<Head>) -> R
     if body.before != before.map_or(Digest([0; 32]), |head| head.hash) {
         return Err(ChainError::Link { number: body.number });
     }
-    signed(record, key, body.number)
+    signatures.check(record, body.number)
 }
 
-/// Checks a record by itself: its signature, not what it follows.
-pub(super) fn signed(record: &Record, key: &AuditKey, number: u64) -> Result<Head, ChainError> {
-    let hash = hash(record.body.as_slice());
-    UnparsedPublicKey::new(&ED25519, key.as_bytes())
-        .verify(&message(&hash), record.signature.as_slice())
-        .map_err(|_| ChainError::Signature { number })?;
-    Ok(Head { number, hash })
+/// Checks signatures of one key.
+///
+/// The records of a transaction share a signature, and stand beside each other: the last one that was good is remembered
+/// with the root that it is over, and is not computed again for the same root. The key never changes.
+#[derive(Debug)]
+pub(crate) struct Signatures {
+    key: AuditKey,
+    good: Option<(Digest, Bytes<64>)>,
 }
 
-/// What the signature is over.
-pub(super) fn message(hash: &Digest) -> Vec<u8> {
-    [SIGNED, hash.as_bytes()].concat()
+impl Signatures {
+    pub(crate) fn by(key: AuditKey) -> Self {
+        Self { key, good: None }
+    }
+
+    /// Checks a record by itself: that it is signed, not what it follows.
+    pub(crate) fn check(&mut self, record: &Record, number: u64) -> Result<Head, ChainError> {
+        let hash = sha256(record.body.as_slice());
+        let root = record.path.root(hash, sha256);
+        let known = self.good.as_ref().is_some_and(|(good, by)| *good == root && *by == record.signature);
+        if !known {
+            UnparsedPublicKey::new(&ED25519, self.key.as_bytes())
+                .verify(&to_sign(root), record.signature.as_slice())
+                .map_err(|_| ChainError::Signature { number })?;
+            self.good = Some((root, record.signature.clone()));
+        }
+        Ok(Head { number, hash })
+    }
 }
 
-/// The hash of an encoded body.
-pub(super) fn hash(body: &[u8]) -> Digest {
+/// Of a record's body: its hash.
+pub(super) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; Digest::LEN];
-    out.copy_from_slice(digest(&SHA256, body).as_ref());
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     Digest(out)
 }

@@ -44,6 +44,10 @@ enum Flaw {
     /// Another worker that says the same number passes for the first.
     RequestAlone,
     AcknowledgedIsForgotten,
+    /// What is left of spent grants is given back before their time.
+    ChunksGoEarly,
+    /// Another claim on a spent grant passes for the one that spent it.
+    TagOfTheGrantAlone,
     UnknownIsTriedAgain,
     NeverForgets,
 }
@@ -217,6 +221,8 @@ fn each_flaw_that_is_planted_in_the_ledger_is_found() {
         (Flaw::KeyAlone, "a contest is no alarm"),
         (Flaw::RequestAlone, "a contest is no alarm"),
         (Flaw::AcknowledgedIsForgotten, "a contest is no alarm"),
+        (Flaw::ChunksGoEarly, "a contest is no alarm"),
+        (Flaw::TagOfTheGrantAlone, "a contest is no alarm"),
         (Flaw::UnknownIsTriedAgain, "two tokens of one grant"),
         (Flaw::NeverForgets, "tidying leaves what is over"),
     ];

@@ -1,7 +1,7 @@
 //! The end of the audit in short, verified record by record as it grows.
 
 use super::told::told;
-use crate::audit::{AuditError, Auditor, ChainError, Head, verify};
+use crate::audit::{AuditError, Auditor, ChainError, Head, Signatures, follow};
 use crate::store::Backing;
 use blindferry_proto::limits::MAX_PAGE;
 use blindferry_proto::report::{ChainState, MAX_RECORDS, ReportedRecord};
@@ -50,6 +50,7 @@ impl Tail {
         if self.head.is_none_or(|head| head.number.saturating_add(1) < earliest) {
             *self = Self::default();
         }
+        let mut signatures = Signatures::by(auditor.key());
         let mut next = self.head.map_or(earliest, |head| head.number.saturating_add(1));
         while next <= newest.number {
             let page = auditor.read(next, MAX_PAGE).await.map_err(TailError::Read)?;
@@ -60,9 +61,9 @@ impl Tail {
                     TailError::Chain(ChainError::Unreadable { after: self.head.map(|head| head.number), source })
                 })?;
                 let before = next.checked_sub(1).map(|number| Head { number, hash: body.before });
-                let head = verify([record], &auditor.key(), self.head.or(before)).map_err(TailError::Chain)?.head();
-                self.head = head;
-                if head.is_some_and(|head| head.number == newest.number && head != newest) {
+                let head = follow(record, &mut signatures, self.head.or(before)).map_err(TailError::Chain)?;
+                self.head = Some(head);
+                if head.number == newest.number && head != newest {
                     return Err(TailError::Newest { number: newest.number });
                 }
                 self.records.push_back(told(body));

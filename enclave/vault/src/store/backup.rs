@@ -3,12 +3,12 @@
 //! Record and snapshot are made in one turn, so nothing comes between them. A store that opens with such a record as its
 //! newest was made of a backup, or its vault ended at the very moment when one was taken.
 
-use blindferry_proto::audit::{Event, Record};
+use blindferry_proto::audit::Event;
 use blindferry_proto::backup::{Piece, Position};
 use blindferry_proto::front::{StoreReply, StoreRequest};
 
 use super::{Backing, Records, StoreError, unexpected};
-use crate::audit::Head;
+use crate::audit::{Head, Rows};
 
 /// A snapshot that the store keeps readable for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +26,15 @@ impl<B: Backing> Records<B> {
     /// Those of `make` within; [`StoreError`] when the record or the snapshot could not be made.
     pub(crate) async fn snapshot_after<E>(
         &self,
-        make: impl FnOnce(Option<Head>) -> Result<(u64, Record, Head), E>,
+        make: impl FnOnce(Option<Head>) -> Result<(Rows, Head), E>,
     ) -> Result<Result<Snapshot, E>, StoreError> {
         let mut turn = self.turn().await?;
-        let (number, record, head) = match make(self.audit_head()) {
+        let (rows, head) = match make(self.audit_head()) {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
-        let row = self.row(number, &record)?;
-        turn.commit(self.audit_change(vec![row], head)?).await?;
+        let rows = rows.iter().map(|(number, record)| self.row(*number, record));
+        turn.commit(self.audit_change(rows.collect::<Result<_, _>>()?, head)?).await?;
         match self.backing.request(StoreRequest::Snapshot).await? {
             StoreReply::Snapshot { snapshot } => Ok(Ok(Snapshot { number: snapshot, head })),
             other => Err(unexpected(other)),

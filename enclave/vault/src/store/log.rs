@@ -5,17 +5,18 @@
 
 use std::num::NonZeroUsize;
 
-use blindferry_proto::audit::Record;
+use blindferry_proto::audit::{MAX_TOGETHER, Record};
 use blindferry_proto::bounded::{Bytes, decode, encode};
 use blindferry_proto::front::{Operation, StoreReply, StoreRequest, Table};
 use blindferry_proto::limits::{MAX_OPERATIONS, MAX_STORED};
 
 use super::manifest::Place;
 use super::{Backing, Records, StoreError, Tampering, list, unexpected, value};
-use crate::audit::Head;
+use crate::audit::{Head, Rows};
 
 /// Records that fit one transaction beside the root.
 pub(crate) const MAX_APPEND: usize = MAX_OPERATIONS - 1;
+const _: () = assert!(MAX_APPEND <= MAX_TOGETHER, "a transaction has one signature");
 
 impl<B: Backing> Records<B> {
     /// The newest audit record that was stored.
@@ -27,7 +28,7 @@ impl<B: Backing> Records<B> {
     /// Makes records out of the head they follow, and appends them with the head they lead to; durable when it returns.
     pub(crate) async fn append_audit<T>(
         &self,
-        make: impl FnOnce(Option<Head>) -> (Vec<(u64, Record)>, Option<Head>, T),
+        make: impl FnOnce(Option<Head>) -> (Rows, Option<Head>, T),
     ) -> Result<T, StoreError> {
         let mut turn = self.turn().await?;
         let (records, head, made) = make(self.audit_head());

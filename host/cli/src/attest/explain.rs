@@ -10,8 +10,8 @@ use super::said::Said;
 use super::shown::print_json;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::printable;
 use blindferry_proto::causes::with_causes;
+use blindferry_proto::shown::visible;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ fn text(explained: &Explained) -> String {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&format!("{}: {kind}\n", printable(file)));
+        out.push_str(&format!("{}: {kind}\n", visible(file)));
         for Section { part, says: said } in says {
             // The name of a part is news only where there are several.
             let several = says.len() > 1;

@@ -1,6 +1,6 @@
 //! What evidence says, as an ordered tree: printed for people, or written as JSON.
 
-use crate::output::printable;
+use blindferry_proto::shown::visible;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// A value and what is under it.
@@ -34,7 +34,7 @@ impl Said {
                 let width =
                     fields.iter().filter(|(_, said)| said.is_short()).map(|(name, _)| name.chars().count()).max();
                 for (name, said) in fields {
-                    let name = printable(name);
+                    let name = visible(name);
                     if said.is_short() {
                         let line =
                             format!("{blanks}{name:<width$}  {}", said.line(), width = width.unwrap_or_default());
@@ -66,7 +66,7 @@ impl Said {
 
     fn line(&self) -> String {
         match self {
-            Self::Text(text) => printable(text),
+            Self::Text(text) => visible(text),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::List(_) | Self::Fields(_) => String::new(),

@@ -4,7 +4,7 @@ use super::input::InputError;
 use super::judge::{Judgement, Row, Word};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::{printable, steers};
+use blindferry_proto::shown::{hides, visible};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use serde_json::Value;
@@ -64,7 +64,7 @@ pub(super) fn print_json(invocation: &Invocation, document: &impl Serialize) -> 
     let text = serde_json::to_string_pretty(document).map_err(|source| Failure::Json { source })?;
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if character == '\n' || !steers(character) {
+        if character == '\n' || !hides(character) {
             safe.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -164,7 +164,7 @@ fn verdict(judgement: &Judgement, asked: usize, style: &Style) -> String {
             format!(
                 "{}: {what}, by the reference values {}",
                 style.paint(word, mark),
-                printable(&format!("{reference:?}"))
+                visible(&format!("{reference:?}"))
             )
         }
         (None, None) => format!("{}: {what}; {} answered, none wrongly", style.paint(word, mark), questions(asked)),
@@ -259,7 +259,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// A text behind its heading, its further lines under the first; escaped.
 fn indented(heading: &str, text: &str, width: usize) -> String {
     let indent = heading.chars().count();
-    let lines = wrapped(&printable(text), width.saturating_sub(indent).max(20));
+    let lines = wrapped(&visible(text), width.saturating_sub(indent).max(20));
     let mut out = String::new();
     for (index, line) in lines.iter().enumerate() {
         out.push_str(&if index == 0 { heading.to_owned() } else { " ".repeat(indent) });
@@ -302,7 +302,7 @@ fn short(text: &str) -> String {
         digits.clear();
         out.extend(character);
     }
-    printable(&out)
+    visible(&out)
 }
 
 /// Longer numbers are shortened.

@@ -5,7 +5,7 @@
 
 use crate::audit::verify::hash_of;
 use crate::output::moment_from_millis;
-use blindferry_proto::audit::{Body, Record};
+use blindferry_proto::audit::{Body, Path, Record};
 use blindferry_proto::bounded::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +18,7 @@ struct Line {
     readable: Option<Value>,
     #[serde(with = "hex::serde")]
     body: Vec<u8>,
+    path: Path,
     #[serde(with = "hex::serde")]
     signature: Vec<u8>,
 }
@@ -69,7 +70,7 @@ impl<'a> Entry<'a> {
 pub(crate) fn line(record: &Record) -> Result<String, serde_json::Error> {
     let readable = record.body().ok().map(|body| serde_json::to_value(Readable::of(record, &body))).transpose()?;
     let (body, signature) = (record.body.as_slice().to_vec(), record.signature.as_slice().to_vec());
-    serde_json::to_string(&Line { readable, body, signature }).map(|line| line + "\n")
+    serde_json::to_string(&Line { readable, body, path: record.path.clone(), signature }).map(|line| line + "\n")
 }
 
 /// The record of a line, whose readable part says the same as what was signed.
@@ -77,9 +78,11 @@ pub(crate) fn line(record: &Record) -> Result<String, serde_json::Error> {
 /// # Errors
 /// [`LineError`].
 pub(crate) fn record(line: &str) -> Result<Record, LineError> {
-    let Line { readable, body, signature } = serde_json::from_str(line).map_err(|source| LineError::Json { source })?;
+    let Line { readable, body, path, signature } =
+        serde_json::from_str(line).map_err(|source| LineError::Json { source })?;
     let record = Record {
         body: Bytes::new(body).map_err(|_| LineError::TooLong)?,
+        path,
         signature: Bytes::new(signature).map_err(|_| LineError::TooLong)?,
     };
     if let (Some(readable), Ok(body)) = (readable, record.body()) {

@@ -4,8 +4,8 @@
 //! A record that was removed, changed, exchanged or put elsewhere is named. What the records alone cannot tell is that
 //! the newest ones are missing: for that there is the head that the vault tells, and one that was kept from before.
 
-use blindferry_proto::audit::{Body, Record, SIGNED};
-use blindferry_proto::bounded::CodecError;
+use blindferry_proto::audit::{Body, Record, to_sign};
+use blindferry_proto::bounded::{Bytes, CodecError};
 use blindferry_proto::identifier::{AuditKey, Digest};
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -20,6 +20,9 @@ pub(crate) struct Chain {
     next: u64,
     last: Option<Head>,
     known: Option<Head>,
+    /// The last signature that was good, and the root that it is over: the records of a transaction share both. The key
+    /// never changes.
+    good: Option<(Digest, Bytes<64>)>,
 }
 
 /// A record by its number and hash: whoever keeps one can tell later whether the audit still leads to it.
@@ -40,7 +43,7 @@ pub(crate) struct Verified {
 impl Chain {
     /// Records from number `first` on, signed by `key`. Where that is not 0, what the first one follows is not known.
     pub(crate) fn from(key: AuditKey, first: u64) -> Self {
-        Self { key, first, next: first, last: None, known: None }
+        Self { key, first, next: first, last: None, known: None, good: None }
     }
 
     /// The same, which must lead through `known`.
@@ -54,11 +57,7 @@ impl Chain {
     /// [`Broken`] names it; nothing can be said of what comes after.
     pub(crate) fn accept(&mut self, record: &Record) -> Result<Verified, Broken> {
         let wanted = self.next;
-        let hash = hash_of(record);
-        let signed = [SIGNED, hash.as_bytes()].concat();
-        UnparsedPublicKey::new(&ED25519, self.key.as_bytes())
-            .verify(&signed, record.signature.as_slice())
-            .map_err(|_| Broken::Signature { number: wanted })?;
+        let hash = self.signed(record)?;
         let body = record.body().map_err(|source| Broken::Body { number: wanted, source })?;
         if body.number > wanted {
             return Err(Broken::Missing { from: wanted, to: body.number - 1 });
@@ -79,6 +78,20 @@ impl Chain {
         self.last = Some(Head { number: wanted, hash });
         self.next = wanted.checked_add(1).ok_or(Broken::Numbers)?;
         Ok(Verified { body })
+    }
+
+    /// The hash of a record that is signed, wherever it stands.
+    fn signed(&mut self, record: &Record) -> Result<Digest, Broken> {
+        let hash = hash_of(record);
+        let root = record.path.root(hash, sha256);
+        let known = self.good.as_ref().is_some_and(|(good, by)| *good == root && *by == record.signature);
+        if !known {
+            UnparsedPublicKey::new(&ED25519, self.key.as_bytes())
+                .verify(&to_sign(root), record.signature.as_slice())
+                .map_err(|_| Broken::Signature { number: self.next })?;
+            self.good = Some((root, record.signature.clone()));
+        }
+        Ok(hash)
     }
 
     /// The number that the next record must have.
@@ -136,10 +149,14 @@ impl Verified {
     }
 }
 
-/// A record's hash: SHA-256 over its body as it was signed.
+/// A record's hash: SHA-256 over its body, byte for byte.
 pub(crate) fn hash_of(record: &Record) -> Digest {
+    sha256(record.body.as_slice())
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
     let mut hash = [0; 32];
-    for (to, from) in hash.iter_mut().zip(digest(&SHA256, record.body.as_slice()).as_ref()) {
+    for (to, from) in hash.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {
         *to = *from;
     }
     Digest(hash)

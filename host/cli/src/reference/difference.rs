@@ -3,8 +3,8 @@
 use crate::document;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::output::printable;
 use blindferry_attest::reference::{Change, Difference};
+use blindferry_proto::shown::visible;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ struct One {
 pub(super) fn run(invocation: &Invocation, diff: &Diff) -> Result<(), Failure> {
     let read = |path: &PathBuf| super::parse(path, document::read(path)?.as_str());
     let differences = read(&diff.before)?.differences(&read(&diff.after)?);
-    let people = differences.iter().map(|one| printable(&one.to_string()) + "\n").collect();
+    let people = differences.iter().map(|one| visible(&one.to_string()) + "\n").collect();
     let differences: Vec<One> = differences.into_iter().map(One::from).collect();
     invocation.output.show(&Shown { equal: differences.is_empty(), differences }, || people)
 }

@@ -36,6 +36,25 @@ fn the_option_for_debuggers_is_known_and_changes_nothing_without_one() {
     assert_eq!((went.code, went.err.as_str()), (0, ""));
 }
 
+#[test]
+fn a_token_is_not_read_under_a_debugger_whatever_the_option_says() {
+    let traced = |words: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", env!("CARGO_BIN_EXE_blindferry"), "--allow-debugger"]).args(words);
+        command.stdout(Stdio::piped()).output()
+    };
+    let Ok(control) = traced(&["completions", "bash"]) else {
+        println!("skipped: there is no strace here");
+        return;
+    };
+    let told = String::from_utf8_lossy(&control.stderr).into_owned();
+    assert!(control.status.success() && told.contains("a debugger is attached"), "positive control: {told}");
+    let refused = traced(&["read", "api"]).unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(5), "{told}");
+    assert!(told.contains("no token: a debugger is attached"), "{told}");
+}
+
 /// How many filters of system calls a command runs under that has opened `pipe` to read it.
 fn filters_of(words: &[&str], pipe: &Path) -> u32 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blindferry"));

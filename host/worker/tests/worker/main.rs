@@ -1,6 +1,8 @@
 //! The worker library against a broker and a vault of the tests.
 
 #[cfg(test)]
+mod acknowledgement;
+#[cfg(test)]
 mod delivered;
 #[cfg(test)]
 mod fake_broker;

@@ -146,13 +146,17 @@ impl Pages {
             // SAFETY: replaces one run of our own reservation, which nobody refers to yet.
             unsafe { mmap(at, self.run, access, MapFlags::SHARED | MapFlags::FIXED, memory, offset) }
                 .map_err(refused)?;
-            // Not DONTDUMP too: secret memory has it from birth, and for shared locked pages it is set as well.
-            // SAFETY: advice about one run of our own; a child that forks simply lacks it.
-            unsafe { madvise(at, self.run, Advice::LinuxDontFork) }.map_err(refused)?;
-            // SAFETY: as above.
-            unsafe { madvise(at, self.run, Advice::LinuxDontDump) }.map_err(refused)?;
         }
-        Ok(())
+        self.keep_apart()
+    }
+
+    /// Out of children and of core files, guard pages and all.
+    fn keep_apart(&self) -> Result<(), SecretError> {
+        let base = self.base.as_ptr().cast();
+        // SAFETY: advice about our own reservation; a child that forks simply lacks it.
+        unsafe { madvise(base, self.reserved, Advice::LinuxDontFork) }.map_err(refused)?;
+        // SAFETY: as above. Secret memory has it from birth, shared locked pages have not.
+        unsafe { madvise(base, self.reserved, Advice::LinuxDontDump) }.map_err(refused)
     }
 
     /// Makes the runs of the anonymous reservation usable, and locks them.
@@ -161,13 +165,9 @@ impl Pages {
             let at = self.start(index).as_ptr().cast();
             // SAFETY: changes one run of our own reservation, which nobody refers to yet.
             unsafe { mprotect(at, self.run, MprotectFlags::READ | MprotectFlags::WRITE) }.map_err(refused)?;
-            // SAFETY: as above.
-            unsafe { madvise(at, self.run, Advice::LinuxDontFork) }.map_err(refused)?;
-            // SAFETY: as above.
-            unsafe { madvise(at, self.run, Advice::LinuxDontDump) }.map_err(refused)?;
             self.lock(index)?;
         }
-        Ok(())
+        self.keep_apart()
     }
 
     /// Keeps a run out of swap; secret memory is from birth.

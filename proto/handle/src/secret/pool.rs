@@ -32,7 +32,7 @@ impl Slot {
         }
         let mut pool = pool();
         if pool.free.is_empty() {
-            let count = CHUNK.min(pool.room());
+            let count = pool.next_chunk().min(pool.room());
             if count == 0 {
                 return Err(SecretError::PoolExhausted);
             }
@@ -99,6 +99,12 @@ impl Pool {
         (MAX_POOL / page_size()).saturating_sub(self.slots)
     }
 
+    /// How many slots to add when none is free: few at first, since most processes hold a key and a token, and each slot is
+    /// a mapping to be made before the first is used.
+    fn next_chunk(&self) -> usize {
+        if self.slots == 0 { FIRST_CHUNK } else { CHUNK }
+    }
+
     /// Adds `count` slots; the caller has seen that there is room.
     fn grow(&mut self, count: usize) -> Result<(), SecretError> {
         let pages = Pages::map(Backing::best(), count, page_size())?;
@@ -118,5 +124,8 @@ fn pool() -> MutexGuard<'static, Pool> {
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::empty());
 
-/// Slots that are made at a time: locked memory for a process with a handful of secrets stays small.
+/// Slots that a process's first secret makes.
+const FIRST_CHUNK: usize = 4;
+
+/// Slots that are made at a time after that: locked memory for a process with a handful of secrets stays small.
 const CHUNK: usize = 16;

@@ -4,11 +4,12 @@ use blindferry_proto::operator::Standing;
 use blindferry_proto::report::{
     ChainState, Gravity, MAX_RECORDS, Report, ReportedHost, ReportedLease, ReportedRecord, ReportedSession, Verdict,
 };
+use blindferry_proto::shown::visible;
 use maud::{Markup, html};
 
 use super::chart::chart;
 use super::frame;
-use super::words::{ago, moment, readable, span, visible};
+use super::words::{ago, moment, readable, span};
 
 /// The page for this report.
 pub(in super::super) fn overview(report: &Report) -> Markup {

@@ -32,24 +32,6 @@ pub(super) fn readable(seconds: u64) -> String {
     moment(seconds).replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-/// A text in which nothing hides: characters that nobody sees, or that turn text around, are shown as escapes.
-pub(super) fn visible(text: &str) -> String {
-    let hides = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if hides(character) {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,11 +43,5 @@ mod tests {
         assert_eq!(ago(2, 1), "just now", "clocks differ");
         assert_eq!((moment(0), readable(61)), ("1970-01-01T00:00:00Z".to_owned(), "1970-01-01 00:01:01".to_owned()));
         assert!(readable(u64::MAX).contains("since the epoch"));
-    }
-
-    #[test]
-    fn nothing_hides_in_a_text() {
-        assert_eq!(visible("a\u{202e}b\u{200b}\n"), r"a\u{202e}b\u{200b}\n");
-        assert_eq!(visible("Grüße, 東京"), "Grüße, 東京");
     }
 }

@@ -3,11 +3,12 @@
 use super::{Action, CLAIMS, END, Exploration, Flaw, RENEWALS};
 use crate::grant::{GrantBody, GrantError, GrantKeys, OpenedGrant};
 use crate::lease::{LeaseError, Leases, RenewalTurn, Terms};
-use crate::ledger::{Claim, Entry, Failure, Ledger, LedgerError, State as Spent, Ticket, Turn};
+use crate::ledger::{Claim, Entry, Failure, Ledger, LedgerError, State, Ticket, Turn};
 use blindferry_proto::bounded::{Bytes, Text};
 use blindferry_proto::identifier::{GrantId, LeaseId, ReplicaId, RequestId, SessionId, WorkerKey};
 use blindferry_proto::name::HostName;
 use blindferry_proto::session::{Parcelled, ProcessFacts, WorkerConstraint};
+use ring::hmac;
 use ring::rand::SystemRandom;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ pub(super) struct Snapshot {
     pub(super) asked: usize,
     entries: Vec<(GrantId, u8, u8, u8)>,
     ends: Vec<(u64, GrantId)>,
+    spent: Vec<(u64, Vec<(u64, u64)>)>,
     leases: Vec<String>,
     pub(super) calls: Vec<Step>,
     pub(super) facts: Facts,
@@ -75,7 +77,7 @@ impl<'e> World<'e> {
             now: 0,
             starts: 0,
             keys: fresh_keys(0),
-            ledger: Ledger::with_room_for(exploration.entries),
+            ledger: empty_ledger(exploration),
             leases: Leases::default(),
             grants: Vec::new(),
             calls: Vec::new(),
@@ -110,13 +112,16 @@ impl<'e> World<'e> {
                 if self.exploration.flaw != Some(Flaw::NeverForgets) {
                     self.ledger.forget(self.now);
                 }
-                self.judge("tidying leaves what is over", self.ledger.ends.iter().all(|(end, _)| *end > self.now));
+                let chunks = self.ledger.spent.remembered();
+                let mut ends = self.ledger.ends.iter().map(|(end, _)| *end).chain(chunks.iter().map(|(end, _)| *end));
+                let clean = ends.all(|end| end > self.now);
+                self.judge("tidying leaves what is over", clean);
             }
             Action::Tick => self.now += 1,
             Action::Restart => {
                 self.starts += 1;
                 self.keys = fresh_keys(self.starts);
-                self.ledger = Ledger::with_room_for(self.exploration.entries);
+                self.ledger = empty_ledger(self.exploration);
                 self.leases = Leases::default();
                 self.calls.clear();
                 // What only the memory knew is gone; such tokens end by their own time.
@@ -124,7 +129,7 @@ impl<'e> World<'e> {
             }
         }
         self.calls.sort_by_key(|(step, _)| *step);
-        self.judge("more is remembered than there is room for", self.ledger.len() <= self.exploration.entries);
+        self.judge("more is remembered than there is room for", self.ledger.entries.len() <= self.exploration.entries);
         self.judge("an entry has no end", self.ledger.entries.len() == self.ledger.ends.len());
         let held = self.facts.parcels.values().filter_map(|&lease| self.leases.of_host(id_of(lease), &host()).ok());
         let held: BTreeSet<u8> = held.flat_map(|lease| lease.revocable.iter().copied()).collect();
@@ -166,6 +171,9 @@ impl<'e> World<'e> {
         let (Step::Policy { grant, claim }, Held::Opened(opened)) = self.calls.remove(call) else { panic!("{call}") };
         let turn = self.turn(opened, claim_of(claim));
         let first = *self.facts.winners.get(&grant).unwrap_or(&claim);
+        if claim == first {
+            self.judge("an alarm about the winner", !matches!(turn, Err(LedgerError::Contested { .. })));
+        }
         if self.now >= END {
             self.judge("a grant buys something after its time", matches!(turn, Err(LedgerError::Over)));
         } else if claim != first {
@@ -211,6 +219,12 @@ impl<'e> World<'e> {
             Some(Flaw::RequestAlone) => {
                 self.ledger.redeem(opened, Claim { worker_key: WorkerKey([0; 32]), request }, self.now)
             }
+            Some(Flaw::TagOfTheGrantAlone) => {
+                self.ledger.redeem(opened, claim, self.now).map_err(|error| match error {
+                    LedgerError::Contested { winner: None } => LedgerError::Acknowledged,
+                    other => other,
+                })
+            }
             _ => self.ledger.redeem(opened, claim, self.now),
         }
     }
@@ -254,8 +268,10 @@ impl<'e> World<'e> {
         let grant = found.terms.grant;
         if self.ledger.acknowledge(grant, RequestId([request; 16]), id_of(lease)) {
             self.facts.acknowledged.insert(grant.0[0].into());
-            if self.exploration.flaw == Some(Flaw::AcknowledgedIsForgotten) {
-                self.ledger.forget(u64::MAX);
+            match self.exploration.flaw {
+                Some(Flaw::AcknowledgedIsForgotten) => self.ledger.forget(u64::MAX),
+                Some(Flaw::ChunksGoEarly) => self.ledger.spent.forget(END),
+                _ => {}
             }
         }
         if let Some(replaced) = self.leases.acknowledge(id_of(lease), RequestId([request; 16])) {
@@ -333,10 +349,9 @@ impl<'e> World<'e> {
         let entry = |(id, entry): (&GrantId, &Entry)| {
             let Claim { worker_key, request } = entry.claim;
             let state = match &entry.state {
-                Spent::Minting => 0,
-                Spent::Claimed => 1,
-                Spent::Acknowledged => 2,
-                Spent::Redeemed(parcelled) => 10 + parcelled.lease.0[0],
+                State::Minting => 0,
+                State::Claimed => 1,
+                State::Redeemed(parcelled) => 10 + parcelled.lease.0[0],
             };
             (*id, worker_key.0[0], request.0[0], state)
         };
@@ -349,6 +364,7 @@ impl<'e> World<'e> {
             asked: self.grants.len(),
             entries,
             ends: self.ledger.ends.iter().copied().collect(),
+            spent: self.ledger.spent.remembered(),
             leases: leases.map(|lease| format!("{lease:?}")).collect(),
             calls: self.calls.iter().map(|(step, _)| *step).collect(),
             facts: self.facts.clone(),
@@ -362,6 +378,11 @@ fn host() -> HostName {
 
 fn fresh_keys(start: u8) -> GrantKeys {
     GrantKeys::new(ReplicaId([start; 8]), 0, &SystemRandom::new()).unwrap()
+}
+
+/// The key is always the same, so that states can be compared.
+fn empty_ledger(exploration: &Exploration) -> Ledger {
+    Ledger::with_room_for(exploration.entries, 1, hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]))
 }
 
 fn claim_of(claim: usize) -> Claim {

@@ -56,9 +56,9 @@ async fn append<B: Backing>(records: &Records<B>, number: u64) {
     let event = Event::Started { notes: Text::cut("x") };
     let made = records.append_audit(|head| {
         let mut chain = signer.chain(head).unwrap();
-        let row = chain.append(event, Vec::new(), 1).unwrap();
-        assert_eq!(row.0, number);
-        (vec![row], chain.head(), ())
+        assert_eq!(chain.append(event, Vec::new(), 1).unwrap(), number);
+        let (rows, head) = chain.sign().unwrap();
+        (rows, head, ())
     });
     made.await.unwrap();
 }

@@ -1,30 +1,35 @@
 //! What an attacker who holds the store might do to the audit, and that each of it is found and named.
 
 use super::*;
-use blindferry_proto::audit::Event;
-use blindferry_proto::bounded::{Bytes, Text};
+use blindferry_proto::audit::{Event, grow};
+use blindferry_proto::bounded::{Bytes, Text, decode, encode};
+use blindferry_proto::limits::MAX_STORED;
 use proptest::prelude::*;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-/// A vault's audit of `count` records.
+/// A vault's audit of `count` records, of transactions of three.
 pub(crate) fn audit(seed: u8, count: u64) -> (AuditKey, Vec<Record>) {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
     let key = AuditKey(pair.public_key().as_ref().try_into().unwrap());
     let mut before = NOTHING;
-    let record = |number| {
+    let body = |number| {
         let event = Event::Started { notes: Text::cut(&format!("start {number}")) };
-        let record = signed(&pair, &Body { number, at: 1_000 * number, before, dangers: Vec::new(), event });
-        before = hash_of(&record);
-        record
+        let body = Body { number, at: 1_000 * number, before, dangers: Vec::new(), event };
+        before = sha256(&body.to_bytes().unwrap());
+        body
     };
-    (key, (0..count).map(record).collect())
+    let bodies: Vec<Body> = (0..count).map(body).collect();
+    (key, bodies.chunks(3).flat_map(|together| signed(&pair, together)).collect())
 }
 
-fn signed(pair: &Ed25519KeyPair, body: &Body) -> Record {
-    let body = Bytes::new(body.to_bytes().unwrap()).unwrap();
-    let record = Record { body, signature: Bytes::new(Vec::new()).unwrap() };
-    let signature = pair.sign(&[SIGNED, hash_of(&record).as_bytes()].concat());
-    Record { signature: Bytes::new(signature.as_ref().to_vec()).unwrap(), ..record }
+/// The records of one transaction.
+fn signed(pair: &Ed25519KeyPair, together: &[Body]) -> Vec<Record> {
+    let bodies: Vec<Vec<u8>> = together.iter().map(|body| body.to_bytes().unwrap()).collect();
+    let hashes: Vec<Digest> = bodies.iter().map(|body| sha256(body)).collect();
+    let (root, paths) = grow(&hashes, sha256).unwrap();
+    let signature: Bytes<64> = Bytes::new(pair.sign(&to_sign(root)).as_ref().to_vec()).unwrap();
+    let record = |(body, path)| Record { body: Bytes::new(body).unwrap(), path, signature: signature.clone() };
+    bodies.into_iter().zip(paths).map(record).collect()
 }
 
 fn head_of(records: &[Record]) -> Option<Head> {
@@ -108,8 +113,8 @@ fn a_record_of_another_history_by_the_same_key_breaks_the_link() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let (key, mut records) = audit(1, 5);
     let other = Event::Started { notes: Text::cut("another past") };
-    records[2] =
-        signed(&pair, &Body { number: 2, at: 0, before: hash_of(&records[1]), dangers: Vec::new(), event: other });
+    let other = Body { number: 2, at: 0, before: hash_of(&records[1]), dangers: Vec::new(), event: other };
+    records[2] = signed(&pair, &[other]).remove(0);
     assert_eq!(verify(key, 0, &records, head_of(&records)), Err(Broken::Link { number: 3 }));
     // At the very end nothing follows: there the head tells.
     let (_, untouched) = audit(1, 3);
@@ -121,8 +126,8 @@ fn a_first_record_that_follows_something_is_not_the_first() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let (key, _) = audit(1, 1);
     let event = Event::Started { notes: Text::cut("x") };
-    let record = signed(&pair, &Body { number: 0, at: 0, before: Digest([1; 32]), dangers: Vec::new(), event });
-    assert_eq!(verify(key, 0, &[record], None), Err(Broken::Link { number: 0 }));
+    let body = Body { number: 0, at: 0, before: Digest([1; 32]), dangers: Vec::new(), event };
+    assert_eq!(verify(key, 0, &signed(&pair, &[body]), None), Err(Broken::Link { number: 0 }));
 }
 
 #[test]
@@ -185,15 +190,15 @@ proptest! {
         let (key, mut records) = audit(1, u64::try_from(count).unwrap());
         let head = head_of(&records);
         let which = which % count;
-        let (mut body, mut signature) = (records[which].body.clone().into_vec(), records[which].signature.clone().into_vec());
-        let at = at.index(body.len() + signature.len());
-        match at.checked_sub(body.len()) {
-            None => body[at] ^= 1 << bit,
-            Some(at) => signature[at] ^= 1 << bit,
+        let mut bytes = encode(&records[which], MAX_STORED).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        // Where the bit was in a length, no record comes out.
+        if let Ok(changed) = decode(&bytes, MAX_STORED) {
+            records[which] = changed;
+            let number = u64::try_from(which).unwrap();
+            prop_assert_eq!(verify(key, 0, &records, head), Err(Broken::Signature { number }));
         }
-        records[which] = Record { body: Bytes::new(body).unwrap(), signature: Bytes::new(signature).unwrap() };
-        let number = u64::try_from(which).unwrap();
-        prop_assert_eq!(verify(key, 0, &records, head), Err(Broken::Signature { number }));
     }
 
     #[test]
