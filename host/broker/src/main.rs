@@ -135,7 +135,9 @@ fn start(arguments: &Arguments, entered: &Entered) -> Result<(), StartError> {
         .map_err(|source| StartError::Runtime { source })?;
     let quoted = (!is_guest).then_some(selection);
     let listeners = (listening, public, notices);
-    runtime.block_on(run(confined, configuration, settings, quoted, (device, device_socket, sizes), listeners))
+    let running = run(confined, configuration, settings, quoted, (device, device_socket, sizes), listeners);
+    // As a task: whenever the future that a runtime blocks on is woken, tokio writes to a descriptor and polls it.
+    runtime.block_on(async { tokio::spawn(running).await.map_err(|source| StartError::BrokeOff { source })? })
 }
 
 async fn run(
@@ -289,6 +291,8 @@ enum StartError {
     Confine(#[from] ConfineError),
     #[error("cannot set up the runtime")]
     Runtime { source: io::Error },
+    #[error("the broker broke off")]
+    BrokeOff { source: tokio::task::JoinError },
 }
 
 /// Leases that ended at the vault and were not looked at yet.

@@ -3,7 +3,7 @@
 //! The socket, its bounds and its refusals are those of [`blindferry_handle::packet`]; this crate only waits for it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use blindferry_handle::packet::{Packet, PacketError, PacketListener, PacketSocket, SocketError};
 use tokio::io::unix::AsyncFd;
@@ -26,7 +26,7 @@ impl AsyncPackets {
             deprecated,
             reason = "its successor is unsafe; the socket owns its descriptor for as long as it lives"
         )]
-        AsyncFd::new(socket).map(Self)
+        AsyncFd::with_interest(socket, Interest::READABLE).map(Self)
     }
 
     /// Sends one packet, waiting for room. Cancel-safe: if dropped before it is ready, nothing was sent.
@@ -36,12 +36,26 @@ impl AsyncPackets {
     /// As [`PacketSocket::send`].
     pub async fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), PacketError> {
         loop {
-            let mut ready = self.0.writable().await.map_err(|source| PacketError::Send { source })?;
             match self.0.get_ref().send(bytes, descriptors) {
-                Err(error) if error.is_would_block() => ready.clear_ready_matching(Ready::WRITABLE),
+                Err(error) if error.is_would_block() => {
+                    self.room().await.map_err(|source| PacketError::Send { source })?;
+                }
                 done => return done,
             }
         }
+    }
+
+    /// Waits until the peer has taken something. Registered for this alone: a socket that always is would wake us each
+    /// time that the peer takes a packet.
+    async fn room(&self) -> io::Result<()> {
+        let socket = self.0.get_ref().as_fd().try_clone_to_owned()?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is owned for as long as it is waited for"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
+        let _ready = socket.writable().await?;
+        Ok(())
     }
 
     /// Receives one packet, waiting for it. Cancel-safe: if dropped before it is ready, nothing was taken.
@@ -119,7 +133,6 @@ impl AsyncListener {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     use blindferry_handle::packet::MAX_PACKET;
