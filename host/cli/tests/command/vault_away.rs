@@ -75,7 +75,7 @@ fn a_broker_that_is_not_there_ends_with_3() {
 fn an_export_that_is_none_does_not_verify() {
     let bench = Bench::new();
     let config = bench.configured();
-    let file = bench.file("audit.jsonl", "{\"body\":\"00\",\"signature\":\"00\"}\n");
+    let file = bench.file("audit.jsonl", "{\"body\":\"00\",\"path\":[],\"signature\":\"00\"}\n");
     let went = bench.run(&["--config", &config, "audit", "verify", &file], b"");
     assert_eq!(went.code, 6, "{}", went.err);
     let went = bench.run(&["--config", &config, "--json", "audit", "verify", &file], b"");
