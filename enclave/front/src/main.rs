@@ -207,13 +207,13 @@ fn run(configuration: &Configuration, errand: &Errand, entered: &Entered, log: F
     };
     let (processes, socket) = start::start(&programs, errand)?;
     // While its socket can be connected to.
-    let notices = if errand.serves() { Some(Notices::of_this_process()?) } else { None };
+    let notices = if errand.serves() { Some(Arc::new(Notices::of_this_process()?)) } else { None };
     let sizes = sizes(&processes, &configuration.store);
     // Before any thread is started, and before a byte is read from outside.
     let confined = confine(&configuration.store, &listening(configuration))?;
     let (store, database_thread) = Store::start(database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(front(configuration, notices.as_ref(), &confined, (table, sizes), store, socket));
+    let end = runtime.block_on(front(configuration, notices, &confined, (table, sizes), store, socket));
 
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
@@ -234,7 +234,7 @@ fn sizes(processes: &Processes, store: &Path) -> Sizes {
 /// Runs until the link to the vault ends. Without notices it serves nobody but the vault, which has an errand.
 async fn front(
     configuration: &Configuration,
-    notices: Option<&Notices>,
+    notices: Option<Arc<Notices>>,
     confined: &Confined,
     (table, mut sizes): (KernelTable, Sizes),
     store: Store,
@@ -263,8 +263,11 @@ async fn front(
         reported,
         page: page.clone(),
     };
-    let link = link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices)?);
-    let Some(notices) = notices else { return Ok(link.await?) };
+    let link =
+        link::run(AsyncPackets::new(socket)?, services, (outbox.clone(), outgoings), told_to_stop(notices.clone())?);
+    // As a task: whenever the future that a runtime blocks on is woken, tokio writes to a descriptor and polls it.
+    let link = tokio::spawn(link);
+    let Some(notices) = notices else { return Ok(link.await??) };
     let sessions = listen(confined, configuration.listen)?;
     let plain = listen(confined, configuration.public)?;
     tracing::info!(name: "listening", listen = %sessions.local_addr()?, public = %plain.local_addr()?, "listening");
@@ -283,7 +286,7 @@ async fn front(
     }
     let paging = serve_page(confined, configuration, page)?;
     tokio::select! {
-        end = link => Ok(end?),
+        end = link => Ok(end??),
         () = notified => Err("no longer telling the service manager".into()),
         () = paging => Err("no longer serving the operators' page".into()),
         () = accept_all(sessions, Connections::new(limits, table), outbox, counters) => Err("no longer accepting".into()),
@@ -332,7 +335,7 @@ fn serve_page(
 }
 
 /// Ready at SIGTERM, or SIGINT.
-fn told_to_stop(notices: Option<&Notices>) -> Result<impl Future<Output = ()>, Failure> {
+fn told_to_stop(notices: Option<Arc<Notices>>) -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -341,7 +344,7 @@ fn told_to_stop(notices: Option<&Notices>) -> Result<impl Future<Output = ()>, F
             _ = interrupt.recv() => {}
         }
         tracing::info!(name: "stopping", "stopping");
-        notices.into_iter().for_each(Notices::stopping);
+        notices.iter().for_each(|notices| notices.stopping());
     })
 }
 

@@ -41,6 +41,8 @@ const INPUT: RawFd = 6;
 /// The recovery key's printed form and its line's end fit many times.
 const MAX_RECOVERY_LINE: usize = 256;
 
+type Failure = Box<dyn Error + Send + Sync>;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,7 +61,7 @@ enum Errand {
     Succeed,
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
+fn run() -> Result<(), Failure> {
     let entered = enter(&Entry::new())?;
     if let Some(warning) = entered.warning() {
         log::warning("less-confined", warning);
@@ -76,7 +78,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let running = async move {
         let link = FrontLink::new(AsyncPackets::new(front)?);
         let device = Device::new(device)?;
         let confined = confine()?;
@@ -88,10 +90,12 @@ fn run() -> Result<(), Box<dyn Error>> {
             (errand, Some((input, output))) => set_up(errand, link, &device, input, output).await,
             (_, None) => Err("set-up has no descriptors".into()),
         }
-    })
+    };
+    // As a task: whenever the future that a runtime blocks on is woken, tokio writes to a descriptor and polls it.
+    runtime.block_on(async { tokio::spawn(running).await? })
 }
 
-fn errand(arguments: Vec<String>) -> Result<Errand, Box<dyn Error>> {
+fn errand(arguments: Vec<String>) -> Result<Errand, Failure> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["serve", options @ ..] => settings(options).map(Errand::Serve),
@@ -107,7 +111,7 @@ fn errand(arguments: Vec<String>) -> Result<Errand, Box<dyn Error>> {
 }
 
 /// What the front was told about this vault. Its owner can shorten times here, and lengthen none beyond their bounds.
-fn settings(options: &[&str]) -> Result<Settings, Box<dyn Error>> {
+fn settings(options: &[&str]) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
     for option in options.chunks(2) {
         match option {
@@ -135,13 +139,13 @@ async fn set_up(
     device: &Device,
     input: File,
     mut output: File,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Failure> {
     let reading = link.clone();
     let reader = async {
         loop {
             match reading.next().await {
                 Ok(Incoming::Accepted { .. } | Incoming::Report) => {}
-                Ok(Incoming::Stop) | Err(_) => return Err::<(), Box<dyn Error>>("the front is gone".into()),
+                Ok(Incoming::Stop) | Err(_) => return Err::<(), Failure>("the front is gone".into()),
             }
         }
     };
@@ -164,7 +168,7 @@ async fn set_up_with(
     device: &Device,
     mut input: File,
     output: &mut File,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Failure> {
     let random = SystemRandom::new();
     match errand {
         Errand::Init(existing) => {
@@ -191,7 +195,7 @@ async fn set_up_with(
 }
 
 /// Everything until the end, within a bound, in memory that is wiped.
-fn read(input: &mut File, limit: usize) -> Result<Zeroizing<Vec<u8>>, Box<dyn Error>> {
+fn read(input: &mut File, limit: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     input.take(u64::try_from(limit)? + 1).read_to_end(&mut bytes)?;
     if bytes.len() > limit { Err("the order is too long".into()) } else { Ok(bytes) }

@@ -124,7 +124,7 @@ impl Sealing {
         device: &Device,
         key: KeyEncryptionKey,
         authority: &PolicyAuthority,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Sync),
     ) -> Result<SealedKey, PlatformError> {
         match self {
             Self::Guest(mix) => seal_to_guest(device, key, mix).await,

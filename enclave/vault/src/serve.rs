@@ -240,7 +240,7 @@ async fn start(
 async fn authority<B: Backing>(
     backing: &B,
     kek: &KeyEncryptionKey,
-    random: &dyn SecureRandom,
+    random: &(dyn SecureRandom + Sync),
 ) -> Result<PolicyAuthority, ServeError> {
     let stored = sealed_get(backing, SealedName::PolicyAuthority).await.map_err(ServeError::Store)?;
     let stored = stored.ok_or(ServeError::NoAuthority)?;

@@ -43,7 +43,7 @@ pub async fn init<B: Backing + Clone>(
     device: &Device,
     order: &InitOrder,
     existing: Existing,
-    random: &dyn SecureRandom,
+    random: &(dyn SecureRandom + Sync),
     out: &mut impl Write,
     now: u64,
 ) -> Result<(), SetupError> {
@@ -91,7 +91,7 @@ pub async fn recover<B: Backing>(
     device: &Device,
     recovery: &RecoveryKey,
     order: &RecoverOrder,
-    random: &dyn SecureRandom,
+    random: &(dyn SecureRandom + Sync),
     out: &mut impl Write,
     now: u64,
 ) -> Result<(), SetupError> {

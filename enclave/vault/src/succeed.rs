@@ -34,7 +34,7 @@ pub async fn succeed(
     dial: &impl Dial,
     device: &Device,
     order: &SucceedOrder,
-    random: &dyn SecureRandom,
+    random: &(dyn SecureRandom + Sync),
     out: &mut impl Write,
     now: u64,
 ) -> Result<(), SucceedError> {
@@ -74,7 +74,11 @@ pub async fn succeed(
     }
 }
 
-async fn take(caller: &Caller, welcome: &Welcome, random: &dyn SecureRandom) -> Result<KeyEncryptionKey, SucceedError> {
+async fn take(
+    caller: &Caller,
+    welcome: &Welcome,
+    random: &(dyn SecureRandom + Sync),
+) -> Result<KeyEncryptionKey, SucceedError> {
     let own = DepositKeyPair::generate(random).map_err(SucceedError::KeyPair)?;
     match call(caller, SuccessorRequest::Take { key: own.public() }).await? {
         Answer::HandedOver(handed) => {
