@@ -4,10 +4,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use blindferry_handle::packet::{Packet, PacketError, PacketListener, PacketSocket, SocketError};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
+use tokio::time::sleep;
 
 /// A packet socket that waits without blocking. Several tasks may use one through a shared reference; each packet goes
 /// to one of them, whole.
@@ -38,7 +40,10 @@ impl AsyncPackets {
         loop {
             match self.0.get_ref().send(bytes, descriptors) {
                 Err(error) if error.is_would_block() => {
-                    self.room().await.map_err(|source| PacketError::Send { source })?;
+                    if self.room().await.is_err() {
+                        // No descriptor is left to wait with, and the socket is as good as before.
+                        sleep(PAUSE).await;
+                    }
                 }
                 done => return done,
             }
@@ -131,10 +136,11 @@ impl AsyncListener {
     }
 }
 
+/// Between two tries to send where nothing says when there is room.
+const PAUSE: Duration = Duration::from_millis(1);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use blindferry_handle::packet::MAX_PACKET;
     use tokio::time::timeout;
 
