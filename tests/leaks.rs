@@ -15,7 +15,7 @@ use blindferry_tests::command::{blindferry, has_read_all};
 use blindferry_tests::fleet::{Enclave, Fleet, Plan, http_get};
 use blindferry_tests::oauth::OauthServer;
 use blindferry_tests::operator::{jwt_signer, oauth_client, settings};
-use blindferry_tests::process::{Running, child, children, eventually, lives, send};
+use blindferry_tests::process::{Running, child, children, eventually, hold, lives, send};
 use blindferry_tests::program::{missing, ours};
 use blindferry_tests::secrets::Secrets;
 use blindferry_tests::sight::{Place, Table};
@@ -150,7 +150,7 @@ fn plaintext_is_nowhere_but_in_the_vault_and_in_the_worker() {
     // Before the front, which takes the vault with it.
     everybody.sort_by_key(|(place, ..)| *place != "vault");
     // Held, so that none ends because another did.
-    everybody.iter().for_each(|(_, _, id)| send(*id, Signal::STOP));
+    everybody.iter().for_each(|(_, _, id)| hold(*id));
     let cores = table.dump_cores(&everybody, &secrets.needles());
     table.print();
     for (place, length) in cores {

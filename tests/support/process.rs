@@ -118,6 +118,12 @@ pub fn lives(id: u32) -> bool {
     stat(id).is_some_and(|after_name| !after_name.starts_with('Z'))
 }
 
+/// Holds a process by a signal; it is held when this returns.
+pub fn hold(id: u32) {
+    send(id, Signal::STOP);
+    eventually("that the process is held", || stat(id).is_some_and(|fields| fields.starts_with('T')).then_some(()));
+}
+
 fn parent_of(id: u32) -> Option<u32> {
     stat(id)?.split(' ').nth(1)?.parse().ok()
 }
