@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A claim is a worker's key with its request id. A grant that is under way, or whose parcel may be asked for again, has an
-//! entry. Of one that is spent for good eight bytes are left ([`spent`]), which tell the winner's claim from others. Both go
+//! entry. Of one that is spent for good eight bytes are left (see `ledger/spent.rs`), which tell the winner's claim from others. Both go
 //! when the grant's own time is over, since then it buys nothing any more; so the ledger is bounded and needs no disk.
 //!
 //! That it buys nothing is judged here, at the moment in which it is spent.
