@@ -3,7 +3,7 @@
 
 use crate::Extent;
 use crate::figure::Figure;
-use crate::ground::{CREDENTIAL, Ground, MASTER};
+use crate::ground::{CREDENTIAL, Ground, MASTER, Storage};
 use crate::load::Load;
 use crate::process::{time_of, time_of_children};
 use blindferry_parent::Ask;
@@ -31,7 +31,16 @@ struct Times {
 }
 
 pub(crate) fn section(extent: Extent) -> Vec<Figure> {
-    let Some(mut ground) = Ground::start() else { return Vec::new() };
+    // In memory as well, so that what a disk's flushes take can be told from what we take.
+    [Storage::Disk, Storage::Memory].into_iter().flat_map(|storage| kept_in(storage, extent)).collect()
+}
+
+fn kept_in(storage: Storage, extent: Extent) -> Vec<Figure> {
+    let Some(mut ground) = Ground::start_with(storage, "") else { return Vec::new() };
+    let place = match storage {
+        Storage::Disk => "",
+        Storage::Memory => ", store in memory",
+    };
     let time = extent.of(Duration::from_secs(8), Duration::from_secs(2));
     let [vault, front, broker] = ground.processes().map(|(_, id)| id);
     let servers = [vault, front, broker];
@@ -62,10 +71,14 @@ pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     });
     let mut figures = Vec::new();
     for (name, times) in [("launched program", &launched), ("blindferry read", &read)] {
+        let name = format!("{name}{place}");
         figures.push(Figure::new(format!("{name}: start to token, p50"), times.wall.of_thousand(500), "ms"));
         figures.push(Figure::new(format!("{name}: start to token, p99"), times.wall.of_thousand(990), "ms"));
         figures.push(Figure::new(format!("{name}: processor of what was started"), times.command, "ms"));
         figures.push(Figure::new(format!("{name}: processor, vault + front + broker"), times.served, "ms"));
+    }
+    if storage == Storage::Memory {
+        return figures;
     }
     let peers = peers(&ground.fleet.operator_tpm, ground.fleet.directory());
     for (peer, command) in &peers {
