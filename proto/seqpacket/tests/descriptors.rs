@@ -1,7 +1,5 @@
 //! A process that has no descriptor left, by itself, since the limit is the whole process's.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use blindferry_handle::packet::{MAX_PACKET, PacketSocket};
 use blindferry_seqpacket::AsyncPackets;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
