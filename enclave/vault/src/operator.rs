@@ -84,6 +84,7 @@ async fn put(vault: &Vault, session: &SessionEntry, deposit: Deposit) -> Result<
         mint::check(&master, &settings).map_err(|error| Refusal::new(RefusalCode::Malformed, &with_causes(&error)))?;
     note(vault, session, "put", name.as_str()).await?;
     replaced::keep(vault, &name).await?;
+    vault.note_signer(&name, &settings.kind);
     let present = if replace { IfPresent::Replace } else { IfPresent::Refuse };
     match vault.records.put_master(&name, settings, &master, present).await {
         Ok(()) => {}
@@ -93,7 +94,7 @@ async fn put(vault: &Vault, session: &SessionEntry, deposit: Deposit) -> Result<
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.cache.forget(&name);
-    vault.publish().await?;
+    vault.publish_if_signer(&name).await?;
     Ok(OperatorReply::Done)
 }
 
@@ -118,8 +119,11 @@ async fn remove(vault: &Vault, session: &SessionEntry, name: CredentialName) -> 
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.cache.forget(&name);
-    replaced::withdraw(vault, &name).await?;
-    vault.publish().await?;
+    if replaced::withdraw(vault, &name).await? {
+        vault.publish().await?;
+    } else {
+        vault.publish_if_signer(&name).await?;
+    }
     Ok(OperatorReply::Done)
 }
 

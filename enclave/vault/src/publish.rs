@@ -47,26 +47,50 @@ impl Vault {
         }
     }
 
-    /// Tells the front all public keys. What cannot be published is said in the log, and the rest is.
+    /// Finds the JWT signers among all credentials: once, since it reads them all.
     ///
     /// # Errors
-    /// When the store does not verify or the front is gone.
-    pub(crate) async fn publish(&self) -> Result<(), Refusal> {
-        let mut issuers: BTreeMap<String, Keys> = BTreeMap::new();
+    /// When the store does not verify.
+    pub(crate) async fn find_signers(&self) -> Result<(), Refusal> {
         let mut after: Option<CredentialName> = None;
         loop {
             let page = match self.records.masters(after.as_ref()).await {
                 Ok(page) => page,
                 Err(error) => return Err(self.store_failed(&error).await),
             };
-            let Some((last, _)) = page.last() else { break };
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (name, settings) in page {
-                if let Kind::JwtSigner(signer) = settings.kind {
-                    let keys = issuers.entry(signer.issuer.as_str().to_owned()).or_default();
-                    self.publish_one(&name, signer.algorithm, keys).await?;
-                }
+                self.note_signer(&name, &settings.kind);
             }
+        }
+    }
+
+    /// A credential is about to be stored: its key will have to be published if it is a signer's.
+    pub(crate) fn note_signer(&self, name: &CredentialName, kind: &Kind) {
+        if matches!(kind, Kind::JwtSigner(_)) {
+            lock(&self.signers).insert(name.clone());
+        }
+    }
+
+    /// Publishes anew if this credential, which was changed, is a signer or was one.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub(crate) async fn publish_if_signer(&self, name: &CredentialName) -> Result<(), Refusal> {
+        let concerned = lock(&self.signers).contains(name);
+        if concerned { self.publish().await } else { Ok(()) }
+    }
+
+    /// Tells the front all public keys. What cannot be published is said in the log, and the rest is.
+    ///
+    /// # Errors
+    /// When the store does not verify or the front is gone.
+    pub(crate) async fn publish(&self) -> Result<(), Refusal> {
+        let mut issuers: BTreeMap<String, Keys> = BTreeMap::new();
+        let signers = lock(&self.signers).clone();
+        for name in signers {
+            self.publish_one(&name, &mut issuers).await?;
         }
         let replaced = replaced::alive(self, self.clock.now()).await?;
         *lock(&self.publish_again) = replaced.iter().map(|replaced| replaced.until).min();
@@ -78,17 +102,15 @@ impl Vault {
         told.map_err(|_| Refusal::from(RefusalCode::NotReady))
     }
 
-    async fn publish_one(
-        &self,
-        name: &CredentialName,
-        algorithm: SigningAlgorithm,
-        keys: &mut Keys,
-    ) -> Result<(), Refusal> {
+    async fn publish_one(&self, name: &CredentialName, issuers: &mut BTreeMap<String, Keys>) -> Result<(), Refusal> {
         let master = match self.records.master(name).await {
             Ok(Some(master)) => master,
             Ok(None) => return Ok(()),
             Err(error) => return Err(self.store_failed(&error).await),
         };
+        // Something else may be stored under the name by now.
+        let Kind::JwtSigner(signer) = &master.settings.kind else { return Ok(()) };
+        let (algorithm, keys) = (signer.algorithm, issuers.entry(signer.issuer.as_str().to_owned()).or_default());
         let secret = match master.secret.wake() {
             Ok(secret) => secret,
             Err(error) => {

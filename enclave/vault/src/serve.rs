@@ -211,6 +211,7 @@ async fn start(
         made_of_backup,
         guests: Mutex::new(Guests::found(form, handed.is_some())),
         documents: Mutex::new(documents),
+        signers: Mutex::default(),
         publish_again: Mutex::new(None),
         figures: Figures::default(),
         handshakes: Handshakes::new(HANDSHAKES),
@@ -231,6 +232,7 @@ async fn start(
     vault.note_dangers();
     let notes = vault.confined.notes().join("; ");
     vault.audit(Event::Started { notes: Text::cut(&notes) }).await.map_err(ServeError::Refused)?;
+    vault.find_signers().await.map_err(ServeError::Refused)?;
     vault.publish().await.map_err(ServeError::Refused)?;
     let vault = Arc::new(vault);
     drop(tokio::spawn(rotate::renew(Arc::clone(&vault))));

@@ -51,7 +51,7 @@ use blindferry_proto::waiting::AskingHost;
 use blindferry_session::{Attester, Identity};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -92,6 +92,8 @@ pub struct Vault {
     pub(crate) made_of_backup: Option<MadeOfBackup>,
     pub(crate) guests: Mutex<Guests>,
     pub(crate) documents: Mutex<Documents>,
+    /// Credentials whose public keys may have to be published: what is or was a JWT signer since the start.
+    pub(crate) signers: Mutex<BTreeSet<CredentialName>>,
     /// When the time of a published key is over, in seconds since the epoch.
     pub(crate) publish_again: Mutex<Option<u64>>,
     pub(crate) figures: Figures,

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     let Some(mut ground) = Ground::start_with(
-        Storage::Disk,
+        Storage::Memory,
         "reattest_every = 86400\n[limits]\nconnections = 12000\nconnections_per_source = 12000\n",
     ) else {
         return Vec::new();
@@ -45,7 +45,7 @@ pub(crate) fn section(extent: Extent) -> Vec<Figure> {
     let many = measure(&mut ground);
     let mut figures = compared(&format!("{credentials} credentials"), &many, "one credential", &few);
 
-    let deadline = Instant::now() + extent.of(Duration::from_secs(900), Duration::from_secs(10));
+    let deadline = Instant::now() + extent.of(Duration::from_secs(600), Duration::from_secs(10));
     let crowd = Crowd::of(&ground, extent.of(10_000, 100), deadline);
     let crowded = measure(&mut ground);
     figures.extend(compared(&format!("{} more sessions", crowd.standing()), &crowded, "one session", &many));

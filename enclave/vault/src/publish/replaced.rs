@@ -49,16 +49,20 @@ pub(crate) async fn keep(vault: &Vault, name: &CredentialName) -> Result<(), Ref
     store(vault, &list).await
 }
 
-/// Withdraws the keys that a credential had before.
+/// Withdraws the keys that a credential had before. Whether there were any.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn withdraw(vault: &Vault, name: &CredentialName) -> Result<(), Refusal> {
+pub(crate) async fn withdraw(vault: &Vault, name: &CredentialName) -> Result<bool, Refusal> {
     let _alone = vault.sealing.lock().await;
     let mut list = stored(vault).await?;
     let before = list.len();
     list.retain(|replaced| replaced.name != *name);
-    if list.len() == before { Ok(()) } else { store(vault, &list).await }
+    if list.len() == before {
+        return Ok(false);
+    }
+    store(vault, &list).await?;
+    Ok(true)
 }
 
 /// Those whose tokens may live.
