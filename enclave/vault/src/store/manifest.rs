@@ -242,7 +242,7 @@ impl<B: Backing> Records<B> {
             Ok::<_, StoreError>(entry)
         };
         let place = Place::shard(number);
-        let stored = put_part(&place, self.seal_shard(&place, root.counter, &WireShard(wire?))?)?;
+        let stored = put_part(&place, self.seal_within(MAX_SHARD, &place, root.counter, &WireShard(wire?))?)?;
         let place = Place::index();
         let shards = self.manifest().index_with(number, stored);
         let index = put_part(&place, self.seal_part(&place, root.counter, &shards)?)?;
@@ -314,10 +314,6 @@ impl<B: Backing> Records<B> {
 
     fn put(&self, place: &Place, sealed: Vec<u8>) -> Result<Operation, StoreError> {
         Ok(Operation::Put { table: place.table, key: place.wire()?, value: value(sealed)? })
-    }
-
-    fn seal_shard(&self, place: &Place, version: u64, shard: &WireShard) -> Result<Vec<u8>, StoreError> {
-        self.seal_within(MAX_SHARD, place, version, shard)
     }
 
     fn seal_part<T: Serialize>(&self, place: &Place, version: u64, part: &T) -> Result<Vec<u8>, StoreError> {
