@@ -11,8 +11,9 @@
 //! ```
 //!
 //! A claim is a worker's key with its request id. A grant that is under way, or whose parcel may be asked for again, has an
-//! entry. Of one that is spent for good eight bytes are left (see `ledger/spent.rs`), which tell the winner's claim from others. Both go
-//! when the grant's own time is over, since then it buys nothing any more; so the ledger is bounded and needs no disk.
+//! entry. Of one that is spent for good eight bytes are left (see `ledger/spent.rs`), which tell the winner's claim from
+//! others. Both go when the grant's own time is over, since then it buys nothing any more; so the ledger is bounded and
+//! needs no disk.
 //!
 //! That it buys nothing is judged here, at the moment in which it is spent.
 //! [`GrantKeys::open`](crate::grant::GrantKeys::open) looked at the time too, but between the two the vault waits for its

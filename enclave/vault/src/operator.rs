@@ -119,6 +119,7 @@ async fn remove(vault: &Vault, session: &SessionEntry, name: CredentialName) -> 
         Err(error) => return Err(vault.store_failed(&error).await),
     }
     vault.cache.forget(&name);
+    // Keys may be withdrawn of what has signed nothing since this vault started.
     if replaced::withdraw(vault, &name).await? {
         vault.publish().await?;
     } else {

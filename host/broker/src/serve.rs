@@ -29,7 +29,8 @@ pub struct Sockets {
 }
 
 /// Serves until `stop` is ready, then in order: no new requests, the sockets are removed, and the vault gets some time
-/// to hear of the leases that have ended, and of what connections had to report. Living leases are left alone: their workers outlive a restart of the broker.
+/// to hear of the leases that have ended, and of what connections had to report. Living leases are left alone: their
+/// workers outlive a restart of the broker.
 pub async fn serve(
     sockets: Sockets,
     limits: &Limits,
